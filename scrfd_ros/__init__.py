@@ -1,0 +1,1 @@
+"""Faces in camera images: SCRFD detection and ArcFace recognition for ROS 2."""

@@ -1,0 +1,19 @@
+"""Errors that a user can act on: the message says what, where, what was expected, what to do."""
+
+from __future__ import annotations
+
+
+class ScrfdError(Exception):
+    """Base class of all errors this package raises on purpose."""
+
+
+class ModelError(ScrfdError):
+    """A model file or its network cannot be used."""
+
+
+class ImageError(ScrfdError):
+    """A picture or an image message cannot be used."""
+
+
+class DownloadError(ScrfdError):
+    """A model file could not be fetched or is not the expected one."""
