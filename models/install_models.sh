@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# Fetch the networks into this folder: `run.sh models` under the name of older instructions.
+set -euo pipefail
+exec "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../run.sh" models "$@"

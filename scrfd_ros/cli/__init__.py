@@ -1,0 +1,1 @@
+"""The `scrfd` command, one module per sub-command."""

@@ -1,0 +1,72 @@
+"""Fetch the weights of detectors and recognisers, or list them.
+
+Without names, fetches a detector and a recogniser to begin with. Every file is verified before it
+gets its name; one that is there already is left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+
+from scrfd_ros.errors import DownloadError
+from scrfd_ros.models.catalogue import (
+    ModelEntry,
+    default_model_directory,
+    file_state,
+    load_catalogue,
+)
+from scrfd_ros.models.download import DownloadSession, ensure_model
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    catalogue = load_catalogue()
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"{', '.join(catalogue.names())} (default: {' and '.join(catalogue.default)})",
+    )
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=default_model_directory(),
+        metavar="DIR",
+        help="where to keep the files (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="show what is there and what is not; fetch nothing"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    catalogue = load_catalogue()
+    names = args.names or (catalogue.names() if args.list else catalogue.default)
+    entries = list({entry.name: entry for entry in map(catalogue.find, names)}.values())
+    if args.list:
+        _print_table(entries, args.directory)
+        return 0
+    for notice in dict.fromkeys(entry.licence.notice for entry in entries):
+        print(f"LICENCE. {textwrap.fill(notice, 79, initial_indent=' ' * 9)[9:]}\n", flush=True)
+    session = DownloadSession()
+    failures = []
+    for entry in entries:
+        try:
+            ensure_model(entry, args.directory, session=session)
+        except DownloadError as error:
+            failures.append(str(error))
+    _print_table(entries, args.directory)
+    if failures:
+        raise DownloadError("\n".join(failures))
+    return 0
+
+
+def _print_table(entries: Iterable[ModelEntry], directory: Path) -> None:
+    print(f"{'model':12}{'kind':12}{'file':24}{'bytes':>12}  state")
+    for entry in entries:
+        size = "unknown" if entry.bytes is None else f"{entry.bytes:,}"
+        state = file_state(entry, directory / entry.file)
+        print(f"{entry.name:12}{entry.kind:12}{entry.file:24}{size:>12}  {state}")
+    print(f"in {directory}")

@@ -1,0 +1,85 @@
+"""`scrfd models` says what is there, what the licence allows, and what went wrong."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from scrfd_ros.cli import models
+from scrfd_ros.errors import DownloadError, ModelError
+from scrfd_ros.models.catalogue import default_model_directory, load_catalogue
+
+
+def run(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    models.add_arguments(parser)
+    return models.run(parser.parse_args(arguments))
+
+
+def states(output: str) -> dict[str, str]:
+    """Model -> state, from a printed table."""
+    names = load_catalogue().names()
+    rows = [line.split() for line in output.splitlines()]
+    return {row[0]: row[-1] for row in rows if row and row[0] in names}
+
+
+def test_the_list_tells_present_from_corrupt_and_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "scrfd_2.5g_bnkps.onnx").write_bytes(bytes(3_291_739))
+    (tmp_path / "scrfd_34g.onnx").write_bytes(b"by hand")
+    assert run("--list", "--directory", str(tmp_path)) == 0
+    output = capsys.readouterr().out
+    expected = dict.fromkeys(load_catalogue().names(), "missing")
+    expected |= {"2.5g": "corrupt", "34g": "unverified"}
+    assert states(output) == expected
+    assert max(map(len, output.splitlines()[:-1])) <= 80
+    assert output.splitlines()[-1] == f"in {tmp_path}"
+
+
+def test_the_list_can_be_of_some_models(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--list", "10g", "arcface_r100", "w600k_r50") == 0
+    assert list(states(capsys.readouterr().out)) == ["10g", "w600k_r50"]
+
+
+def test_models_that_are_there_are_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "scrfd_34g.onnx"
+    path.write_bytes(b"by hand")
+    assert run("34g", "--directory", str(tmp_path)) == 0
+    assert states(capsys.readouterr().out) == {"34g": "unverified"}
+    assert path.read_bytes() == b"by hand"
+
+
+def test_a_failure_is_reported_after_licence_and_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "scrfd_34g.onnx").write_bytes(b"by hand")
+    with pytest.raises(DownloadError, match=r"1g: no checksum of scrfd_1g.onnx is known"):
+        run("1g", "34g", "--directory", str(tmp_path))
+    output = capsys.readouterr().out
+    licence, table = output.index("non-commercial research only"), output.index("state")
+    assert licence < table
+    assert states(output) == {"1g": "missing", "34g": "unverified"}
+    assert max(map(len, output.splitlines()[:-1])) <= 80
+
+
+def test_an_unknown_name_fetches_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"did you mean 2.5g"):
+        run("500m", "25g", "--directory", str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_default_is_a_detector_and_a_recogniser(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in load_catalogue().default:
+        path = default_model_directory() / load_catalogue().models[name].file
+        if not path.is_file():
+            pytest.skip(f"{path} is missing: scrfd models")
+        (tmp_path / path.name).symlink_to(path)
+    assert run("--directory", str(tmp_path)) == 0
+    assert states(capsys.readouterr().out) == {"2.5g": "present", "w600k_mbf": "present"}

@@ -1,0 +1,301 @@
+"""The catalogue says what SCRFD and ArcFace files there are, and finds faults in itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import scrfd_ros
+from scrfd_ros.errors import ModelError
+from scrfd_ros.models.catalogue import (
+    DETECTOR,
+    RECOGNIZER,
+    PackageSource,
+    default_model_directory,
+    file_state,
+    installed_model,
+    load_catalogue,
+)
+
+PACKAGE = Path(scrfd_ros.__file__).parent
+CATALOGUE = Path(__file__).parents[2] / "models" / "catalogue.yaml"
+
+MINIMAL = """
+default: [tiny]
+licences:
+  free: {title: Free, notice: Take it.}
+packages:
+  tinyfaces==1.0:
+    archive: wheel
+    sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
+models:
+  tiny:
+    kind: detector
+    file: tiny.onnx
+    bytes: 5
+    sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
+    landmarks: true
+    licence: free
+    accuracy: {WIDER easy: 90.5}
+    sources:
+      - url: https://example.org/tiny.onnx
+      - package: tinyfaces==1.0
+        member: tinyfaces/tiny.onnx
+pictures:
+  people.jpg:
+    bytes: 5
+    sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
+    sources: [{package: tinyfaces==1.0, member: people.jpg}]
+"""
+
+
+def test_all_models_of_the_package_are_there() -> None:
+    catalogue = load_catalogue()
+    assert catalogue.names(DETECTOR) == ["500m", "1g", "2.5g", "10g", "34g", "det_500m"]
+    assert catalogue.names(RECOGNIZER) == ["w600k_mbf", "w600k_r50"]
+    assert catalogue.names() == [*catalogue.names(DETECTOR), *catalogue.names(RECOGNIZER)]
+    assert catalogue.default == ("2.5g", "w600k_mbf")
+
+
+def test_only_the_detectors_published_with_landmarks_have_them() -> None:
+    entries = load_catalogue().models.values()
+    assert [entry.name for entry in entries if entry.landmarks] == [
+        "500m",
+        "2.5g",
+        "10g",
+        "det_500m",
+    ]
+
+
+@pytest.mark.parametrize("name", ["500m", "2.5g", "w600k_mbf"])
+def test_models_to_begin_with_are_in_the_registry_too(name: str) -> None:
+    sources = load_catalogue().models[name].sources
+    assert any(isinstance(source, PackageSource) for source in sources)
+
+
+def test_every_model_says_that_it_is_not_for_products() -> None:
+    for entry in load_catalogue().models.values():
+        assert "non-commercial research only" in entry.licence.notice
+
+
+def test_an_alias_is_accepted_and_explained(caplog: pytest.LogCaptureFixture) -> None:
+    assert load_catalogue().find("arcface_r100", RECOGNIZER).name == "w600k_r50"
+    assert "arcface_r100 stands for w600k_r50" in caplog.text
+    assert "ResNet-50" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        pytest.param("2.5", None, "did you mean 2.5g?", id="nearly a name"),
+        pytest.param("arcface", None, "did you mean arcface_r100?", id="nearly an alias"),
+        pytest.param(
+            "yolo", DETECTOR, "known are 500m, 1g, 2.5g, 10g, 34g, det_500m", id="unknown"
+        ),
+        pytest.param("2.5g", RECOGNIZER, "is a detector, expected a recognizer", id="other kind"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_right_ones(
+    name: str, kind: str | None, message: str
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_catalogue().find(name, kind)
+    assert message in str(caught.value)
+
+
+def test_a_minimal_catalogue_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.yaml"
+    path.write_text(MINIMAL)
+    entry = load_catalogue(path).find("tiny")
+    assert (entry.bytes, entry.landmarks, entry.licence.title) == (5, True, "Free")
+    assert [str(source) for source in entry.sources] == [
+        "https://example.org/tiny.onnx",
+        "tinyfaces==1.0 from the Python registry, through pip",
+    ]
+
+
+SHA256 = "sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        pytest.param("models:", "models: [", "not valid YAML", id="no YAML"),
+        pytest.param(MINIMAL, "hello", "expected a mapping, found 'hello'", id="no mapping"),
+        pytest.param("default: [tiny]", "", "field default: is missing", id="no default"),
+        pytest.param("[tiny]", "[big]", "field default: 'big' is not", id="unknown default"),
+        pytest.param("title: Free, ", "", "licence free, field title: is missing", id="no title"),
+        pytest.param(
+            "kind: detector", "kind: camera", "tiny, field kind: expected detector", id="kind"
+        ),
+        pytest.param("tiny.onnx\n", "../a\n", "tiny, field file: expected a file", id="folder"),
+        pytest.param("bytes: 5", "bytes: many", "field bytes: expected int", id="bytes"),
+        pytest.param("bytes: 5", "bytes: null", "field bytes: expected null", id="half a check"),
+        pytest.param(
+            f"bytes: 5\n    {SHA256}",
+            "bytes: 5\n    sha256: 2cf\n",
+            "model tiny, field sha256: expected 64",
+            id="checksum",
+        ),
+        pytest.param("landmarks: true", "", "field landmarks: is missing", id="no landmarks"),
+        pytest.param("licence: free", "licence: x", "field licence: 'x' is not", id="licence"),
+        pytest.param("accuracy", "acuracy", "tiny, field accuracy: is missing", id="mistyped"),
+        pytest.param("bytes:", "size: 1\n    bytes:", "field size: is not a known", id="unknown"),
+        pytest.param(
+            "https://", "http://", "source 1, field url: expected an https", id="no HTTPS"
+        ),
+        pytest.param("==1.0:", ">=1.0:", "package tinyfaces>=1.0: expected", id="not pinned"),
+        pytest.param("wheel", "egg", "field archive: expected wheel or sdist", id="archive"),
+        pytest.param("package: tiny", "package: x", "source 2, field package: 'x", id="package"),
+        pytest.param(
+            "- url: https://example.org/tiny.onnx",
+            "- hello",
+            "tiny, source 1: expected a mapping",
+            id="source",
+        ),
+    ],
+)
+def test_a_fault_is_reported_with_file_entry_and_field(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    path = tmp_path / "catalogue.yaml"
+    assert old in MINIMAL
+    path.write_text(MINIMAL.replace(old, new, 1))
+    with pytest.raises(ModelError) as caught:
+        load_catalogue(path)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_a_missing_catalogue_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"nowhere.yaml: cannot read the catalogue"):
+        load_catalogue(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "known", "state"),
+    [
+        pytest.param(b"hello", True, "present", id="right"),
+        pytest.param(b"hellO", True, "corrupt", id="one wrong byte"),
+        pytest.param(b"hell", True, "corrupt", id="truncated"),
+        pytest.param(None, True, "missing", id="not there"),
+        pytest.param(b"anything", False, "unverified", id="no checksum known"),
+        pytest.param(None, False, "missing", id="not there, no checksum known"),
+    ],
+)
+def test_a_file_is_judged_by_its_content(
+    tmp_path: Path, content: bytes | None, known: bool, state: str
+) -> None:
+    document = yaml.safe_load(MINIMAL)
+    if not known:
+        document["models"]["tiny"].update(bytes=None, sha256=None)
+    path = tmp_path / "catalogue.yaml"
+    path.write_text(yaml.safe_dump(document))
+    entry = load_catalogue(path).find("tiny")
+    if content is not None:
+        (tmp_path / entry.file).write_bytes(content)
+    assert file_state(entry, tmp_path / entry.file) == state
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(None, "is not there; fetch it with: scrfd models 2.5g", id="missing"),
+        pytest.param(b"x", "does not have the SHA-256 of 2.5g, 9c162a8", id="damaged"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_named_with_the_remedy(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    path = tmp_path / "scrfd_2.5g_bnkps.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        installed_model("2.5g", DETECTOR, tmp_path)
+    assert str(caught.value).startswith(f"{path} {message}")
+    assert f"scrfd models 2.5g --directory {tmp_path}" in str(caught.value)
+
+
+def test_a_model_without_known_checksum_is_used_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "scrfd_34g.onnx"
+    path.write_bytes(b"x")
+    assert installed_model("34g", DETECTOR, tmp_path) == path
+
+
+def test_a_checkout_keeps_models_in_itself(tmp_path: Path) -> None:
+    layout = _install(tmp_path / "checkout", modules=".", catalogue="models")
+    _, directory = _ask(layout, XDG_DATA_HOME=str(tmp_path / "data"))
+    assert directory == tmp_path / "checkout" / "models"
+
+
+def test_a_symlinked_build_uses_the_checkout_it_links_to(tmp_path: Path) -> None:
+    source = _install(tmp_path / "checkout", modules=".", catalogue="models") / "scrfd_ros"
+    modules = tmp_path / "install" / "lib" / "python3" / "site-packages"
+    for file in source.rglob("*.py"):
+        link = modules / "scrfd_ros" / file.relative_to(source)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    names, directory = _ask(modules)
+    assert "2.5g" in names
+    assert directory == tmp_path / "checkout" / "models"
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        pytest.param("lib/python3.12/site-packages", id="colcon, venv"),
+        pytest.param("local/lib/python3.10/dist-packages", id="colcon on Ubuntu"),
+        pytest.param(".", id="pip --target"),
+    ],
+)
+def test_an_installed_package_finds_its_catalogue(tmp_path: Path, modules: str) -> None:
+    layout = _install(tmp_path / "prefix", modules, "share/scrfd_ros/models")
+    names, directory = _ask(layout, XDG_DATA_HOME=str(tmp_path / "data"))
+    assert "2.5g" in names
+    assert directory == tmp_path / "data" / "scrfd_ros" / "models"
+
+
+@pytest.mark.parametrize("value", ["", "relative/path"], ids=["unset", "not absolute"])
+def test_models_go_under_home_without_a_data_folder(tmp_path: Path, value: str) -> None:
+    layout = _install(tmp_path / "prefix", ".", "share/scrfd_ros/models")
+    _, directory = _ask(layout, XDG_DATA_HOME=value, HOME=str(tmp_path / "home"))
+    assert directory == tmp_path / "home" / ".local" / "share" / "scrfd_ros" / "models"
+
+
+def test_the_tests_run_on_this_checkout() -> None:
+    assert default_model_directory() == CATALOGUE.parent
+
+
+def _install(prefix: Path, modules: str, catalogue: str) -> Path:
+    """Lay out what the catalogue needs as an installation does; returns the module folder."""
+    folder = prefix / modules
+    shutil.copytree(PACKAGE / "models", folder / "scrfd_ros" / "models")
+    for name in ("__init__.py", "errors.py"):
+        shutil.copy(PACKAGE / name, folder / "scrfd_ros" / name)
+    (prefix / catalogue).mkdir(parents=True, exist_ok=True)
+    shutil.copy(CATALOGUE, prefix / catalogue)
+    return folder
+
+
+def _ask(modules: Path, **environment: str) -> tuple[list[str], Path]:
+    """Model names and model directory as a Python that starts in `modules` sees them."""
+    code = (
+        "from scrfd_ros.models.catalogue import *\n"
+        "print(*load_catalogue().names())\n"
+        "print(default_model_directory())"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=modules,
+        env={**os.environ, "PYTHONPATH": str(modules), **environment},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    return answer[0].split(), Path(answer[1])
