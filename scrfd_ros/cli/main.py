@@ -1,0 +1,35 @@
+"""Faces in pictures with SCRFD and ArcFace."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from scrfd_ros.cli import detect, models
+from scrfd_ros.errors import ScrfdError
+
+_COMMANDS = {"detect": detect, "models": models}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0 done, 2 bad input."""
+    try:
+        args = _parser().parse_args(argv)
+        status: int = _COMMANDS[args.command].run(args)
+        return status
+    except ScrfdError as error:
+        print(f"scrfd: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scrfd", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in _COMMANDS.items():
+        summary = (module.__doc__ or "").partition("\n")[0]
+        command = commands.add_parser(name, help=summary, description=module.__doc__)
+        module.add_arguments(command)
+    return parser

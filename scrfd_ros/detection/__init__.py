@@ -1,0 +1,1 @@
+"""SCRFD: where the faces are."""

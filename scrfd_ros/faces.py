@@ -1,0 +1,107 @@
+"""`Faces`: what every stage of the pipeline hands on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+LANDMARK_NAMES = (
+    "image-left eye",
+    "image-right eye",
+    "nose",
+    "image-left mouth corner",
+    "image-right mouth corner",
+)
+"""The order of the five landmarks. Left and right are the picture's, not the person's."""
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """The N faces of one image, best score first, one row per face.
+
+    All coordinates are pixels of the original image: x to the right, y down, the origin at the
+    outer corner of the top left pixel. They are floats and may lie outside the image.
+
+    Attributes:
+        boxes: float32 [N, 4], x1, y1, x2, y2.
+        scores: float32 [N], 0 to 1.
+        landmarks: float32 [N, 5, 2], x and y in the order of `LANDMARK_NAMES`; None if the
+            detector finds no landmarks.
+        embeddings: float32 [N, D], rows of unit length; None if not computed.
+        embedding_norms: float32 [N], length of each embedding before it was normalised; None
+            exactly when `embeddings` is.
+
+    Raises:
+        ValueError: an array has another shape or dtype.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    landmarks: FloatArray | None = None
+    embeddings: FloatArray | None = None
+    embedding_norms: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        expected: dict[str, tuple[int | None, ...]] = {
+            "boxes": (count, 4),
+            "scores": (count,),
+            "landmarks": (count, len(LANDMARK_NAMES), 2),
+            "embeddings": (count, None),
+            "embedding_norms": (count,),
+        }
+        for name, shape in expected.items():
+            array = getattr(self, name)
+            if array is None and name not in ("boxes", "scores"):
+                continue
+            fits = array.ndim == len(shape) and all(
+                want is None or want == have for want, have in zip(shape, array.shape, strict=True)
+            )
+            if not fits or array.dtype != np.float32:
+                wanted = ", ".join("any" if size is None else str(size) for size in shape)
+                raise ValueError(
+                    f"Faces.{name} must be float32 [{wanted}], got {array.dtype} "
+                    f"{list(array.shape)}"
+                )
+        if (self.embeddings is None) != (self.embedding_norms is None):
+            raise ValueError("Faces.embeddings and Faces.embedding_norms come together or not")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def centers(self) -> NDArray[np.float64]:
+        """The middle of each box, float64 [N, 2], x, y."""
+        corners = self.boxes.astype(np.float64)
+        return (corners[:, :2] + corners[:, 2:]) / 2
+
+    @property
+    def sizes(self) -> NDArray[np.float64]:
+        """Width and height of each box, float64 [N, 2], pixels."""
+        corners = self.boxes.astype(np.float64)
+        return corners[:, 2:] - corners[:, :2]
+
+    def with_embeddings(self, embeddings: FloatArray, norms: FloatArray) -> Faces:
+        """The same faces with their embeddings [N, D] and the norms [N] these had."""
+        return replace(self, embeddings=embeddings, embedding_norms=norms)
+
+    def as_json(self) -> list[dict[str, object]]:
+        """One dictionary per face: score, box, landmarks and embedding ([] where there is none)."""
+        return [
+            {
+                "score": self.scores[row].item(),
+                "box": self.boxes[row].tolist(),
+                "landmarks": [] if self.landmarks is None else self.landmarks[row].tolist(),
+                "embedding": [] if self.embeddings is None else self.embeddings[row].tolist(),
+            }
+            for row in range(len(self))
+        ]
+
+
+def boxes_around(centers: NDArray[np.float64], sizes: NDArray[np.float64]) -> FloatArray:
+    """Boxes, float32 [N, 4], x1, y1, x2, y2, from centres and sizes, float64 [N, 2]."""
+    return np.hstack((centers - sizes / 2, centers + sizes / 2)).astype(np.float32)

@@ -1,0 +1,65 @@
+"""Read and write pictures and reports, with errors that name the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from scrfd_ros.errors import ImageError, ScrfdError
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture file as uint8 [H, W, 3] BGR.
+
+    Raises:
+        ImageError: the file is missing or OpenCV cannot decode it.
+    """
+    try:
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot read the picture: {error.strerror}") from error
+    try:
+        picture = cv2.imdecode(content, cv2.IMREAD_COLOR)
+    except cv2.error:  # for an empty file and for sizes beyond OpenCV's limit; None for the rest
+        picture = None
+    if picture is None:
+        raise ImageError(
+            f"{path}: not a picture that OpenCV can read ({content.size} bytes); expected JPEG, "
+            f"PNG or another common format"
+        )
+    return picture.astype(np.uint8, copy=False)
+
+
+def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write uint8 [H, W, 3] BGR in the format of the path's suffix, making folders as needed.
+
+    Raises:
+        ScrfdError: OpenCV does not know the format, or the file cannot be written.
+    """
+    try:
+        known, content = cv2.imencode(path.suffix, picture)
+    except cv2.error:
+        known = False
+    if not known:
+        raise ImageError(f"{path}: unknown picture format {path.suffix!r}; expected .png or .jpg")
+    _write(path, content.tobytes())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, making folders as needed.
+
+    Raises:
+        ScrfdError: the file cannot be written.
+    """
+    _write(path, text.encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise ScrfdError(f"{path}: cannot write: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""Neural networks as functions of named arrays, whatever runs them."""

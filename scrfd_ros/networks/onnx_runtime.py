@@ -1,0 +1,89 @@
+"""Networks run by ONNX Runtime: on the CPU anywhere, on CUDA where its provider is installed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from scrfd_ros.errors import ModelError
+from scrfd_ros.networks.network import Tensor
+
+_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+_LOG_ERRORS_ONLY = 3  # w600k_mbf declares a batch of 1 and warns about every larger one
+_FIRST_NODES = 8
+
+
+class OnnxRuntimeNetwork:
+    """A `Network` from an ONNX file.
+
+    Raises:
+        ModelError: the file is missing, is not an ONNX model, or takes or gives other than float32.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        content = _read(path)
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _LOG_ERRORS_ONLY
+        available = onnxruntime.get_available_providers()
+        try:
+            self.normalizes_input = _normalizes_input(content)
+            self._session = onnxruntime.InferenceSession(
+                content, options, providers=[name for name in _PROVIDERS if name in available]
+            )
+        except Exception as error:  # ONNX and ONNX Runtime have no common base class
+            raise ModelError(
+                f"{path}: not an ONNX model that ONNX Runtime {onnxruntime.__version__} can load "
+                f"({len(content)} bytes): {_one_line(error)}. Fetch the file again, or check "
+                f"its path"
+            ) from error
+        for tensor in (*self._session.get_inputs(), *self._session.get_outputs()):
+            if tensor.type != "tensor(float)":
+                raise ModelError(
+                    f"{path}: {tensor.name!r} is {tensor.type}, expected tensor(float)"
+                )
+        provider = self._session.get_providers()[0].removesuffix("ExecutionProvider")
+        self.backend = f"onnxruntime {provider}"
+        self.inputs = tuple(_tensor(tensor) for tensor in self._session.get_inputs())
+        self.outputs = tuple(_tensor(tensor) for tensor in self._session.get_outputs())
+        self._output_names = [tensor.name for tensor in self.outputs]
+
+    def __call__(
+        self, inputs: Mapping[str, NDArray[np.float32]]
+    ) -> dict[str, NDArray[np.float32]]:
+        try:
+            arrays = self._session.run(self._output_names, dict(inputs))
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
+            raise ModelError(f"{self.path}: {_one_line(error)}") from error
+        return dict(zip(self._output_names, arrays, strict=True))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the model file: {error.strerror}") from error
+
+
+def _normalizes_input(content: bytes) -> bool:
+    # Exports from MXNet begin with (x - 127.5) * 0.0078125; those from PyTorch do not.
+    graph = onnx.load_from_string(content).graph
+    first = {node.op_type for node in graph.node[:_FIRST_NODES]}
+    return {"Sub", "Mul"} <= first
+
+
+def _tensor(tensor: onnxruntime.NodeArg) -> Tensor:
+    return Tensor(
+        tensor.name, tuple(size if isinstance(size, int) else None for size in tensor.shape)
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,1 @@
+"""ArcFace: whose faces they are."""

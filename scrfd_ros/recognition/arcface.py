@@ -1,0 +1,107 @@
+"""ArcFace: an aligned face as a vector that tells people apart.
+
+ArcFace: Additive Angular Margin Loss for Deep Face Recognition, Deng et al., CVPR 2019,
+https://arxiv.org/abs/1801.07698. The cosine of two embeddings measures how alike the faces are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrfd_ros.blob import BlobWriter
+from scrfd_ros.errors import ModelError
+from scrfd_ros.networks.network import Network
+from scrfd_ros.recognition.alignment import CROP_SIZE
+
+PIXEL_MEAN = 127.5
+PIXEL_SCALE = 127.5
+
+BATCH_TOLERANCE = 1e-3
+"""How far, relative to its length, an embedding from a batch may lie from the same face alone."""
+
+
+class ArcFace:
+    """An ArcFace network as a function from aligned faces to embeddings.
+
+    Args:
+        network: one input [N or 1, 3, 112, 112] float32, one output [N, D].
+
+    Raises:
+        ModelError: the network has another form.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        if len(network.inputs) != 1 or len(network.outputs) != 1:
+            raise ModelError(self._not_arcface())
+        batch, *picture_shape = network.inputs[0].shape
+        expected = (3, CROP_SIZE, CROP_SIZE)
+        if len(picture_shape) != 3 or any(
+            have not in (want, None) for have, want in zip(picture_shape, expected, strict=True)
+        ):
+            raise ModelError(self._not_arcface())
+        if batch not in (1, None):
+            raise ModelError(
+                f"{network.path}: takes {batch} faces at once; expected a batch of 1 or any"
+            )
+        self._writer = BlobWriter(
+            *((0.0, 1.0) if network.normalizes_input else (PIXEL_MEAN, PIXEL_SCALE))
+        )
+        noise = np.random.default_rng(0).standard_normal((2, *expected)).astype(np.float32)
+        alone = [self._infer(noise[:1]), self._infer(noise[1:])]
+        if alone[0].ndim != 2 or len(alone[0]) != 1:
+            raise ModelError(self._not_arcface())
+        self.dimensions: int = alone[0].shape[1]
+        self.takes_batches = batch is None and self._batch_agrees(noise, np.concatenate(alone))
+
+    def _not_arcface(self) -> str:
+        tensors = {"inputs": self.network.inputs, "outputs": self.network.outputs}
+        found = "; ".join(
+            f"{kind} " + ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in sides)
+            for kind, sides in tensors.items()
+        )
+        return (
+            f"{self.network.path}: an ArcFace network has one input [N, 3, {CROP_SIZE}, "
+            f"{CROP_SIZE}] and one output [N, 512]; found {found}"
+        )
+
+    def _batch_agrees(self, blob: NDArray[np.float32], alone: NDArray[np.float32]) -> bool:
+        # Some exports declare a free batch yet refuse it, or flatten the faces into one row.
+        try:
+            together = self._infer(blob)
+        except ModelError:
+            return False
+        return together.shape == alone.shape and bool(
+            (
+                np.linalg.norm(together - alone, axis=1)
+                <= BATCH_TOLERANCE * np.linalg.norm(alone, axis=1)
+            ).all()
+        )
+
+    def _infer(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.network({self.network.inputs[0].name: blob})[self.network.outputs[0].name]
+
+    def embed(
+        self, crops: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embeddings of aligned faces, in one batch where the network takes one.
+
+        Args:
+            crops: uint8 [N, 112, 112, 3] BGR, from `alignment.align_faces`.
+
+        Returns:
+            embeddings: float32 [N, D], rows of unit length (zero where the network gave zero).
+            norms: float32 [N], the rows' lengths before.
+        """
+        blob = np.empty((len(crops), 3, CROP_SIZE, CROP_SIZE), np.float32)
+        for crop, planes in zip(crops, blob, strict=True):
+            self._writer.write(crop, planes)
+        if self.takes_batches and len(crops):
+            raw = self._infer(blob)
+        else:
+            raw = np.empty((len(crops), self.dimensions), np.float32)
+            for row in range(len(crops)):
+                raw[row] = self._infer(blob[row : row + 1])[0]
+        norms = np.linalg.norm(raw, axis=1)
+        return raw / np.maximum(norms, np.finfo(np.float32).tiny)[:, None], norms

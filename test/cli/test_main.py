@@ -1,0 +1,71 @@
+"""The `scrfd` command knows its sub-commands and its exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from scrfd_ros.cli import detect
+from scrfd_ros.cli.main import main
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["detect", "--help"], ["models", "--help"]])
+def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert out.startswith(" ".join(["usage: scrfd", *arguments[:-1]]))
+
+
+def test_help_says_what_each_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert ["detect", "Find the faces in a picture."] in lines
+    assert any(line[:1] == ["models"] and len(line) == 2 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param([], "required: COMMAND", id="no command"),
+        pytest.param(["recognise"], "invalid choice: 'recognise'", id="unknown command"),
+        pytest.param(["detect"], "required: IMAGE", id="no picture"),
+        pytest.param(["detect", "a.jpg", "--colour"], "--colour", id="unknown option"),
+    ],
+)
+def test_usage_errors(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_bad_input_is_an_error_on_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["detect", str(tmp_path / "none.jpg")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("scrfd: error: ") and captured.err.count("\n") == 1
+
+
+def test_interrupt_has_the_shells_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(detect, "run", interrupted)
+    assert main(["detect", "any.jpg"]) == 130
+
+
+def test_arguments_default_to_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["scrfd", "detect", str(tmp_path / "none.jpg")])
+    assert main() == 2
+    assert "none.jpg" in capsys.readouterr().err

@@ -1,0 +1,113 @@
+"""`Faces` refuses arrays that do not belong together and gives its values unchanged."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scrfd_ros.faces import Faces, boxes_around
+
+
+def arrays(count: int, **changes: Any) -> dict[str, Any]:
+    """Arguments for `count` faces with everything, some of them changed."""
+    random = np.random.default_rng(0)
+    return {
+        "boxes": random.random((count, 4), np.float32),
+        "scores": random.random(count, np.float32),
+        "landmarks": random.random((count, 5, 2), np.float32),
+        "embeddings": random.random((count, 512), np.float32),
+        "embedding_norms": random.random(count, np.float32),
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_takes_any_number_of_faces(count: int) -> None:
+    assert len(Faces(**arrays(count))) == count
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param(
+            {"boxes": np.zeros((2, 4), np.float32)},
+            r"boxes must be float32 \[3, 4\], got float32 \[2, 4\]",
+            id="fewer boxes than scores",
+        ),
+        pytest.param(
+            {"boxes": np.zeros((3, 5), np.float32)},
+            r"boxes must be float32 \[3, 4\], got float32 \[3, 5\]",
+            id="boxes with the score in them",
+        ),
+        pytest.param(
+            {"boxes": np.zeros((3, 4))}, r"boxes must be float32 .* got float64", id="double boxes"
+        ),
+        pytest.param(
+            {"scores": np.zeros((3, 1), np.float32)},
+            r"scores must be float32 \[3\], got float32 \[3, 1\]",
+            id="scores in a column",
+        ),
+        pytest.param(
+            {"landmarks": np.zeros((3, 10), np.float32)},
+            r"landmarks must be float32 \[3, 5, 2\]",
+            id="flat landmarks",
+        ),
+        pytest.param(
+            {"embeddings": np.zeros(512, np.float32)},
+            r"embeddings must be float32 \[3, any\]",
+            id="one embedding for three faces",
+        ),
+        pytest.param(
+            {"embedding_norms": np.zeros(2, np.float32)},
+            r"embedding_norms must be float32 \[3\]",
+            id="fewer norms",
+        ),
+        pytest.param({"embedding_norms": None}, "come together", id="embeddings without norms"),
+        pytest.param({"embeddings": None}, "come together", id="norms without embeddings"),
+    ],
+)
+def test_refuses_arrays_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Faces(**arrays(3, **changes))
+
+
+def test_centers_and_sizes_give_the_boxes_back() -> None:
+    boxes = np.array([[10, 20, 40, 100], [-5, 0, 5.5, 1]], np.float32)
+    faces = Faces(boxes, np.ones(2, np.float32))
+    np.testing.assert_array_equal(faces.centers, [[25, 60], [0.25, 0.5]])
+    np.testing.assert_array_equal(faces.sizes, [[30, 80], [10.5, 1]])
+    np.testing.assert_array_equal(boxes_around(faces.centers, faces.sizes), boxes)
+    assert boxes_around(faces.centers, faces.sizes).dtype == np.float32
+
+
+def test_with_embeddings_keeps_the_rest() -> None:
+    everything = arrays(2)
+    faces = Faces(everything["boxes"], everything["scores"], everything["landmarks"])
+    embedded = faces.with_embeddings(everything["embeddings"], everything["embedding_norms"])
+    for name, array in everything.items():
+        assert getattr(embedded, name) is array
+    assert faces.embeddings is None
+
+
+def test_json_holds_every_value() -> None:
+    everything = arrays(2)
+    rows = json.loads(json.dumps(Faces(**everything).as_json()))
+    assert [list(row) for row in rows] == [["score", "box", "landmarks", "embedding"]] * 2
+    for key, name in (
+        ("score", "scores"),
+        ("box", "boxes"),
+        ("landmarks", "landmarks"),
+        ("embedding", "embeddings"),
+    ):
+        np.testing.assert_array_equal(
+            np.array([row[key] for row in rows], np.float32), everything[name]
+        )
+
+
+def test_json_has_empty_lists_for_what_was_not_computed() -> None:
+    everything = arrays(1)
+    (row,) = Faces(everything["boxes"], everything["scores"]).as_json()
+    assert row["landmarks"] == row["embedding"] == []

@@ -1,0 +1,91 @@
+"""Pictures and reports are read and written whole, and errors name the file."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scrfd_ros.errors import ImageError, ScrfdError
+from scrfd_ros.files import read_picture, write_picture, write_text
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG file that claims a size and holds no pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IEND", b"")
+
+
+def test_png_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folders" / "picture.png"
+    write_picture(path, PICTURE)
+    found = read_picture(path)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, PICTURE)
+
+
+def test_grey_picture_becomes_three_channels(tmp_path: Path) -> None:
+    write_picture(tmp_path / "grey.png", PICTURE[:, :, 0])
+    np.testing.assert_array_equal(
+        read_picture(tmp_path / "grey.png"), np.repeat(PICTURE[:, :, :1], 3, axis=2)
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(None, "No such file", id="missing"),
+        pytest.param(b"", r"not a picture .*\(0 bytes\)", id="empty"),
+        pytest.param(b"<html>not found</html>", r"not a picture .*\(22 bytes\)", id="a web page"),
+        pytest.param(png(100_000, 100_000), "not a picture", id="beyond OpenCV's size limit"),
+        pytest.param(png(0, 0), "not a picture", id="no pixels"),
+    ],
+)
+def test_unreadable_picture(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "face.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ImageError, match=message) as caught:
+        read_picture(path)
+    assert str(path) in str(caught.value)
+
+
+def test_folder_is_not_a_picture(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="Is a directory"):
+        read_picture(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["picture", "picture.", "picture.xyz"])
+def test_unknown_picture_format(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ImageError, match=r"unknown picture format .* expected \.png or \.jpg"):
+        write_picture(tmp_path / name, PICTURE)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(lambda path: write_picture(path, PICTURE), id="picture"),
+        pytest.param(lambda path: write_text(path, "text"), id="text"),
+    ],
+)
+def test_cannot_write_below_a_file(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ScrfdError, match=r"file/picture\.png: cannot write"):
+        write(tmp_path / "file" / "picture.png")
+
+
+def test_text_is_utf_8(tmp_path: Path) -> None:
+    write_text(tmp_path / "new" / "report.json", "Zoë\n")
+    assert (tmp_path / "new" / "report.json").read_bytes() == b"Zo\xc3\xab\n"

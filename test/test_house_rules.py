@@ -1,0 +1,175 @@
+"""The rooms of the house keep to themselves: who imports what, and what every file has."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "scrfd_ros"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+PYTHON_FILES = [
+    *MODULES,
+    *(path for folder in ("test", "launch") for path in sorted((ROOT / folder).rglob("*.py"))),
+    *sorted(ROOT.glob("*.py")),
+]
+
+CORE = {"detection", "recognition", "faces.py", "blob.py", "drawing.py", "files.py", "errors.py"}
+NETWORK_LIBRARIES = {"onnx", "onnxruntime", "tensorrt", "pycuda", "cuda"}
+ROS_PREFIXES = ("rclpy", "rosidl", "ament", "launch", "cv_bridge", "tf2", "rosbag2", "builtin_int")
+ROS_SUFFIXES = ("_msgs", "_interfaces", "_srvs")
+PURE = {"numpy", "cv2", "__future__"} | set(sys.stdlib_module_names)
+
+
+def identify(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+every_module = pytest.mark.parametrize("path", MODULES, ids=identify)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of what a file imports, wherever in it that happens."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{identify(path)}:{node.lineno}: a relative import"
+            # `from a import b`: b can be a module or a name in a.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def is_ros(name: str) -> bool:
+    package = top(name)
+    return (
+        package.startswith(ROS_PREFIXES)
+        or package.endswith(ROS_SUFFIXES)
+        or name.startswith(("scrfd_ros.msg", "scrfd_ros.ros"))
+    )
+
+
+def room(path: Path) -> str:
+    """The first folder below the package, or the file itself."""
+    return path.relative_to(PACKAGE).parts[0]
+
+
+def test_files_are_found() -> None:
+    rooms = {room(path) for path in MODULES}
+    assert {"detection", "recognition", "networks", "ros", "cli", "faces.py"} <= rooms
+
+
+@every_module
+def test_only_ros_speaks_ros(path: Path) -> None:
+    if room(path) != "ros":
+        assert not [name for name in imports(path) if is_ros(name)]
+
+
+@every_module
+def test_only_networks_runs_networks(path: Path) -> None:
+    if room(path) != "networks":
+        assert not [name for name in imports(path) if top(name) in NETWORK_LIBRARIES]
+
+
+@every_module
+def test_the_core_is_numpy_and_opencv(path: Path) -> None:
+    if room(path) in CORE:
+        ours = (
+            "scrfd_ros.networks.network.",
+            *(f"scrfd_ros.{name.removesuffix('.py')}." for name in CORE),
+        )
+        others = [name for name in imports(path) if top(name) not in PURE]
+        assert not [name for name in others if not name.startswith(ours)]
+
+
+@every_module
+def test_nothing_leans_on_the_command_line(path: Path) -> None:
+    if room(path) != "cli":
+        assert not [name for name in imports(path) if name.startswith("scrfd_ros.cli")]
+
+
+def is_constant(node: ast.expr, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, kind)
+
+
+def calculations(tree: ast.AST) -> Iterator[ast.BinOp]:
+    """Products, quotients and powers of numbers. Not sums, which also count and join.
+
+    Paths have a / and text has a %, so of these two only what has a number in it.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp):
+            operands = (node.left, node.right)
+            text = any(is_constant(side, str) for side in operands)
+            number = any(is_constant(side, (int, float)) for side in operands)
+            if isinstance(node.op, (ast.Mult, ast.MatMult, ast.FloorDiv, ast.Pow)):
+                if not text:
+                    yield node
+            elif isinstance(node.op, (ast.Div, ast.Mod)) and number:
+                yield node
+
+
+@every_module
+def test_commands_do_not_calculate(path: Path) -> None:
+    if room(path) == "cli":
+        found = list(calculations(ast.parse(path.read_text(encoding="utf-8"))))
+        assert not [f"line {node.lineno}: {ast.unparse(node)}" for node in found]
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=identify)
+def test_every_file_says_what_it_is(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), "no module docstring"
+    code = tree.body[1:]
+    if code:
+        assert ast.unparse(code[0]) == "from __future__ import annotations"
+
+
+def flattened(tree: dict[str, object], prefix: str = "") -> dict[str, object]:
+    """Parameters by their full names."""
+    found: dict[str, object] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            found |= flattened(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def test_configuration_lists_every_parameter_with_its_default() -> None:
+    import rclpy
+    from rclpy.node import Node
+
+    from scrfd_ros.ros.parameters import declare_parameters
+
+    content = yaml.safe_load((ROOT / "config" / "faces.yaml").read_text(encoding="utf-8"))
+    listed = flattened(content["/**"]["ros__parameters"])
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    try:
+        node = Node("parameters", context=context, start_parameter_services=False)
+        own = set(node.get_parameters_by_prefix(""))
+        declare_parameters(node)
+        declared = {
+            name: list(parameter.value) if isinstance(parameter.value, array) else parameter.value
+            for name, parameter in node.get_parameters_by_prefix("").items()
+            if name not in own
+        }
+        node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
+    assert listed == declared
+    # 1, 1.0 and True are equal in Python, not in ROS 2.
+    assert {name: type(value) for name, value in listed.items()} == {
+        name: type(value) for name, value in declared.items()
+    }

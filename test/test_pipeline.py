@@ -1,0 +1,144 @@
+"""The pipeline from picture to faces, on real networks and real pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx_files import scrfd_outputs, write_detector, write_recognizer
+
+from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.errors import ModelError
+from scrfd_ros.networks.load import load_network
+from scrfd_ros.pipeline import FacePipeline, load_pipeline
+from scrfd_ros.recognition.alignment import align_faces
+from scrfd_ros.recognition.arcface import ArcFace
+
+BLACK = np.zeros((480, 640, 3), np.uint8)
+
+Path_ = Callable[[str], Path]
+Picture = Callable[[str], NDArray[np.uint8]]
+
+
+@pytest.fixture(scope="module")
+def pipeline(detector_path: Path_, recognizer_path: Path_) -> FacePipeline:
+    return load_pipeline(
+        detector_path=detector_path("2.5g"), recognizer_path=recognizer_path("w600k_mbf")
+    )
+
+
+def test_is_detection_alignment_and_recognition(
+    pipeline: FacePipeline, detector_path: Path_, recognizer_path: Path_, picture: Picture
+) -> None:
+    people = picture("t1.jpg")
+    faces = pipeline(people).faces
+    detected = Scrfd(load_network(detector_path("2.5g"))).detect(people)
+    np.testing.assert_array_equal(faces.boxes, detected.boxes)
+    np.testing.assert_array_equal(faces.scores, detected.scores)
+    assert faces.landmarks is not None and detected.landmarks is not None
+    np.testing.assert_array_equal(faces.landmarks, detected.landmarks)
+    embeddings, norms = ArcFace(load_network(recognizer_path("w600k_mbf"))).embed(
+        align_faces(people, detected.landmarks)
+    )
+    assert faces.embeddings is not None and faces.embedding_norms is not None
+    np.testing.assert_allclose(faces.embeddings, embeddings, atol=1e-6)
+    np.testing.assert_allclose(faces.embedding_norms, norms, rtol=1e-6)
+    assert pipeline.warning == ""
+
+
+def test_scores_fall(pipeline: FacePipeline, picture: Picture) -> None:
+    scores = pipeline(picture("gdp.jpg")).faces.scores
+    assert len(scores) > 1 and (np.diff(scores) <= 0).all()
+
+
+def test_times_of_all_stages(pipeline: FacePipeline, picture: Picture) -> None:
+    milliseconds = pipeline(picture("t1.jpg")).milliseconds
+    total = milliseconds.pop("total")
+    assert list(milliseconds) == ["prepare", "detect", "decode", "align", "embed"]
+    assert all(value > 0 for value in milliseconds.values())
+    assert sum(milliseconds.values()) == pytest.approx(total)
+    assert 1 < milliseconds["detect"] < 60_000, "milliseconds"
+
+
+def test_nobody_there(pipeline: FacePipeline) -> None:
+    faces = pipeline(BLACK).faces
+    assert len(faces) == 0
+    assert faces.landmarks is not None and faces.landmarks.shape == (0, 5, 2)
+    assert faces.embeddings is not None and faces.embeddings.shape == (0, 512)
+
+
+def test_two_pixels(pipeline: FacePipeline) -> None:
+    assert len(pipeline(BLACK[:1, :2]).faces) == 0
+
+
+def test_without_recogniser(detector_path: Path_, picture: Picture) -> None:
+    pipeline = load_pipeline(detector_path=detector_path("500m"), recognizer=None)
+    result = pipeline(picture("t1.jpg"))
+    assert len(result.faces) == 6 and result.faces.landmarks is not None
+    assert result.faces.embeddings is None
+    assert list(result.milliseconds) == ["prepare", "detect", "decode", "total"]
+    assert pipeline.warning == ""
+
+
+def test_detector_without_landmarks_gives_no_embeddings_and_says_so(tmp_path: Path) -> None:
+    detector = write_detector(tmp_path / "scrfd_1g.onnx", scrfd_outputs(640, 640, landmarks=False))
+    recognizer = write_recognizer(tmp_path / "recogniser.onnx")
+    pipeline = load_pipeline(detector_path=detector, recognizer_path=recognizer, max_faces=3)
+    assert pipeline.recognizer is None
+    assert "scrfd_1g.onnx finds no landmarks" in pipeline.warning
+    assert "no embeddings" in pipeline.warning
+    faces = pipeline(BLACK).faces
+    assert len(faces) == 3
+    assert faces.landmarks is None and faces.embeddings is None
+    # Without a recogniser there is nothing to warn of.
+    assert load_pipeline(detector_path=detector, recognizer=None).warning == ""
+
+
+def test_options_reach_the_detector(detector_path: Path_, picture: Picture) -> None:
+    pipeline = load_pipeline(
+        detector_path=detector_path("500m"),
+        recognizer=None,
+        input_size=(320, 224),
+        score_threshold=0.8,
+        nms_threshold=0.3,
+        max_faces=2,
+    )
+    detector = pipeline.detector
+    assert detector.input_size == (320, 224)
+    assert (detector.score_threshold, detector.nms_threshold) == (0.8, 0.3)
+    faces = pipeline(picture("t1.jpg")).faces
+    assert len(faces) == 2 and faces.scores.min() >= 0.8
+
+
+def test_loads_by_name(tmp_path: Path, detector_path: Path_, recognizer_path: Path_) -> None:
+    for path in (detector_path("500m"), recognizer_path("w600k_mbf")):
+        (tmp_path / path.name).symlink_to(path)
+    pipeline = load_pipeline(detector="500m", model_directory=tmp_path)
+    assert pipeline.detector.network.path == tmp_path / "scrfd_500m_bnkps.onnx"
+    assert pipeline.recognizer is not None
+    assert pipeline.recognizer.network.path == tmp_path / "w600k_mbf.onnx"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param({"detector": "500m"}, r"scrfd_500m_bnkps\.onnx", id="detector not fetched"),
+        pytest.param({"detector": "w600k_mbf"}, "w600k_mbf", id="a recogniser to detect with"),
+        pytest.param({"detector": "yolo"}, "yolo", id="unknown detector"),
+        pytest.param({"backend": "cuda"}, "unknown backend 'cuda'", id="unknown back end"),
+    ],
+)
+def test_models_that_cannot_be_had(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    if "backend" in options:
+        options["detector_path"] = tmp_path / "any.onnx"
+    with pytest.raises(ModelError, match=message):
+        load_pipeline(model_directory=tmp_path, **options)
+
+
+def test_recogniser_not_fetched(tmp_path: Path, detector_path: Path_) -> None:
+    with pytest.raises(ModelError, match=r"w600k_mbf\.onnx"):
+        load_pipeline(detector_path=detector_path("500m"), model_directory=tmp_path)
