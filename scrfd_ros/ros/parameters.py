@@ -1,0 +1,157 @@
+"""The node's parameters: declared once, with type, range and description."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from scrfd_ros.detection.scrfd import SIZE_MULTIPLE
+from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
+from scrfd_ros.networks.load import BACKENDS
+from scrfd_ros.pipeline import FacePipeline, load_pipeline
+
+AT_CONFIGURE = "Takes effect at the next configure."
+LIVE = "Takes effect with the next image."
+_FRACTION = {"floating_point_range": [FloatingPointRange(from_value=0.0, to_value=1.0)]}
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    default: Any
+    description: str
+    choices: tuple[str, ...] = ()
+    limits: dict[str, Any] | None = None
+    read_only: bool = False
+
+
+def _parameters() -> dict[str, _Parameter]:
+    catalogue = load_catalogue()
+    detectors = tuple(catalogue.names(DETECTOR))
+    recognizers = tuple(catalogue.names(RECOGNIZER))
+    return {
+        "autostart": _Parameter(
+            True, "Configure and activate by itself at start.", read_only=True
+        ),
+        "backend": _Parameter(
+            "auto", f"What runs the networks: {', '.join(BACKENDS)}. {AT_CONFIGURE}", BACKENDS
+        ),
+        "model_directory": _Parameter(
+            "",
+            "Folder with the model files; empty for the one that the download command uses. "
+            + AT_CONFIGURE,
+        ),
+        "detector.model": _Parameter(
+            "2.5g", f"SCRFD variant: {', '.join(detectors)}. {AT_CONFIGURE}", detectors
+        ),
+        "detector.engine_path": _Parameter(
+            "", f"A detector's model file, which wins over detector.model. {AT_CONFIGURE}"
+        ),
+        "detector.input_size": _Parameter(
+            [640, 640],
+            "Width and height, in pixels, that images are scaled to for the detector: multiples "
+            f"of {SIZE_MULTIPLE}. {AT_CONFIGURE}",
+        ),
+        "detector.score_threshold": _Parameter(
+            0.5, f"Faces that score less are not reported. {LIVE}", limits=_FRACTION
+        ),
+        "detector.nms_threshold": _Parameter(
+            0.4,
+            f"Of two boxes that overlap by a greater IoU only the better is reported. {LIVE}",
+            limits=_FRACTION,
+        ),
+        "detector.max_faces": _Parameter(
+            0,
+            f"Report at most so many faces, the best scores first; 0 for all. {LIVE}",
+            limits={"integer_range": [IntegerRange(from_value=0, to_value=100_000, step=1)]},
+        ),
+        "recognizer.enabled": _Parameter(
+            True, f"Compute an embedding for every face. {AT_CONFIGURE}"
+        ),
+        "recognizer.model": _Parameter(
+            "w600k_mbf", f"ArcFace model: {', '.join(recognizers)}. {AT_CONFIGURE}", recognizers
+        ),
+        "recognizer.engine_path": _Parameter(
+            "", f"A recogniser's model file, which wins over recognizer.model. {AT_CONFIGURE}"
+        ),
+    }
+
+
+def declare_parameters(node: Node) -> None:
+    """Declare all parameters on a node, and refuse values that can never work."""
+    parameters = _parameters()
+    choices = {name: spec.choices for name, spec in parameters.items() if spec.choices}
+
+    def validate(changes: list[Parameter]) -> SetParametersResult:
+        for change in changes:
+            reason = _refusal(change, choices.get(change.name, ()))
+            if reason:
+                return SetParametersResult(successful=False, reason=f"{change.name}: {reason}")
+        return SetParametersResult(successful=True)
+
+    # First the callback, so that values given at start pass through it too.
+    node.add_on_set_parameters_callback(validate)
+    for name, spec in parameters.items():
+        descriptor = ParameterDescriptor(
+            description=spec.description,
+            additional_constraints=f"one of: {', '.join(spec.choices)}" if spec.choices else "",
+            read_only=spec.read_only,
+            **(spec.limits or {}),
+        )
+        node.declare_parameter(name, spec.default, descriptor)
+
+
+def _refusal(change: Parameter, choices: tuple[str, ...]) -> str:
+    if choices and change.value not in choices:
+        return f"{change.value!r} is unknown; expected one of: {', '.join(choices)}"
+    if change.name == "detector.input_size" and (
+        len(change.value) != 2 or any(v < SIZE_MULTIPLE or v % SIZE_MULTIPLE for v in change.value)
+    ):
+        return (
+            f"{list(change.value)} is not a width and a height in multiples of {SIZE_MULTIPLE}, "
+            f"such as [640, 640]"
+        )
+    return ""
+
+
+def configured_pipeline(node: Node) -> FacePipeline:
+    """Load the pipeline that the node's parameters ask for.
+
+    Raises:
+        ModelError: see `load_pipeline`.
+    """
+
+    def value(name: str) -> Any:
+        return node.get_parameter(name).value
+
+    def path(name: str) -> Path | None:
+        return Path(value(name)).expanduser() if value(name) else None
+
+    enabled = value("recognizer.enabled")
+    width, height = value("detector.input_size")
+    return load_pipeline(
+        detector=value("detector.model"),
+        detector_path=path("detector.engine_path"),
+        recognizer=value("recognizer.model") if enabled else None,
+        recognizer_path=path("recognizer.engine_path") if enabled else None,
+        model_directory=path("model_directory"),
+        backend=value("backend"),
+        input_size=(width, height),
+    )
+
+
+def apply_live_parameters(node: Node, pipeline: FacePipeline) -> None:
+    """Hand the thresholds as they are now to the detector."""
+    detector = pipeline.detector
+    detector.score_threshold = node.get_parameter("detector.score_threshold").value
+    detector.nms_threshold = node.get_parameter("detector.nms_threshold").value
+    detector.max_faces = node.get_parameter("detector.max_faces").value

@@ -1,0 +1,94 @@
+"""Worker runs everything on one other thread, in order, and keeps only the newest item."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from scrfd_ros.ros.worker import Worker
+
+
+class Recorder:
+    """A slow consumer under the test's control."""
+
+    def __init__(self) -> None:
+        self.items: list[int] = []
+        self.threads: set[int] = set()
+        self.started = threading.Semaphore(0)
+        self.go_on = threading.Semaphore(0)
+
+    def __call__(self, item: int) -> None:
+        self.threads.add(threading.get_ident())
+        self.started.release()
+        self.go_on.acquire()
+        self.items.append(item)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def worker(recorder: Recorder) -> Iterator[Worker[int]]:
+    worker = Worker(recorder)
+    yield worker
+    recorder.go_on.release(100)
+    worker.stop()
+
+
+def test_the_newest_of_the_waiting_items_wins(worker: Worker[int], recorder: Recorder) -> None:
+    worker.offer(0)
+    recorder.started.acquire()
+    for item in range(1, 10):
+        worker.offer(item)
+    recorder.go_on.release(2)
+    worker.call(lambda: None)
+    recorder.started.acquire()
+    worker.forget()
+    assert recorder.items == [0, 9]
+    assert (worker.handled, worker.dropped) == (2, 8)
+
+
+def test_items_and_calls_share_one_thread_which_is_not_the_callers(
+    worker: Worker[int], recorder: Recorder
+) -> None:
+    recorder.go_on.release()
+    worker.offer(0)
+    recorder.started.acquire()
+    assert recorder.threads == {worker.call(threading.get_ident)}
+    assert threading.get_ident() not in recorder.threads
+
+
+def test_a_call_returns_and_raises(worker: Worker[int]) -> None:
+    assert worker.call(lambda: 42) == 42
+    with pytest.raises(ZeroDivisionError):
+        worker.call(lambda: 1 // 0)
+    assert worker.call(lambda: "still there") == "still there"
+
+
+def test_forget_waits_for_the_item_in_hand_and_drops_the_next(
+    worker: Worker[int], recorder: Recorder
+) -> None:
+    worker.offer(0)
+    recorder.started.acquire()
+    worker.offer(1)
+    forgetter = threading.Thread(target=worker.forget)
+    forgetter.start()
+    forgetter.join(0.1)
+    assert forgetter.is_alive()
+    recorder.go_on.release()
+    forgetter.join()
+    assert recorder.items == [0]
+
+
+def test_stop_ends_the_thread_after_the_item_in_hand(recorder: Recorder) -> None:
+    worker = Worker(recorder)
+    worker.offer(0)
+    recorder.started.acquire()
+    worker.offer(1)
+    threading.Timer(0.1, recorder.go_on.release).start()
+    worker.stop()
+    assert recorder.items == [0]
