@@ -216,7 +216,7 @@ setup() {
     [[ ! -e $venv || -d $state ]] || die \
       "$venv exists, but run.sh did not make it. Remove or rename it."
     choose_python
-    rm -rf "$venv"
+    rm -rf "$venv/lib" "$venv" # in this order: setup/, which tells that it is ours, goes late
     if [[ ${ROS_DISTRO:-} ]]; then
       say "Using the sourced ROS 2 $ROS_DISTRO."
     else

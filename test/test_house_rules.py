@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scrfd_ros.models.catalogue import load_catalogue
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "scrfd_ros"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -22,7 +24,7 @@ PYTHON_FILES = [
 
 CORE = {"detection", "recognition", "faces.py", "blob.py", "drawing.py", "files.py", "errors.py"}
 NETWORK_LIBRARIES = {"onnx", "onnxruntime", "tensorrt", "pycuda", "cuda"}
-ROS_PREFIXES = ("rclpy", "rosidl", "ament", "launch", "cv_bridge", "tf2", "rosbag2", "builtin_int")
+ROS_PREFIXES = ("rclpy", "rosidl", "ament", "launch", "cv_bridge", "tf2", "rosbag2")
 ROS_SUFFIXES = ("_msgs", "_interfaces", "_srvs")
 PURE = {"numpy", "cv2", "__future__"} | set(sys.stdlib_module_names)
 
@@ -88,7 +90,7 @@ def test_the_core_is_numpy_and_opencv(path: Path) -> None:
             *(f"scrfd_ros.{name.removesuffix('.py')}." for name in CORE),
         )
         others = [name for name in imports(path) if top(name) not in PURE]
-        assert not [name for name in others if not name.startswith(ours)]
+        assert not [name for name in others if not f"{name}.".startswith(ours)]
 
 
 @every_module
@@ -127,9 +129,12 @@ def test_commands_do_not_calculate(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=identify)
 def test_every_file_says_what_it_is(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert ast.get_docstring(tree), "no module docstring"
-    code = tree.body[1:]
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+@every_module
+def test_annotations_are_not_evaluated(path: Path) -> None:
+    _, *code = ast.parse(path.read_text(encoding="utf-8")).body
     if code:
         assert ast.unparse(code[0]) == "from __future__ import annotations"
 
@@ -145,15 +150,44 @@ def flattened(tree: dict[str, object], prefix: str = "") -> dict[str, object]:
     return found
 
 
+def configured() -> dict[str, object]:
+    """The parameters of config/faces.yaml."""
+    content = yaml.safe_load((ROOT / "config" / "faces.yaml").read_text(encoding="utf-8"))
+    return flattened(content["/**"]["ros__parameters"])
+
+
+def readme_table(heading: str) -> list[list[str]]:
+    """The rows of the table below a heading of the README, without its head."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split(f"## {heading}\n")[1]
+    lines = section.split("\n## ")[0].splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+    return rows[2:]
+
+
+def test_readme_lists_every_parameter_with_its_default() -> None:
+    listed = {
+        name.strip("`"): "" if default == "empty" else yaml.safe_load(default.strip("`"))
+        for name, default, *_ in readme_table("Parameters")
+    }
+    assert listed == configured()
+
+
+def test_readme_names_models_of_the_catalogue_and_says_which_have_landmarks() -> None:
+    models = load_catalogue().models
+    for name, file, _, landmarks, accuracy in readme_table("Models"):
+        entry = models[name.strip("`")]
+        assert file == entry.file
+        assert landmarks == ({True: "yes", False: "no"}[entry.landmarks] if landmarks else "")
+        assert f"{next(iter(entry.accuracy.values())):.2f}" in accuracy
+
+
 def test_configuration_lists_every_parameter_with_its_default() -> None:
     import rclpy
     from rclpy.node import Node
 
     from scrfd_ros.ros.parameters import declare_parameters
 
-    content = yaml.safe_load((ROOT / "config" / "faces.yaml").read_text(encoding="utf-8"))
-    listed = flattened(content["/**"]["ros__parameters"])
-
+    listed = configured()
     context = rclpy.Context()
     rclpy.init(context=context)
     try:

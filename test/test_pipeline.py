@@ -20,19 +20,19 @@ from scrfd_ros.recognition.arcface import ArcFace
 
 BLACK = np.zeros((480, 640, 3), np.uint8)
 
-Path_ = Callable[[str], Path]
+ModelPath = Callable[[str], Path]
 Picture = Callable[[str], NDArray[np.uint8]]
 
 
 @pytest.fixture(scope="module")
-def pipeline(detector_path: Path_, recognizer_path: Path_) -> FacePipeline:
+def pipeline(detector_path: ModelPath, recognizer_path: ModelPath) -> FacePipeline:
     return load_pipeline(
         detector_path=detector_path("2.5g"), recognizer_path=recognizer_path("w600k_mbf")
     )
 
 
 def test_is_detection_alignment_and_recognition(
-    pipeline: FacePipeline, detector_path: Path_, recognizer_path: Path_, picture: Picture
+    pipeline: FacePipeline, detector_path: ModelPath, recognizer_path: ModelPath, picture: Picture
 ) -> None:
     people = picture("t1.jpg")
     faces = pipeline(people).faces
@@ -75,7 +75,7 @@ def test_two_pixels(pipeline: FacePipeline) -> None:
     assert len(pipeline(BLACK[:1, :2]).faces) == 0
 
 
-def test_without_recogniser(detector_path: Path_, picture: Picture) -> None:
+def test_without_recogniser(detector_path: ModelPath, picture: Picture) -> None:
     pipeline = load_pipeline(detector_path=detector_path("500m"), recognizer=None)
     result = pipeline(picture("t1.jpg"))
     assert len(result.faces) == 6 and result.faces.landmarks is not None
@@ -98,7 +98,7 @@ def test_detector_without_landmarks_gives_no_embeddings_and_says_so(tmp_path: Pa
     assert load_pipeline(detector_path=detector, recognizer=None).warning == ""
 
 
-def test_options_reach_the_detector(detector_path: Path_, picture: Picture) -> None:
+def test_options_reach_the_detector(detector_path: ModelPath, picture: Picture) -> None:
     pipeline = load_pipeline(
         detector_path=detector_path("500m"),
         recognizer=None,
@@ -114,7 +114,9 @@ def test_options_reach_the_detector(detector_path: Path_, picture: Picture) -> N
     assert len(faces) == 2 and faces.scores.min() >= 0.8
 
 
-def test_loads_by_name(tmp_path: Path, detector_path: Path_, recognizer_path: Path_) -> None:
+def test_loads_by_name(
+    tmp_path: Path, detector_path: ModelPath, recognizer_path: ModelPath
+) -> None:
     for path in (detector_path("500m"), recognizer_path("w600k_mbf")):
         (tmp_path / path.name).symlink_to(path)
     pipeline = load_pipeline(detector="500m", model_directory=tmp_path)
@@ -139,6 +141,6 @@ def test_models_that_cannot_be_had(tmp_path: Path, options: dict[str, Any], mess
         load_pipeline(model_directory=tmp_path, **options)
 
 
-def test_recogniser_not_fetched(tmp_path: Path, detector_path: Path_) -> None:
+def test_recogniser_not_fetched(tmp_path: Path, detector_path: ModelPath) -> None:
     with pytest.raises(ModelError, match=r"w600k_mbf\.onnx"):
         load_pipeline(detector_path=detector_path("500m"), model_directory=tmp_path)

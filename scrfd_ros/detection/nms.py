@@ -32,5 +32,6 @@ def nms(
         width = np.minimum(x2[best], x2[rest]) - np.maximum(x1[best], x1[rest]) + 1
         height = np.minimum(y2[best], y2[rest]) - np.maximum(y1[best], y1[rest]) + 1
         overlap = np.maximum(width, 0) * np.maximum(height, 0)
-        rest = rest[overlap / (areas[best] + areas[rest] - overlap) <= iou_threshold]
+        # Not <=, so that a box that is not a number suppresses no other.
+        rest = rest[~(overlap / (areas[best] + areas[rest] - overlap) > iou_threshold)]
     return np.array(kept, np.intp)

@@ -1,0 +1,1 @@
+"""The node, and what it says and hears on its topics."""

@@ -79,3 +79,8 @@ def test_no_boxes(most: int | None) -> None:
 def test_stops_after_most(most: int) -> None:
     apart = np.array([[30 * row, 0, 30 * row + 9, 9] for row in range(3)], np.float32)
     assert nms(apart, 0.4, most).tolist() == [0, 1, 2][:most]
+
+
+def test_a_box_that_is_not_a_number_suppresses_no_other() -> None:
+    boxes = np.array([[np.nan] * 4, [0, 0, 10, 10], [0, 0, 10, 10]], np.float32)
+    assert nms(boxes, 0.4).tolist() == [0, 1]
