@@ -234,6 +234,11 @@ setup() {
     unset _ROS_WHEELS_BOOTSTRAP_COMPLETE # of another virtual environment; .venv sets its own
     export RMW_IMPLEMENTATION=rmw_fastrtps_cpp # the only one there
   fi
+  # Without this profile large images get lost on the way; old and new name of the variable.
+  if [[ ! ${FASTRTPS_DEFAULT_PROFILES_FILE:-}${FASTDDS_DEFAULT_PROFILES_FILE:-} ]]; then
+    export FASTRTPS_DEFAULT_PROFILES_FILE=$root/config/fastdds.xml
+    export FASTDDS_DEFAULT_PROFILES_FILE=$root/config/fastdds.xml
+  fi
   step packages "Python packages and ROS 2"
   step vision_msgs "Messages of vision_msgs"
   step package "Messages and modules of scrfd_ros"
@@ -276,6 +281,7 @@ case $command in
     cd "$root"
     say "Style (ruff) ..."
     ruff check .
+    ruff format --check .
     say "Types (mypy) ..."
     mypy
     say "Tests (pytest) ..."

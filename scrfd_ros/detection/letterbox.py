@@ -34,9 +34,7 @@ class Letterbox:
         return self._canvas, height / picture.shape[0]
 
 
-def fitted_size(
-    width: int, height: int, canvas_width: int, canvas_height: int
-) -> tuple[int, int]:
+def fitted_size(width: int, height: int, canvas_width: int, canvas_height: int) -> tuple[int, int]:
     """Width and height (at least 1) of a picture scaled to fit a canvas."""
     aspect = height / width
     if aspect > canvas_height / canvas_width:

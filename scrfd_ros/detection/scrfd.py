@@ -211,7 +211,5 @@ class Scrfd:
         return Faces(
             boxes=box[kept],
             scores=score[order],
-            landmarks=(
-                np.concatenate(landmarks)[order] / np.float32(scale) if landmarks else None
-            ),
+            landmarks=(np.concatenate(landmarks)[order] / np.float32(scale) if landmarks else None),
         )

@@ -38,9 +38,7 @@ class Network(Protocol):
     outputs: tuple[Tensor, ...]
     normalizes_input: bool
 
-    def __call__(
-        self, inputs: Mapping[str, NDArray[np.float32]]
-    ) -> dict[str, NDArray[np.float32]]:
+    def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Run the network: arrays by input name in, arrays by output name out.
 
         Raises:

@@ -55,9 +55,7 @@ class OnnxRuntimeNetwork:
         self.outputs = tuple(_tensor(tensor) for tensor in self._session.get_outputs())
         self._output_names = [tensor.name for tensor in self.outputs]
 
-    def __call__(
-        self, inputs: Mapping[str, NDArray[np.float32]]
-    ) -> dict[str, NDArray[np.float32]]:
+    def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         try:
             arrays = self._session.run(self._output_names, dict(inputs))
         except Exception as error:  # ONNX Runtime's exceptions have no common base class

@@ -53,9 +53,7 @@ def similarity_transforms(landmarks: NDArray[np.float32]) -> NDArray[np.float64]
     )
 
 
-def align_faces(
-    picture: NDArray[np.uint8], landmarks: NDArray[np.float32]
-) -> NDArray[np.uint8]:
+def align_faces(picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Aligned faces, uint8 [N, 112, 112, 3] BGR; black where they reach beyond the picture.
 
     Args:

@@ -82,9 +82,7 @@ class ArcFace:
     def _infer(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
         return self.network({self.network.inputs[0].name: blob})[self.network.outputs[0].name]
 
-    def embed(
-        self, crops: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def embed(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Embeddings of aligned faces, in one batch where the network takes one.
 
         Args:

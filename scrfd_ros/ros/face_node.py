@@ -56,10 +56,7 @@ class FaceNode(LifecycleNode):
 
     def start(self) -> None:
         """Configure and activate, if the parameters say so."""
-        if (
-            self.get_parameter("autostart").value
-            and self.trigger_configure() == Transition.SUCCESS
-        ):
+        if self.get_parameter("autostart").value and self.trigger_configure() == Transition.SUCCESS:
             self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> Transition:

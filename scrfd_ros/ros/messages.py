@@ -30,9 +30,7 @@ def detection_array(faces: Faces, header: Header) -> Detection2DArray:
     return Detection2DArray(header=header, detections=list(_detections(faces, header)))
 
 
-def face_array(
-    detections: Detection2DArray, faces: Faces, pipeline: FacePipeline
-) -> FaceArray:
+def face_array(detections: Detection2DArray, faces: Faces, pipeline: FacePipeline) -> FaceArray:
     """The same faces in the same order, with landmarks, embeddings and the models' names."""
     detector = pipeline.detector.network
     message = FaceArray(
@@ -78,9 +76,7 @@ def faces_of(message: FaceArray) -> Faces:
             _pairs([(box.center.position.x, box.center.position.y) for box in boxes]),
             _pairs([(box.size_x, box.size_y) for box in boxes]),
         ),
-        scores=np.array(
-            [face.detection.results[0].hypothesis.score for face in faces], np.float32
-        ),
+        scores=np.array([face.detection.results[0].hypothesis.score for face in faces], np.float32),
         landmarks=(
             np.array([[(p.x, p.y) for p in face.landmarks] for face in faces], np.float32)
             if faces and faces[0].landmarks

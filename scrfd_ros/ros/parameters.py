@@ -39,9 +39,7 @@ def _parameters() -> dict[str, _Parameter]:
     detectors = tuple(catalogue.names(DETECTOR))
     recognizers = tuple(catalogue.names(RECOGNIZER))
     return {
-        "autostart": _Parameter(
-            True, "Configure and activate by itself at start.", read_only=True
-        ),
+        "autostart": _Parameter(True, "Configure and activate by itself at start.", read_only=True),
         "backend": _Parameter(
             "auto", f"What runs the networks: {', '.join(BACKENDS)}. {AT_CONFIGURE}", BACKENDS
         ),

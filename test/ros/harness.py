@@ -58,9 +58,7 @@ class Harness:
         self.node.create_subscription(
             Detection2DArray, "detections", self.detections.append, QoSProfile(depth=100)
         )
-        self.node.create_subscription(
-            FaceArray, "faces", self.faces.append, QoSProfile(depth=100)
-        )
+        self.node.create_subscription(FaceArray, "faces", self.faces.append, QoSProfile(depth=100))
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
         """Spin until the condition holds."""

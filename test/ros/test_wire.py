@@ -87,9 +87,7 @@ def test_a_camera_and_a_listener_on_cyclone_dds_are_served(
 ) -> None:
     frame = cv2.resize(picture("t1.jpg"), (640, 443))
     header = CycloneHeader(CycloneTime(7, 11), "cyclone_camera")
-    image = CycloneImage(
-        header, *frame.shape[:2], "bgr8", 0, frame.shape[1] * 3, frame.tobytes()
-    )
+    image = CycloneImage(header, *frame.shape[:2], "bgr8", 0, frame.shape[1] * 3, frame.tobytes())
     with running_face_node(tmp_path, {"recognizer.enabled": False}) as harness:
         harness.wait_until_active()
         participant = DomainParticipant(int(os.environ["ROS_DOMAIN_ID"]))
