@@ -22,8 +22,8 @@ Usage: ./run.sh COMMAND [ARGUMENTS]
 Every command sets up first what it needs and is missing; this takes minutes
 the first time and no time after that. If ROS 2 is sourced, it is used.
 Otherwise ROS 2 Jazzy comes from the Python registry, into .venv; this needs
-Linux on x86_64, Python 3.10 to 3.14 with venv, and a C++ compiler. Nothing is
-installed outside this folder: remove .venv to start anew.
+Linux on x86_64, Python 3.10 to 3.14 with venv and headers, and a C++ compiler.
+Nothing is installed outside this folder: remove .venv to start anew.
 TEXT
 }
 
@@ -39,7 +39,7 @@ die() {
 
 # Module and package, for what the package needs from the Python registry.
 python_modules=(
-  numpy:numpy cv2:opencv-python-headless onnx:onnx onnxruntime:onnxruntime
+  numpy:numpy cv2:opencv-python-headless onnxruntime:onnxruntime
   tqdm:tqdm yaml:pyyaml
 )
 
@@ -59,7 +59,7 @@ ros_wheels=(
 # requirements, here spelt out: opencv-python would overwrite the headless one.
 test_packages=(
   "pytest>=7,<9" ruff==0.17.6 mypy==2.4.1
-  requests scikit-image scipy
+  onnx requests scikit-image scipy
   rosbags rosbags-image cyclonedds
   catkin-pkg cmake ninja "setuptools<80" colcon-common-extensions
 )

@@ -1,7 +1,12 @@
-"""Fixtures: real weights and real pictures, fetched once and verified by checksum."""
+"""Fixtures: real weights and real pictures, fetched once and verified by checksum.
+
+And the surroundings of every ROS 2 program that a test starts: a DDS domain of its own, and the
+transport that large images need.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +17,12 @@ from numpy.typing import NDArray
 from scrfd_ros.files import read_picture
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
 from scrfd_ros.models.download import ensure_model, ensure_picture
+
+LARGEST_SAFE_DOMAIN = 101  # above it, ports collide with those Linux gives to clients
+
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % LARGEST_SAFE_DOMAIN)
+for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
+    os.environ[name] = str(Path(__file__).parents[1] / "config" / "fastdds.xml")
 
 
 @pytest.fixture(scope="session")

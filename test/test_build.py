@@ -161,15 +161,14 @@ def test_only_symlink_install_follows_edits(
 def test_pip_install_gives_the_command_without_ros(tmp_path: Path) -> None:
     target = tmp_path / "venv"
     source = copy_package(tmp_path / "source")
-    venv.create(target)
+    venv.create(target, with_pip=True)
     (site,) = target.glob("lib/python*/site-packages")
     # The requirements are those of this environment: only the package itself is installed.
     available = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     (site / "requirements.pth").write_text("\n".join(available))
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     python = target / "bin/python"
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", source]
-    run(pip, tmp_path, environment)
+    run([python, "-m", "pip", "install", "--no-deps", source], tmp_path, environment)
     assert "detect" in run([target / "bin/scrfd", "--help"], tmp_path, environment)
     assert (target / "share/scrfd_ros/models/catalogue.yaml").is_file()
     assert not (site / "scrfd_ros/ros").exists()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import logging
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +151,7 @@ class Catalogue:
         return entry
 
 
+@functools.cache
 def load_catalogue(path: Path | None = None) -> Catalogue:
     """Read the catalogue at `path`, by default the one that came with the package.
 
@@ -207,12 +210,15 @@ def installed_model(name: str, kind: str, directory: Path | None = None) -> Path
     state = file_state(entry, path)
     if state in ("missing", "corrupt"):
         trouble = (
-            "is not there; fetch it"
+            "is not there; to fetch it"
             if state == "missing"
-            else f"does not have the SHA-256 of {name}, {entry.sha256}; fetch it anew"
+            else f"does not have the SHA-256 of {name}, {entry.sha256}; to fetch it anew"
         )
-        option = f" --directory {directory}" if directory else ""
-        raise ModelError(f"{path} {trouble} with: scrfd models {entry.name}{option}")
+        option = f" --directory {shlex.quote(str(directory))}" if directory else ""
+        raise ModelError(
+            f"{path} {trouble}: scrfd models {entry.name}{option} (with ROS 2 that is "
+            f"`ros2 run scrfd_ros scrfd models ...`, in a checkout `./run.sh models ...`)"
+        )
     return path
 
 
@@ -222,11 +228,11 @@ def file_state(entry: FileEntry, path: Path) -> FileState:
     Raises:
         ModelError: the file is there but cannot be read.
     """
-    if not path.is_file():
-        return "missing"
-    if entry.sha256 is None:
-        return "unverified"
     try:
+        if not path.is_file():
+            return "missing"
+        if entry.sha256 is None:
+            return "unverified"
         with path.open("rb") as stream:
             return "present" if matches(entry, stream) else "corrupt"
     except OSError as error:

@@ -31,6 +31,6 @@ def load_network(path: Path, backend: str = "auto") -> Network:
     except ModuleNotFoundError as error:
         raise ModelError(
             f"{path}: running a network takes the Python package {error.name}, which is not "
-            f"installed: pip install onnx onnxruntime"
+            f"installed: pip install onnxruntime"
         ) from error
     return OnnxRuntimeNetwork(path)

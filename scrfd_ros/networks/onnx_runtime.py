@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
 from scrfd_ros.errors import ModelError
 from scrfd_ros.networks.network import Tensor
+from scrfd_ros.networks.onnx_file import normalizes_input
 
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 _LOG_ERRORS_ONLY = 3  # w600k_mbf declares a batch of 1 and warns about every larger one
-_FIRST_NODES = 8
 
 
 class OnnxRuntimeNetwork:
@@ -34,11 +33,10 @@ class OnnxRuntimeNetwork:
         options.log_severity_level = _LOG_ERRORS_ONLY
         available = onnxruntime.get_available_providers()
         try:
-            self.normalizes_input = _normalizes_input(content)
             self._session = onnxruntime.InferenceSession(
                 content, options, providers=[name for name in _PROVIDERS if name in available]
             )
-        except Exception as error:  # ONNX and ONNX Runtime have no common base class
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise ModelError(
                 f"{path}: not an ONNX model that ONNX Runtime {onnxruntime.__version__} can load "
                 f"({len(content)} bytes): {_one_line(error)}. Fetch the file again, or check "
@@ -49,6 +47,7 @@ class OnnxRuntimeNetwork:
                 raise ModelError(
                     f"{path}: {tensor.name!r} is {tensor.type}, expected tensor(float)"
                 )
+        self.normalizes_input = normalizes_input(content)
         provider = self._session.get_providers()[0].removesuffix("ExecutionProvider")
         self.backend = f"onnxruntime {provider}"
         self.inputs = tuple(_tensor(tensor) for tensor in self._session.get_inputs())
@@ -68,13 +67,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot read the model file: {error.strerror}") from error
-
-
-def _normalizes_input(content: bytes) -> bool:
-    # Exports from MXNet begin with (x - 127.5) * 0.0078125; those from PyTorch do not.
-    graph = onnx.load_from_string(content).graph
-    first = {node.op_type for node in graph.node[:_FIRST_NODES]}
-    return {"Sub", "Mul"} <= first
 
 
 def _tensor(tensor: onnxruntime.NodeArg) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -30,9 +31,10 @@ from scrfd_ros.recognition.similarity import nearest_others
 from scrfd_ros.ros.images import image_message
 from scrfd_ros.ros.messages import faces_of
 
-NAMESPACE = "scrfd_demo"
+NAMESPACE = f"scrfd_demo_{os.getpid()}"  # so that nothing else on the network answers
 PICTURE = "t1.jpg"
 PEOPLE = 6
+SAME_PERSON = 0.5  # pictures of one person have a greater cosine than this
 FRAMES = 20
 START_TIMEOUT = 60.0  # seconds for the node to load its networks and to be discovered
 ANSWER_TIMEOUT = 3.0  # seconds for one image; a lost one is sent again
@@ -95,6 +97,13 @@ def check(detections: Detection2DArray, message: FaceArray) -> None:
         problems.append("a detection does not carry the image's header")
     if any(len(face.landmarks) != 5 or not face.embedding for face in message.faces):
         problems.append("a face lacks landmarks or an embedding")
+    if not problems:
+        embeddings = faces_of(message).embeddings
+        assert embeddings is not None
+        if not np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3):
+            problems.append("an embedding is not of length 1")
+        if nearest_others(embeddings)[1].max() > SAME_PERSON:
+            problems.append("two people look the same")
     if problems:
         raise ScrfdError(f"the node's answer is wrong: {'; '.join(problems)}")
 
@@ -111,7 +120,7 @@ def report(faces: Faces, latencies: list[float]) -> None:
             f"  {cosines[row]:6.2f}"
         )
     print(
-        f"\n{len(faces)} people, all different (one person's pictures have a cosine over 0.5).\n"
+        f"\n{len(faces)} people, all different: no cosine is over {SAME_PERSON}.\n"
         f"Image published to faces received: median {np.median(latencies):.0f} ms, "
         f"slowest {max(latencies):.0f} ms of {len(latencies)}."
     )
@@ -119,7 +128,7 @@ def report(faces: Faces, latencies: list[float]) -> None:
 
 def run(output: Path) -> None:
     """Run the demonstration; writes demo.png and demo.json into the folder `output`."""
-    path = ensure_picture(PICTURE, output)
+    path = ensure_picture(PICTURE)
     picture = read_picture(path)
     print(f"Starting face_node, and publishing {path} to it on /{NAMESPACE}/image", flush=True)
     executable = Path(get_package_prefix("scrfd_ros"), "lib", "scrfd_ros", "face_node")
@@ -145,6 +154,7 @@ def run(output: Path) -> None:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
     faces = faces_of(message)
     report(faces, latencies)
     write_picture(output / "demo.png", draw_faces(picture, faces))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState
 from rclpy.lifecycle import TransitionCallbackReturn as Transition
@@ -42,7 +41,8 @@ class FaceNode(LifecycleNode):
 
     The executor's thread only takes images in and answers services; loading the networks and
     running them is a `Worker`'s business. While that is busy, a newer image replaces the one
-    that waits.
+    that waits. A transition ends when its work is done: services wait for a configure, and a
+    deactivate for the image in hand.
     """
 
     def __init__(self) -> None:
@@ -62,8 +62,8 @@ class FaceNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> Transition:
         try:
             self._pipeline = self._worker.call(lambda: configured_pipeline(self))
-        except ScrfdError as error:
-            self.get_logger().error(f"cannot configure: {error}")
+        except Exception as error:  # rclpy would swallow it without a word
+            self.get_logger().error(f"cannot configure: {_reason(error)}")
             return Transition.FAILURE
         if self._pipeline.warning:
             self.get_logger().warning(self._pipeline.warning)
@@ -106,11 +106,14 @@ class FaceNode(LifecycleNode):
         try:
             return super()._LifecycleNodeMixin__change_state(transition_id)
         except rclpy_implementation.RCLError as error:
-            self.get_logger().error(f"transition {transition_id} refused: {error}")
+            if self.context.ok():
+                self.get_logger().error(f"transition {transition_id} refused: {error}")
             return Transition.FAILURE
 
     def destroy_node(self) -> None:
         self._worker.stop()
+        if self._images is not None:
+            self._log_counts()
         super().destroy_node()
 
     def _stop_images(self) -> None:
@@ -119,6 +122,9 @@ class FaceNode(LifecycleNode):
         self.destroy_subscription(self._images)
         self._images = None
         self._worker.forget()
+        self._log_counts()
+
+    def _log_counts(self) -> None:
         self.get_logger().info(
             f"{self._worker.handled} images handled, {self._worker.dropped} dropped for newer ones"
         )
@@ -132,8 +138,8 @@ class FaceNode(LifecycleNode):
 
     def _find_faces(self, image: Image) -> None:
         """Handle one image, on the worker's thread, while the node is active."""
-        assert self._pipeline and self._detections and self._faces
         try:
+            assert self._pipeline and self._detections and self._faces
             picture = bgr_from_image(image)
             apply_live_parameters(self, self._pipeline)
             faces = self._pipeline(picture).faces
@@ -144,27 +150,35 @@ class FaceNode(LifecycleNode):
             # One image must not stop a robot's node, whatever a network or library makes of it.
             # When ROS shuts down during an image, nobody is left to publish to: not an error.
             if self.context.ok():
-                reason = error if isinstance(error, ScrfdError) else repr(error)
                 self.get_logger().error(
-                    f"image skipped: {reason}", throttle_duration_sec=_LOG_PERIOD
+                    f"image skipped: {_reason(error)}", throttle_duration_sec=_LOG_PERIOD
                 )
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ScrfdError) else repr(error)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until it is told to stop; returns the exit status."""
     rclpy.init(args=args)
+    node = None
     try:
         node = FaceNode()
+        node.start()
+        if rclpy.ok():
+            rclpy.spin(node)
+    except KeyboardInterrupt:
+        pass
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
         print(f"face_node: error: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
         return 2
-    try:
-        node.start()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+    except Exception:
+        # A signal shuts ROS down at any moment, and whatever was being done then fails.
+        if rclpy.ok():
+            raise
     finally:
-        node.destroy_node()
+        if node is not None:
+            node.destroy_node()
         rclpy.try_shutdown()
     return 0

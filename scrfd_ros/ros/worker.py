@@ -41,7 +41,11 @@ class Worker(Generic[Item]):
             self._wake.notify()
 
     def call(self, function: Callable[[], Returned]) -> Returned:
-        """Run a function on the thread, before any waiting item, and return or raise its result."""
+        """Run a function on the thread, before any waiting item, and return or raise its result.
+
+        Raises:
+            RuntimeError: the worker has been stopped.
+        """
         future: Future[Returned] = Future()
 
         def call() -> None:
@@ -51,6 +55,8 @@ class Worker(Generic[Item]):
                 future.set_exception(error)
 
         with self._wake:
+            if self._stopped:
+                raise RuntimeError("the worker has been stopped")
             self._calls.append(call)
             self._wake.notify()
         return future.result()
@@ -62,7 +68,7 @@ class Worker(Generic[Item]):
         self.call(lambda: None)
 
     def stop(self) -> None:
-        """End the thread once the item in hand is done."""
+        """End the thread once the item in hand and all calls are done."""
         with self._wake:
             self._stopped = True
             self._wake.notify()
@@ -76,10 +82,10 @@ class Worker(Generic[Item]):
                 self._wake.wait_for(
                     lambda: self._calls or self._newest is not None or self._stopped
                 )
-                if self._stopped:
-                    return
                 if self._calls:
                     call = self._calls.pop(0)
+                elif self._stopped:
+                    return
                 else:
                     item, self._newest = self._newest, None
             if call is not None:

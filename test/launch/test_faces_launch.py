@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from ament_index_python.packages import get_package_share_directory
 reason = "launch and launch_ros come with an installed ROS 2, no registry package has them"
 pytest.importorskip("launch", reason=reason)
 pytest.importorskip("launch_ros", reason=reason)
+
+TIMEOUT = 60.0  # seconds
 
 RUN = """
 import sys
@@ -43,13 +46,16 @@ def test_arguments_reach_the_node(tmp_path: Path) -> None:
         text=True,
     )
     assert process.stdout is not None
+    killer = threading.Timer(TIMEOUT, process.kill)  # else a silent node would block the reading
+    killer.start()
     output = ""
     for line in process.stdout:
         output += line
         if "waiting for images" in line or "has died" in line:
             break
     process.send_signal(signal.SIGINT)
-    output += process.communicate(timeout=30)[0]
+    output += process.communicate(timeout=TIMEOUT)[0]
+    killer.cancel()
     assert "front.face_node]: waiting for images on /camera/image_raw" in output
     assert "no recogniser" in output
     assert "has died" not in output

@@ -206,7 +206,7 @@ def test_a_file_is_judged_by_its_content(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(None, "is not there; fetch it with: scrfd models 2.5g", id="missing"),
+        pytest.param(None, "is not there; to fetch it: scrfd models 2.5g", id="missing"),
         pytest.param(b"x", "does not have the SHA-256 of 2.5g, 9c162a8", id="damaged"),
     ],
 )

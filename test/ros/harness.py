@@ -175,6 +175,10 @@ def running_face_node(
     finally:
         harness.node.destroy_node()
         process.send_signal(signal.SIGINT)
-        status = process.wait(timeout=TIMEOUT)
+        try:
+            status = process.wait(timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     assert status == 0, f"face_node ended with status {status}: {log.read_text()}"
     assert "Traceback" not in log.read_text(), log.read_text()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import FRAME_ID, Harness, running_face_node
-from lifecycle_msgs.srv import GetState
+from harness import FRAME_ID, TIMEOUT, Harness, running_face_node
 from numpy.typing import NDArray
 from rclpy.qos import QoSReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -142,12 +144,13 @@ def test_a_bad_image_is_reported_and_the_next_good_one_served(
 
 def test_complaints_about_bad_images_are_throttled(active: Harness) -> None:
     bad = _spoiled(encoding="rgb9")
+    start = time.monotonic()
     active.publish_until(bad, lambda: "rgb9" in active.log(), "a complaint")
     for _ in range(20):
         active.publish(bad)
         active.state()  # the node takes each image in before the next is published
     active.ask(np.zeros((240, 320, 3), np.uint8))
-    assert active.log().count("rgb9") <= 2
+    assert active.log().count("image skipped") <= 1 + (time.monotonic() - start) / 5
 
 
 def _catalogue_file() -> str:
@@ -184,6 +187,34 @@ def test_an_engine_path_that_is_no_model_is_named(tmp_path: Path) -> None:
         harness.wait_for(lambda: "cannot configure" in harness.log(), "a complaint")
         assert str(path) in harness.log()
         assert harness.state() == "unconfigured"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"detector.input_size": [3200000, 3200000]}, {"model_directory": "/" + 300 * "x"}],
+    ids=["no memory", "name too long"],
+)
+def test_configure_never_fails_without_a_word(
+    tmp_path: Path, parameters: dict[str, object]
+) -> None:
+    parameters = {"detector.model": "500m", "recognizer.enabled": False, **parameters}
+    with running_face_node(tmp_path, parameters) as harness:
+        harness.wait_for(lambda: "cannot configure" in harness.log(), "a complaint")
+        assert harness.state() == "unconfigured"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize("moment", ["starting", "active"])
+def test_signals_end_the_node_cleanly(tmp_path: Path, number: signal.Signals, moment: str) -> None:
+    with running_face_node(tmp_path) as harness:
+        if moment == "active":
+            harness.wait_until_active()
+        else:
+            name = ("face_node", harness.node.get_namespace())
+            nodes = harness.node.get_node_names_and_namespaces
+            harness.wait_for(lambda: name in nodes(), "the node")
+        harness.process.send_signal(number)
+        assert harness.process.wait(timeout=TIMEOUT) == 0
 
 
 def test_transitions_in_and_out_of_order(tmp_path: Path, picture: Pictures) -> None:
@@ -239,6 +270,10 @@ def test_an_invalid_parameter_is_refused_with_the_reason(
     assert active.get_parameter(name) == before
 
 
+def _time(header: Header) -> tuple[int, int]:
+    return header.stamp.sec, header.stamp.nanosec
+
+
 SLOW = {
     "detector.model": "500m",
     "detector.input_size": [4096, 4096],
@@ -254,14 +289,11 @@ def test_services_answer_while_a_frame_is_being_worked_on(
         harness.wait_until_active()
         harness.ask(picture("t1.jpg"))
         answered = len(harness.detections)
-        state = harness.send(GetState, "get_state", GetState.Request())
-        harness.wait_for(state.done, "get_state")
         harness.publish(image_message(picture("t1.jpg"), Header()))
-        replies = 0
-        while len(harness.detections) == answered:
+        for _ in range(5):  # the image has arrived long before the last of them
             harness.state()
-            replies += 1
-        assert replies > 3
+        assert len(harness.detections) == answered
+        harness.wait_for(lambda: len(harness.detections) > answered, "the answer")
 
 
 def test_the_newest_image_wins(tmp_path: Path, picture: Pictures) -> None:
@@ -273,11 +305,12 @@ def test_the_newest_image_wins(tmp_path: Path, picture: Pictures) -> None:
         for _ in range(10):
             last = harness.publish(message)
             harness.state()  # the node takes each image in before the next is published
-        harness.wait_for(lambda: harness.detections[-1].header == last, "the last image's faces")
+        harness.publish_until(
+            message, lambda: _time(harness.detections[-1].header) >= _time(last), "the last answer"
+        )
         assert len(harness.detections) - answered < 10
         assert harness.change_state("deactivate")
-        harness.wait_for(lambda: "dropped for newer ones" in harness.log(), "the count")
-        line = harness.log().split(" dropped for newer ones")[0].rsplit("]: ", 1)[1]
-        handled, dropped = (int(word) for word in line.split() if word.isdigit())
-        assert handled == len(harness.detections)
+        (counts,) = re.findall(r"(\d+) images handled, (\d+) dropped for newer", harness.log())
+        handled, dropped = map(int, counts)
+        harness.wait_for(lambda: handled == len(harness.detections), "all answers")
         assert dropped > 0

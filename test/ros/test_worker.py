@@ -92,3 +92,20 @@ def test_stop_ends_the_thread_after_the_item_in_hand(recorder: Recorder) -> None
     threading.Timer(0.1, recorder.go_on.release).start()
     worker.stop()
     assert recorder.items == [0]
+
+
+def test_a_call_after_stop_is_refused_and_one_before_it_is_answered(recorder: Recorder) -> None:
+    worker = Worker(recorder)
+    worker.offer(0)
+    recorder.started.acquire()
+    answers: list[int] = []
+    caller = threading.Thread(target=lambda: answers.append(worker.call(lambda: 42)))
+    caller.start()
+    while not worker._calls:
+        caller.join(0.01)
+    threading.Timer(0.1, recorder.go_on.release).start()
+    worker.stop()
+    caller.join()
+    assert answers == [42]
+    with pytest.raises(RuntimeError, match="stopped"):
+        worker.call(lambda: None)
