@@ -220,7 +220,7 @@ setup() {
     if [[ ${ROS_DISTRO:-} ]]; then
       say "Using the sourced ROS 2 $ROS_DISTRO."
     else
-      say "ROS 2 is not sourced: ROS 2 Jazzy will come from the Python registry, into .venv."
+      say "ROS 2 is not sourced: ROS 2 Jazzy comes from the Python registry into .venv."
     fi
   fi
   step venv "Virtual environment"

@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 
 from scrfd_ros.errors import ImageError, ScrfdError
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+"""Formats that pictures are written in."""
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
+
+def read_picture(path: str | Path) -> NDArray[np.uint8]:
     """A picture file as uint8 [H, W, 3] BGR.
 
     Raises:
         ImageError: the file is missing or OpenCV cannot decode it.
     """
     try:
-        content = np.frombuffer(path.read_bytes(), np.uint8)
+        content = np.frombuffer(Path(path).read_bytes(), np.uint8)
     except OSError as error:
         raise ImageError(f"{path}: cannot read the picture: {error.strerror}") from error
     try:
@@ -27,8 +30,8 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         picture = None
     if picture is None:
         raise ImageError(
-            f"{path}: not a picture that OpenCV can read ({content.size} bytes); expected JPEG, "
-            f"PNG or another common format"
+            f"{path}: not a picture that OpenCV can read ({content.size} bytes); expected a "
+            f"whole JPEG, PNG or another common format"
         )
     return picture.astype(np.uint8, copy=False)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from scrfd_ros.models.catalogue import load_catalogue
+from scrfd_ros.models.download import ensure_picture
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "scrfd_ros"
@@ -207,3 +209,15 @@ def test_configuration_lists_every_parameter_with_its_default() -> None:
     assert {name: type(value) for name, value in listed.items()} == {
         name: type(value) for name, value in declared.items()
     }
+
+
+def test_readme_python_runs(
+    detector_path: Callable[[str], Path], recognizer_path: Callable[[str], Path]
+) -> None:
+    detector_path("2.5g")
+    recognizer_path("w600k_mbf")
+    code = (ROOT / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    picture = ensure_picture("t1.jpg")
+    names: dict[str, Any] = {}
+    exec(code.replace("holiday.jpg", str(picture)), names)
+    assert len(names["faces"]) == 6

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.drawing import draw_faces
-from scrfd_ros.files import read_picture, write_picture, write_text
+from scrfd_ros.files import PICTURE_SUFFIXES, read_picture, write_picture, write_text
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
 from scrfd_ros.models.download import ensure_model
 from scrfd_ros.pipeline import FacePipeline, Result, load_pipeline
@@ -22,7 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     catalogue = load_catalogue()
     parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture, JPEG or PNG")
     parser.add_argument(
-        "--output", type=Path, metavar="PNG", help="write the picture with the faces drawn into it"
+        "--output",
+        type=_picture_path,
+        metavar="PNG",
+        help="write the picture with the faces drawn into it",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON")
     parser.add_argument(
@@ -65,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
         score_threshold=args.score,
         nms_threshold=args.nms,
     )
+    pipeline(picture)  # the first run is slower than all others: it sets up memory
     result = pipeline(picture)
     _print(args.image, pipeline, result)
     if args.output:
@@ -95,6 +99,13 @@ def _model_path(name: str, kind: str) -> Path:
     if name.endswith((".onnx", ".engine")):
         return Path(name)
     return ensure_model(load_catalogue().find(name, kind))
+
+
+def _picture_path(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        raise argparse.ArgumentTypeError(f"{text} does not end in {' or '.join(PICTURE_SUFFIXES)}")
+    return path
 
 
 def _fraction(text: str) -> float:

@@ -208,6 +208,8 @@ def installed_model(name: str, kind: str, directory: Path | None = None) -> Path
     entry = load_catalogue().find(name, kind)
     path = (directory or default_model_directory()) / entry.file
     state = file_state(entry, path)
+    if state == "missing" and entry.sha256 is None:
+        raise ModelError(by_hand(entry, path) + " ".join(map(str, entry.sources)))
     if state in ("missing", "corrupt"):
         trouble = (
             "is not there; to fetch it"
@@ -220,6 +222,14 @@ def installed_model(name: str, kind: str, directory: Path | None = None) -> Path
             f"`ros2 run scrfd_ros scrfd models ...`, in a checkout `./run.sh models ...`)"
         )
     return path
+
+
+def by_hand(entry: ModelEntry, path: Path) -> str:
+    """What to say of a model that is not downloaded, before its sources are listed."""
+    return (
+        f"{entry.name}: no checksum of {entry.file} is known, so it is not downloaded. Get it by "
+        f"hand and put it at {path}, or give its own path in place of the name. It may be found at "
+    )
 
 
 def file_state(entry: FileEntry, path: Path) -> FileState:

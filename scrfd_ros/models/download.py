@@ -32,6 +32,7 @@ from scrfd_ros.models.catalogue import (
     ModelEntry,
     PackageSource,
     Source,
+    by_hand,
     default_model_directory,
     file_state,
     load_catalogue,
@@ -96,9 +97,7 @@ def ensure_model(
         return path
     if entry.bytes is None:
         raise DownloadError(
-            f"{entry.name}: no checksum of {entry.file} is known, so it is not downloaded. Get it "
-            f"by hand and give its path as {entry.kind}.engine_path, or put it at {path}. "
-            "It may be found at:" + "".join(f"\n  {source}" for source in entry.sources)
+            by_hand(entry, path) + "".join(f"\n  {source}" for source in entry.sources)
         )
     report(f"{entry.name}: fetching {entry.file} ({entry.licence.title})")
     return _ensure(entry, path, session or DownloadSession(), report)

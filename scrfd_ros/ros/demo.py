@@ -132,7 +132,9 @@ def run(output: Path) -> None:
     picture = read_picture(path)
     print(f"Starting face_node, and publishing {path} to it on /{NAMESPACE}/image", flush=True)
     executable = Path(get_package_prefix("scrfd_ros"), "lib", "scrfd_ros", "face_node")
-    process = subprocess.Popen([executable, "--ros-args", "-r", f"__ns:=/{NAMESPACE}"])
+    command = [str(executable), "--ros-args", "-r", f"__ns:=/{NAMESPACE}"]
+    # A session of its own, so that Ctrl-C in a terminal reaches it once only: through us.
+    process = subprocess.Popen(command, start_new_session=True)
     camera = Camera(picture)
     try:
         end = time.monotonic() + START_TIMEOUT

@@ -56,8 +56,16 @@ class FaceNode(LifecycleNode):
 
     def start(self) -> None:
         """Configure and activate, if the parameters say so."""
-        if self.get_parameter("autostart").value and self.trigger_configure() == Transition.SUCCESS:
+        if not self.get_parameter("autostart").value:
+            return
+        if self.trigger_configure() == Transition.SUCCESS:
             self.trigger_activate()
+        elif self.context.ok():
+            name = self.get_fully_qualified_name()
+            self.get_logger().error(
+                f"not configured, waiting. When the cause is removed, start the node again, or: "
+                f"ros2 lifecycle set {name} configure; ros2 lifecycle set {name} activate"
+            )
 
     def on_configure(self, state: LifecycleState) -> Transition:
         try:
@@ -73,8 +81,8 @@ class FaceNode(LifecycleNode):
         self._faces = self.create_lifecycle_publisher(FaceArray, "faces", RESULT_QOS)
         detector, recognizer = self._pipeline.detector.network, self._pipeline.recognizer
         self.get_logger().info(
-            f"detector {detector.path} on {detector.backend}, "
-            + (f"recogniser {recognizer.network.path}" if recognizer else "no recogniser")
+            f"detector {detector.path.name} on {detector.backend}, "
+            + (f"recogniser {recognizer.network.path.name}" if recognizer else "no recogniser")
         )
         return super().on_configure(state)
 
@@ -161,7 +169,11 @@ def _reason(error: Exception) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until it is told to stop; returns the exit status."""
-    rclpy.init(args=args)
+    try:
+        rclpy.init(args=args)
+    except rclpy_implementation.RCLError as error:
+        print(f"face_node: error: {error}", file=sys.stderr)
+        return 2
     node = None
     try:
         node = FaceNode()

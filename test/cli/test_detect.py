@@ -175,7 +175,6 @@ def test_model_file_without_landmarks(
         pytest.param(["--detector", "none.onnx"], "none.onnx: cannot read", id="missing model"),
         pytest.param(["--detector", "{text}"], "not an ONNX model", id="model is text"),
         pytest.param(["--detector", "a.engine"], "not supported yet", id="TensorRT engine"),
-        pytest.param(["--output", "{folder}/faces.xyz"], "picture format '.xyz'", id="format"),
         pytest.param(["--output", "{text}/faces.png"], "faces.png: cannot write", id="no folder"),
         pytest.param(["--json", "{folder}"], "cannot write: Is a directory", id="JSON to a folder"),
     ],
@@ -214,6 +213,16 @@ def test_refuses_pictures(
     captured = capsys.readouterr()
     assert captured.err.startswith(f"scrfd: error: {tmp_path}") and message in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("name", ["faces.xyz", "faces", "."])
+def test_refuses_other_formats_before_any_work(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["detect", "missing.png", "--output", name])
+    assert caught.value.code == 2
+    assert f"{name} does not end in .png or" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--score", "--nms"])

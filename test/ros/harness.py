@@ -20,7 +20,6 @@ from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from rclpy.task import Future
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
@@ -29,7 +28,14 @@ from scrfd_ros.msg import FaceArray
 from scrfd_ros.ros.images import image_message
 
 TIMEOUT = 30.0  # seconds; generous, as nothing here depends on speed
+RETRY = 8.0  # seconds without a response after which a request is sent again
 FRAME_ID = "test_camera"
+SERVICES = {
+    ChangeState: "change_state",
+    GetState: "get_state",
+    GetParameters: "get_parameters",
+    SetParameters: "set_parameters",
+}
 TRANSITIONS = {
     "configure": Transition.TRANSITION_CONFIGURE,
     "activate": Transition.TRANSITION_ACTIVATE,
@@ -49,6 +55,10 @@ class Harness:
         self.detections: list[Detection2DArray] = []
         self.faces: list[FaceArray] = []
         self._log = log
+        self._clients = {
+            kind: self.node.create_client(kind, f"face_node/{service}")
+            for kind, service in SERVICES.items()
+        }
         reliability = (
             QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT
         )
@@ -118,39 +128,46 @@ class Harness:
         self.publish_until(image_message(picture, Header()), lambda: bool(common()), "an answer")
         return answers(self.detections)[common()[0]], answers(self.faces)[common()[0]]
 
-    def call(self, kind: type, service: str, request: Any) -> Any:
+    def call(self, kind: type, request: Any) -> Any:
         """Call one of the node's services; returns the response."""
-        future = self.send(kind, service, request)
-        self.wait_for(future.done, service)
-        return future.result()
-
-    def send(self, kind: type, service: str, request: Any) -> Future:
-        """Call one of the node's services, without waiting for the response."""
-        client = self.node.create_client(kind, f"face_node/{service}")
+        service = SERVICES[kind]
+        client = self._clients[kind]
         self.wait_for(client.service_is_ready, service)
-        return client.call_async(request)
+        future = client.call_async(request)
+        again = time.monotonic() + RETRY
+
+        def answered() -> bool:
+            # A service can be there before it knows where to send its first response.
+            nonlocal future, again
+            if not future.done() and time.monotonic() > again:
+                future, again = client.call_async(request), again + RETRY
+            return future.done()
+
+        self.wait_for(answered, service)
+        return future.result()
 
     def change_state(self, transition: str) -> bool:
         """Ask for a lifecycle transition; returns whether it succeeded."""
         request = ChangeState.Request()
         request.transition.id = TRANSITIONS[transition]
-        return self.call(ChangeState, "change_state", request).success
+        self.state()  # before a request that must not be repeated, one that can be
+        return self.call(ChangeState, request).success
 
     def state(self) -> str:
         """The node's lifecycle state."""
-        return self.call(GetState, "get_state", GetState.Request()).current_state.label
+        return self.call(GetState, GetState.Request()).current_state.label
 
     def set_parameter(self, name: str, value: object) -> tuple[bool, str]:
         """Set a parameter of the node; returns success and the reason given."""
         message = Parameter(name, value=value).to_parameter_msg()
         request = SetParameters.Request(parameters=[message])
-        result = self.call(SetParameters, "set_parameters", request).results[0]
+        result = self.call(SetParameters, request).results[0]
         return result.successful, result.reason
 
     def get_parameter(self, name: str) -> object:
         """A parameter of the node."""
         request = GetParameters.Request(names=[name])
-        value = self.call(GetParameters, "get_parameters", request).values[0]
+        value = self.call(GetParameters, request).values[0]
         return rclpy.parameter.parameter_value_to_python(value)
 
 
