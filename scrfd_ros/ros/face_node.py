@@ -8,8 +8,10 @@ from collections.abc import Sequence
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState
 from rclpy.lifecycle import TransitionCallbackReturn as Transition
+from rclpy.logging import get_logger
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import Image
@@ -121,7 +123,8 @@ class FaceNode(LifecycleNode):
     def destroy_node(self) -> None:
         self._worker.stop()
         if self._images is not None:
-            self._log_counts()
+            # The node's own logger also publishes, which after a signal is no longer possible.
+            self._log_counts(get_logger("scrfd_ros"))
         super().destroy_node()
 
     def _stop_images(self) -> None:
@@ -130,10 +133,10 @@ class FaceNode(LifecycleNode):
         self.destroy_subscription(self._images)
         self._images = None
         self._worker.forget()
-        self._log_counts()
+        self._log_counts(self.get_logger())
 
-    def _log_counts(self) -> None:
-        self.get_logger().info(
+    def _log_counts(self, logger: RcutilsLogger) -> None:
+        logger.info(
             f"{self._worker.handled} images handled, {self._worker.dropped} dropped for newer ones"
         )
 
