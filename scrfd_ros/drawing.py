@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -19,40 +21,36 @@ def draw_faces(picture: NDArray[np.uint8], faces: Faces) -> NDArray[np.uint8]:
     """A copy of the picture, uint8 [H, W, 3] BGR, with boxes, scores and landmarks."""
     canvas = picture.copy()
     unit = max(min(canvas.shape[:2]) / 720, 0.5)
-    line = max(round(2 * unit), 1)
-    text_scale = 0.5 * unit
-    boxes = np.round(faces.boxes * 2**_FRACTION_BITS).astype(int).tolist()
-    for row, (x1, y1, x2, y2) in enumerate(boxes):
-        cv2.rectangle(
-            canvas, (x1, y1), (x2, y2), _BOX_COLOR, line, cv2.LINE_AA, shift=_FRACTION_BITS
-        )
-        label = f"{row} {faces.scores[row]:.2f}"
-        (width, height), baseline = cv2.getTextSize(label, _FONT, text_scale, 1)
-        left = x1 >> _FRACTION_BITS
-        bottom = max(y1 >> _FRACTION_BITS, height + baseline)  # keep the label in the picture
-        cv2.rectangle(
-            canvas,
-            (left, bottom - height - baseline),
-            (left + width, bottom),
-            _BOX_COLOR,
-            cv2.FILLED,
-        )
-        cv2.putText(
-            canvas,
-            label,
-            (left, bottom - baseline // 2),
-            _FONT,
-            text_scale,
-            _TEXT_COLOR,
-            1,
-            cv2.LINE_AA,
-        )
-    if faces.landmarks is not None:
-        landmarks = np.round(faces.landmarks * 2**_FRACTION_BITS).astype(int).tolist()
-        radius = round(2.5 * unit * 2**_FRACTION_BITS)
-        for points in landmarks:
-            for (x, y), color in zip(points, _LANDMARK_COLORS, strict=True):
+    for row, (box, size) in enumerate(zip(faces.boxes, faces.sizes, strict=True)):
+        # Lines suit the picture; labels and dots also the face, or they would hide small ones.
+        face_unit = min(unit, max(size.min() / 65, 0.7))
+        _draw_box(canvas, _fixed_point(box), f"{row} {faces.scores[row]:.2f}", unit, face_unit)
+        if faces.landmarks is not None:
+            radius = round(2 * face_unit * 2**_FRACTION_BITS)
+            points = _fixed_point(faces.landmarks[row])
+            for point, color in zip(points, _LANDMARK_COLORS, strict=True):
                 cv2.circle(
-                    canvas, (x, y), radius, color, cv2.FILLED, cv2.LINE_AA, shift=_FRACTION_BITS
+                    canvas, point, radius, color, cv2.FILLED, cv2.LINE_AA, shift=_FRACTION_BITS
                 )
     return canvas
+
+
+def _fixed_point(coordinates: NDArray[np.float32]) -> list[Any]:
+    values: list[Any] = np.round(coordinates * 2**_FRACTION_BITS).astype(int).tolist()
+    return values
+
+
+def _draw_box(
+    canvas: NDArray[np.uint8], corners: list[int], label: str, unit: float, face_unit: float
+) -> None:
+    x1, y1, x2, y2 = corners
+    line = max(round(2 * unit), 1)
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), _BOX_COLOR, line, cv2.LINE_AA, shift=_FRACTION_BITS)
+    text_scale = 0.5 * face_unit
+    (width, height), baseline = cv2.getTextSize(label, _FONT, text_scale, 1)
+    left = x1 >> _FRACTION_BITS
+    bottom = max(y1 >> _FRACTION_BITS, height + baseline)  # keep the label in the picture
+    top = bottom - height - baseline
+    cv2.rectangle(canvas, (left, top), (left + width, bottom), _BOX_COLOR, cv2.FILLED)
+    place = (left, bottom - baseline // 2)
+    cv2.putText(canvas, label, place, _FONT, text_scale, _TEXT_COLOR, 1, cv2.LINE_AA)
