@@ -86,6 +86,10 @@ def test_type_hashes_are_those_of_the_published_definitions(tmp_path: Path) -> N
                 assert str(endpoint.topic_type_hash).startswith(PUBLISHED_HASH)
 
 
+@pytest.mark.skipif(
+    os.environ.get("ROS_DISTRO") == "kilted",
+    reason="Cyclone DDS for Python 11.0 calls Kilted's type objects invalid and does not match",
+)
 def test_a_camera_and_a_listener_on_cyclone_dds_are_served(
     tmp_path: Path, picture: Callable[[str], NDArray[np.uint8]]
 ) -> None:
