@@ -180,9 +180,15 @@ def test_configure_fails_cleanly_without_its_model_and_can_be_retried(
         assert len(harness.ask(picture("t1.jpg"))[0].detections) == 6
 
 
-def test_an_engine_path_that_is_no_model_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["text", "recogniser"])
+def test_an_engine_path_that_is_no_detector_is_named(
+    tmp_path: Path, kind: str, recognizer_path: Callable[[str], Path]
+) -> None:
     path = tmp_path / "holiday.onnx"
-    path.write_text("dear diary")
+    if kind == "text":
+        path.write_text("dear diary")
+    else:
+        path.symlink_to(recognizer_path("w600k_mbf"))
     with running_face_node(tmp_path, {"detector.engine_path": str(path)}) as harness:
         harness.wait_for(lambda: "cannot configure" in harness.log(), "a complaint")
         assert str(path) in harness.log()
