@@ -1,4 +1,4 @@
-"""Fetch the weights of detectors and recognisers, or list them.
+"""Fetch the weights of detectors, recognisers and super-resolution, or list them.
 
 Without names, fetches a detector and a recogniser to begin with. Every file is verified before it
 gets its name; one that is there already is left alone.
@@ -18,7 +18,8 @@ from scrfd_ros.models.catalogue import (
     file_state,
     load_catalogue,
 )
-from scrfd_ros.models.download import DownloadSession, ensure_model
+from scrfd_ros.models.download import ensure_model
+from scrfd_ros.models.transfer import DownloadSession
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,10 +64,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+_REMEDIES = {
+    "corrupt": "not the expected content; `scrfd models NAME` fetches it anew",
+    "unverified": "no checksum is published; `scrfd models NAME` pins that of the file",
+}
+
+
 def _print_table(entries: Iterable[ModelEntry], directory: Path) -> None:
-    print(f"{'model':12}{'kind':12}{'file':24}{'bytes':>12}  state")
+    kind = None
+    states = []
     for entry in entries:
+        if entry.kind != kind:
+            kind = entry.kind
+            print(f"{kind:20}{'file':25}{'bytes':>11}  state")
         size = "unknown" if entry.bytes is None else f"{entry.bytes:,}"
-        state = file_state(entry, directory / entry.file)
-        print(f"{entry.name:12}{entry.kind:12}{entry.file:24}{size:>12}  {state}")
+        states.append(file_state(entry, directory / entry.file))
+        print(f"  {entry.name:18}{entry.file:25}{size:>11}  {states[-1]}")
+    for state, remedy in _REMEDIES.items():
+        if state in states:
+            print(f"{state}: {remedy}")
     print(f"in {directory}")

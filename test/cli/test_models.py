@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,8 +37,16 @@ def test_the_list_tells_present_from_corrupt_and_missing(
     expected = dict.fromkeys(load_catalogue().names(), "missing")
     expected |= {"2.5g": "corrupt", "34g": "unverified"}
     assert states(output) == expected
-    assert max(map(len, output.splitlines()[:-1])) <= 80
-    assert output.splitlines()[-1] == f"in {tmp_path}"
+    lines = output.splitlines()
+    assert max(map(len, lines[:-1])) <= 80
+    assert [line.split()[0] for line in lines if line.endswith("state")] == [
+        "detector",
+        "recognizer",
+        "super_resolution",
+    ]
+    assert "`scrfd models NAME` fetches it anew" in lines[-3]
+    assert "`scrfd models NAME` pins that of the file" in lines[-2]
+    assert lines[-1] == f"in {tmp_path}"
 
 
 def test_the_list_can_be_of_some_models(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,26 +54,57 @@ def test_the_list_can_be_of_some_models(capsys: pytest.CaptureFixture[str]) -> N
     assert list(states(capsys.readouterr().out)) == ["10g", "w600k_r50"]
 
 
-def test_models_that_are_there_are_left_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_file_put_in_place_by_hand_is_verified(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    detector_path: Callable[[str], Path],
+) -> None:
+    path = tmp_path / "scrfd_2.5g_bnkps.onnx"
+    shutil.copy(detector_path("2.5g"), path)
+    assert run("--list", "2.5g", "--directory", str(tmp_path)) == 0
+    assert states(capsys.readouterr().out) == {"2.5g": "present"}
+
+
+@pytest.mark.parametrize("position", [0, 1_000_000, -1], ids=["first", "within", "last"])
+def test_a_wrong_byte_is_found(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    detector_path: Callable[[str], Path],
+    position: int,
+) -> None:
+    content = bytearray(detector_path("2.5g").read_bytes())
+    content[position] ^= 1
+    (tmp_path / "scrfd_2.5g_bnkps.onnx").write_bytes(content)
+    assert run("--list", "2.5g", "--directory", str(tmp_path)) == 0
+    assert states(capsys.readouterr().out) == {"2.5g": "corrupt"}
+
+
+def test_a_file_without_published_checksum_is_pinned(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    detector_path: Callable[[str], Path],
 ) -> None:
     path = tmp_path / "scrfd_34g.onnx"
-    path.write_bytes(b"by hand")
+    shutil.copy(detector_path("500m"), path)  # stands for any ONNX file
     assert run("34g", "--directory", str(tmp_path)) == 0
-    assert states(capsys.readouterr().out) == {"34g": "unverified"}
-    assert path.read_bytes() == b"by hand"
+    output = capsys.readouterr()
+    assert states(output.out) == {"34g": "present"}
+    assert "no checksum is published" in output.err
+    path.write_bytes(path.read_bytes() + b"?")
+    assert run("--list", "34g", "--directory", str(tmp_path)) == 0
+    assert states(capsys.readouterr().out) == {"34g": "corrupt"}
 
 
 def test_a_failure_is_reported_after_licence_and_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "scrfd_34g.onnx").write_bytes(b"by hand")
-    with pytest.raises(DownloadError, match=r"1g: no checksum of scrfd_1g.onnx is known"):
-        run("1g", "34g", "--directory", str(tmp_path))
+    with pytest.raises(DownloadError, match=r"scrfd_34g.onnx is not a whole ONNX file"):
+        run("34g", "--directory", str(tmp_path))
     output = capsys.readouterr().out
     licence, table = output.index("non-commercial research only"), output.index("state")
     assert licence < table
-    assert states(output) == {"1g": "missing", "34g": "unverified"}
+    assert states(output) == {"34g": "unverified"}
     assert max(map(len, output.splitlines()[:-1])) <= 80
 
 

@@ -1,7 +1,8 @@
-"""The catalogue says what SCRFD and ArcFace files there are, and finds faults in itself."""
+"""The catalogue says what files there are and which of them are right, and finds its own faults."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -16,12 +17,14 @@ from scrfd_ros.errors import ModelError
 from scrfd_ros.models.catalogue import (
     DETECTOR,
     RECOGNIZER,
+    SUPER_RESOLUTION,
     PackageSource,
     default_model_directory,
     file_state,
     installed_model,
     load_catalogue,
 )
+from scrfd_ros.models.checksums import write_pin
 
 PACKAGE = Path(scrfd_ros.__file__).parent
 CATALOGUE = Path(__file__).parents[2] / "models" / "catalogue.yaml"
@@ -38,6 +41,7 @@ models:
   tiny:
     kind: detector
     file: tiny.onnx
+    input: 640x640
     bytes: 5
     sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
     landmarks: true
@@ -58,8 +62,9 @@ pictures:
 def test_all_models_of_the_package_are_there() -> None:
     catalogue = load_catalogue()
     assert catalogue.names(DETECTOR) == ["500m", "1g", "2.5g", "10g", "34g", "det_500m"]
-    assert catalogue.names(RECOGNIZER) == ["w600k_mbf", "w600k_r50"]
-    assert catalogue.names() == [*catalogue.names(DETECTOR), *catalogue.names(RECOGNIZER)]
+    assert catalogue.names(RECOGNIZER) == ["w600k_mbf", "w600k_r50", "glintr100"]
+    assert catalogue.names(SUPER_RESOLUTION) == ["realesrgan_x4plus"]
+    assert len(catalogue.names()) == 10
     assert catalogue.default == ("2.5g", "w600k_mbf")
 
 
@@ -73,21 +78,42 @@ def test_only_the_detectors_published_with_landmarks_have_them() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["500m", "2.5g", "w600k_mbf"])
+@pytest.mark.parametrize("name", ["500m", "2.5g", "w600k_mbf", "realesrgan_x4plus"])
 def test_models_to_begin_with_are_in_the_registry_too(name: str) -> None:
     sources = load_catalogue().models[name].sources
     assert any(isinstance(source, PackageSource) for source in sources)
 
 
-def test_every_model_says_that_it_is_not_for_products() -> None:
+def test_every_model_of_faces_says_that_it_is_not_for_products() -> None:
     for entry in load_catalogue().models.values():
-        assert "non-commercial research only" in entry.licence.notice
+        restricted = "non-commercial research only" in entry.licence.notice
+        assert restricted == (entry.kind != SUPER_RESOLUTION)
 
 
 def test_an_alias_is_accepted_and_explained(caplog: pytest.LogCaptureFixture) -> None:
     assert load_catalogue().find("arcface_r100", RECOGNIZER).name == "w600k_r50"
     assert "arcface_r100 stands for w600k_r50" in caplog.text
     assert "ResNet-50" in caplog.text
+    assert "the ResNet-100 is glintr100" in caplog.text
+
+
+# The files that SEED.md, the instructions for users of RetinaFace, tells to download or to make.
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("scrfd_500m_bnkps.onnx", "500m"),
+        ("scrfd_1g.onnx", "1g"),
+        ("scrfd_2.5g_bnkps.onnx", "2.5g"),
+        ("scrfd_10g_bnkps.onnx", "10g"),
+        ("scrfd_34g.onnx", "34g"),
+        ("w600k_r50.onnx", "w600k_r50"),
+        ("arcface_r100.onnx", "w600k_r50"),
+        ("realesrgan_x4plus.onnx", "realesrgan_x4plus"),
+    ],
+)
+def test_file_names_are_accepted(file: str, name: str) -> None:
+    assert load_catalogue().find(file).name == name
+    assert load_catalogue().find(file.removesuffix(".onnx")).name == name
 
 
 @pytest.mark.parametrize(
@@ -120,6 +146,25 @@ def test_a_minimal_catalogue_is_read(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("addition", "checksums"),
+    [
+        pytest.param("", ["2cf24dba", "2cf24dba"], id="that of the model"),
+        pytest.param(f"sha256: {'a' * 64}", ["2cf24dba", "aaaaaaaa"], id="its own"),
+        pytest.param("sha256: null", ["2cf24dba", None], id="unknown"),
+    ],
+)
+def test_a_source_can_have_its_own_checksum(
+    tmp_path: Path, addition: str, checksums: list[str | None]
+) -> None:
+    path = tmp_path / "catalogue.yaml"
+    path.write_text(
+        MINIMAL.replace("tinyfaces/tiny.onnx", f"tinyfaces/tiny.onnx\n        {addition}")
+    )
+    sources = load_catalogue(path).find("tiny").sources
+    assert [source.sha256 and source.sha256[:8] for source in sources] == checksums
+
+
 SHA256 = "sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824\n"
 
 
@@ -137,6 +182,7 @@ SHA256 = "sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b98
         pytest.param("tiny.onnx\n", "../a\n", "tiny, field file: expected a file", id="folder"),
         pytest.param("bytes: 5", "bytes: many", "field bytes: expected int", id="bytes"),
         pytest.param("bytes: 5", "bytes: null", "field bytes: expected null", id="half a check"),
+        pytest.param("input: 640x640", "input: 640", "field input: expected str", id="input"),
         pytest.param(
             f"bytes: 5\n    {SHA256}",
             "bytes: 5\n    sha256: 2cf\n",
@@ -153,6 +199,12 @@ SHA256 = "sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b98
         pytest.param("==1.0:", ">=1.0:", "package tinyfaces>=1.0: expected", id="not pinned"),
         pytest.param("wheel", "egg", "field archive: expected wheel or sdist", id="archive"),
         pytest.param("package: tiny", "package: x", "source 2, field package: 'x", id="package"),
+        pytest.param(
+            "member: tinyfaces/tiny.onnx",
+            "convert: caffe",
+            "source 2, field convert: expected ncnn",
+            id="conversion",
+        ),
         pytest.param(
             "- url: https://example.org/tiny.onnx",
             "- hello",
@@ -182,7 +234,10 @@ def test_a_missing_catalogue_is_named(tmp_path: Path) -> None:
     ("content", "known", "state"),
     [
         pytest.param(b"hello", True, "present", id="right"),
-        pytest.param(b"hellO", True, "corrupt", id="one wrong byte"),
+        pytest.param(b"Hello", True, "corrupt", id="first byte wrong"),
+        pytest.param(b"heLlo", True, "corrupt", id="one wrong byte"),
+        pytest.param(b"hellO", True, "corrupt", id="last byte wrong"),
+        pytest.param(b"hello!", True, "corrupt", id="too long"),
         pytest.param(b"hell", True, "corrupt", id="truncated"),
         pytest.param(None, True, "missing", id="not there"),
         pytest.param(b"anything", False, "unverified", id="no checksum known"),
@@ -222,10 +277,19 @@ def test_a_model_that_cannot_be_used_is_named_with_the_remedy(
     assert f"scrfd models 2.5g --directory {tmp_path}" in str(caught.value)
 
 
-def test_a_model_without_known_checksum_is_used_as_it_is(tmp_path: Path) -> None:
+def test_a_model_without_known_checksum_is_used_as_long_as_it_stays_the_same(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "scrfd_34g.onnx"
+    with pytest.raises(ModelError, match=r"is not there; to fetch it: scrfd models 34g"):
+        installed_model("34g", DETECTOR, tmp_path)
     path.write_bytes(b"x")
     assert installed_model("34g", DETECTOR, tmp_path) == path
+    write_pin(path, hashlib.sha256(b"x").hexdigest())
+    assert installed_model("34g", DETECTOR, tmp_path) == path
+    path.write_bytes(b"y")
+    with pytest.raises(ModelError, match=r"does not have the SHA-256 of 34g, 2d711642b726b"):
+        installed_model("34g", DETECTOR, tmp_path)
 
 
 def test_a_checkout_keeps_models_in_itself(tmp_path: Path) -> None:

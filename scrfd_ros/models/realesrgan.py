@@ -1,0 +1,158 @@
+"""Real-ESRGAN x4plus: from ncnn's weights, which the Python registry has, to an ONNX file.
+
+The network is the RRDBNet of https://arxiv.org/abs/1809.00219, as Real-ESRGAN was trained with it
+(https://arxiv.org/abs/2107.10833): 23 blocks, 64 features, 32 more from each convolution within a
+block, 16.7 million parameters. Names of layers and weights are those of the published training
+code.
+"""
+
+from __future__ import annotations
+
+import struct
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrfd_ros.errors import ModelError
+from scrfd_ros.models.onnx_format import field
+
+_BLOCKS, _FEATURES, _GROWTH = 23, 64, 32
+_HALF_PRECISION = struct.pack("<I", 0x01306B47)  # ncnn writes it before such weights
+_IR_VERSION, _OPSET = 7, 13  # TensorRT 8.5 reads them, and all that came after it
+_FLOAT = 1  # TensorProto.DataType
+_OTHER_WEIGHTS = "these are not ncnn's weights of Real-ESRGAN x4plus, or they are damaged"
+
+
+def onnx_from_ncnn(weights: bytes) -> bytes:
+    """The content of an ONNX file, from that of ncnn's realesrgan-x4plus.bin.
+
+    The network's input is `input`, float32 [1, 3, H, W] of any height and width, RGB in 0..1; its
+    output is `output`, float32 [1, 3, 4 H, 4 W], the same enlarged. Weights are stored in single
+    precision; ncnn's half precision loses nothing by it. The same weights give the same bytes on
+    every machine.
+
+    Raises:
+        ModelError: these are not the weights of this network.
+    """
+    net = _Network(weights)
+    first = net.convolution("conv_first", ["input"], 3, _FEATURES)
+    x = first
+    for block in range(_BLOCKS):
+        block_input = x
+        for part in range(1, 4):
+            name = f"body.{block}.rdb{part}"
+            dense = [x]
+            channels = _FEATURES
+            for number in range(1, 5):
+                y = net.convolution(f"{name}.conv{number}", dense, channels, _GROWTH)
+                dense.append(net.leaky_relu(y))
+                channels += _GROWTH
+            x = net.residual(name, x, net.convolution(f"{name}.conv5", dense, channels, _FEATURES))
+        x = net.residual(f"body.{block}", block_input, x)
+    x = net.convolution("conv_body", [x], _FEATURES, _FEATURES)
+    x = net.node("Add", "body", [first, x])
+    for number in (1, 2):
+        x = net.twice_the_size(f"up{number}", x)
+        x = net.leaky_relu(net.convolution(f"conv_up{number}", [x], _FEATURES, _FEATURES))
+    x = net.leaky_relu(net.convolution("conv_hr", [x], _FEATURES, _FEATURES))
+    net.convolution("conv_last", [x], _FEATURES, 3, output="output")
+    return net.model()
+
+
+class _Network:
+    """An ONNX graph in the making. Weights are taken in the order of the layers, as ncnn does."""
+
+    def __init__(self, weights: bytes) -> None:
+        self._weights = weights
+        self._taken = 0
+        self._nodes: list[bytes] = []
+        self._tensors = [
+            _tensor("fifth", [], np.array([0.2])),
+            _tensor("twice", [4], np.array([1, 1, 2, 2])),
+        ]
+
+    def convolution(
+        self, name: str, inputs: list[str], channels: int, features: int, output: str = ""
+    ) -> str:
+        """3x3, with bias and without change of size, over all inputs one after the other."""
+        if self._take(4) != _HALF_PRECISION:
+            raise ModelError(_OTHER_WEIGHTS)
+        shape = [features, channels, 3, 3]
+        weight = np.frombuffer(self._take(2 * prod(shape)), "<f2")
+        bias = np.frombuffer(self._take(4 * features), "<f4")
+        self._tensors.append(_tensor(f"{name}.weight", shape, weight))
+        self._tensors.append(_tensor(f"{name}.bias", [features], bias))
+        x = inputs[0] if len(inputs) == 1 else self.node("Concat", f"{name}.in", inputs, axis=1)
+        parameters = [x, f"{name}.weight", f"{name}.bias"]
+        return self.node("Conv", output or name, parameters, pads=[1, 1, 1, 1])
+
+    def leaky_relu(self, x: str) -> str:
+        return self.node("LeakyRelu", f"{x}.relu", [x], alpha=0.2)
+
+    def residual(self, name: str, x: str, change: str) -> str:
+        fifth = self.node("Mul", f"{name}.fifth", [change, "fifth"])
+        return self.node("Add", name, [x, fifth])
+
+    def twice_the_size(self, name: str, x: str) -> str:
+        return self.node(
+            "Resize",
+            name,
+            [x, "", "twice"],
+            mode="nearest",
+            nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        )
+
+    def node(
+        self, kind: str, output: str, inputs: list[str], **attributes: float | str | list[int]
+    ) -> str:
+        """Add a NodeProto; returns the name of its output, which is also its own."""
+        content = b"".join(field(1, name) for name in inputs) + field(2, output)
+        content += field(3, output) + field(4, kind)
+        content += b"".join(field(5, _attribute(*item)) for item in attributes.items())
+        self._nodes.append(content)
+        return output
+
+    def model(self) -> bytes:
+        """The finished ModelProto."""
+        if self._taken != len(self._weights):
+            raise ModelError(_OTHER_WEIGHTS)
+        graph = b"".join(field(1, node) for node in self._nodes) + field(2, "realesrgan_x4plus")
+        graph += b"".join(field(5, tensor) for tensor in self._tensors)
+        graph += field(11, _value("input", [1, 3, "height", "width"]))
+        graph += field(12, _value("output", [1, 3, "4*height", "4*width"]))
+        opset = field(1, "") + field(2, _OPSET)
+        return field(1, _IR_VERSION) + field(2, "scrfd_ros") + field(7, graph) + field(8, opset)
+
+    def _take(self, size: int) -> bytes:
+        start, self._taken = self._taken, self._taken + size
+        if self._taken > len(self._weights):
+            raise ModelError(_OTHER_WEIGHTS)
+        return self._weights[start : self._taken]
+
+
+def _tensor(name: str, shape: list[int], values: NDArray[Any]) -> bytes:
+    """A TensorProto of float32."""
+    dims = b"".join(field(1, size) for size in shape)
+    return dims + field(2, _FLOAT) + field(8, name) + field(9, values.astype("<f4").tobytes())
+
+
+def _attribute(name: str, value: float | str | list[int]) -> bytes:
+    """An AttributeProto."""
+    if isinstance(value, float):
+        return field(1, name) + field(2, value) + field(20, 1)
+    if isinstance(value, int):
+        return field(1, name) + field(3, value) + field(20, 2)
+    if isinstance(value, str):
+        return field(1, name) + field(4, value) + field(20, 3)
+    return field(1, name) + b"".join(field(8, item) for item in value) + field(20, 7)
+
+
+def _value(name: str, shape: list[int | str]) -> bytes:
+    """A ValueInfoProto: name, element type and shape of an input or output."""
+    sizes = (field(1, size) if isinstance(size, int) else field(2, size) for size in shape)
+    shape_proto = b"".join(field(1, size) for size in sizes)
+    tensor_type = field(1, _FLOAT) + field(2, shape_proto)
+    return field(1, name) + field(2, field(1, tensor_type))

@@ -1,0 +1,182 @@
+"""Bytes from HTTPS addresses: continued after interruptions, and not waited for without end.
+
+What a server sends is held against what it announces; what the content must be is up to
+download.py.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import IO, Any, BinaryIO, NoReturn
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+_CHUNK = 1 << 18
+
+
+@dataclass
+class DownloadSession:
+    """Limits of one run, and what it has learnt: a host that did not answer is not asked again.
+
+    Attributes:
+        connect_seconds: longest wait for a host, name look-up included.
+        stall_seconds: longest silence of a connected host.
+        attempts: tries per address, as long as another one makes sense.
+        pause_seconds: wait before the second try; doubles with every further one.
+        unreachable: host -> why it did not answer.
+    """
+
+    connect_seconds: float = 5.0
+    stall_seconds: float = 20.0
+    attempts: int = 3
+    pause_seconds: float = 1.0
+    unreachable: dict[str, str] = field(default_factory=dict)
+
+
+class SourceError(Exception):
+    """A source does not give the file."""
+
+
+class _RetryableError(SourceError):
+    """A source does not give the file now, and may do so in a moment."""
+
+
+def download(url: str, out: BinaryIO, size: int | None, session: DownloadSession) -> None:
+    """Append to `out` what is missing of the content behind `url`, in several tries if need be."""
+    _check_host(url, session)
+    for attempt in range(1, session.attempts + 1):
+        try:
+            return _receive(url, out, size, session)
+        except _RetryableError:
+            if attempt == session.attempts:
+                raise
+            time.sleep(session.pause_seconds * 2 ** (attempt - 1))
+
+
+def _check_host(url: str, session: DownloadSession) -> None:
+    """Find out within `connect_seconds` whether a host, or the proxy before it, can be reached.
+
+    Neither the name look-up nor the walk through several addresses of one host obeys the time-out
+    that urllib takes; without a network they can last minutes.
+    """
+    target = urlsplit(url)
+    host = target.netloc
+    proxy = urllib.request.getproxies().get("https")
+    if proxy and not urllib.request.proxy_bypass(host):
+        target = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+        host = f"the proxy {target.hostname}"
+    for known in (urlsplit(url).netloc, host):
+        if known in session.unreachable:
+            raise SourceError(f"{known} was found unreachable: {session.unreachable[known]}")
+    port = target.port or (80 if target.scheme == "http" else 443)
+    trouble = [f"no connection within {session.connect_seconds:g} s"]
+
+    def connect() -> None:
+        try:
+            socket.create_connection((target.hostname, port), session.connect_seconds / 2).close()
+            trouble.clear()
+        except OSError as error:
+            trouble[0] = error.strerror or str(error)
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(session.connect_seconds)
+    if trouble:
+        session.unreachable[host] = trouble[0]
+        raise SourceError(f"{host} cannot be reached: {trouble[0]}")
+
+
+class _HttpsOnly(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        if not newurl.startswith("https://"):
+            raise SourceError(f"leads to {newurl}, which is not HTTPS")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _receive(url: str, out: BinaryIO, size: int | None, session: DownloadSession) -> None:
+    """One try to append what is missing; `size` is that of the whole content, where known."""
+    start = size_of(out)
+    request = urllib.request.Request(url, headers={"User-Agent": "scrfd_ros"})
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+    try:
+        opener = urllib.request.build_opener(_HttpsOnly)
+        response: http.client.HTTPResponse = opener.open(request, timeout=session.stall_seconds)
+    except HTTPError as error:
+        error.close()
+        if error.code == 416:
+            out.truncate(0)  # there is less than we believed to have
+        again = error.code in (416, 429, 500, 502, 503, 504)
+        raise (_RetryableError if again else SourceError)(f"{error}") from error
+    except (OSError, http.client.HTTPException) as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        if isinstance(reason, TimeoutError):
+            session.unreachable[urlsplit(url).netloc] = _words(reason, session)
+        again = isinstance(reason, (ConnectionError, http.client.HTTPException))
+        raise (_RetryableError if again else SourceError)(_words(reason, session)) from error
+    with response:
+        received = start if response.status == 206 else 0
+        total = size if response.length is None else received + response.length
+        if size is not None and total != size:
+            raise SourceError(f"has {total:,} bytes, expected {size:,}")
+        out.truncate(received)
+        name = urlsplit(url).path.rpartition("/")[2]
+        with progress_bar(desc=name, total=total, initial=received) as bar:
+            while total is None or received < total:
+                try:
+                    chunk = response.read1(_CHUNK)
+                except (OSError, http.client.HTTPException) as error:
+                    raise _RetryableError(_words(error, session)) from error
+                if not chunk:
+                    break
+                out.write(chunk)
+                received += len(chunk)
+                bar.update(len(chunk))
+        if total is not None and received < total:
+            raise _RetryableError(f"connection closed after {received:,} of {total:,} bytes")
+
+
+def _words(reason: object, session: DownloadSession) -> str:
+    if isinstance(reason, TimeoutError):
+        return f"no data for {session.stall_seconds:g} s"
+    return str(reason) or type(reason).__name__
+
+
+def unpack(
+    names: list[str], open_file: Callable[[str], IO[bytes] | None], member: str, out: BinaryIO
+) -> None:
+    """Make `out` the file of this name in an archive, whatever folder the archive puts it in."""
+    found = [name for name in names if f"/{name}".endswith(f"/{member}")]
+    content = open_file(found[0]) if len(found) == 1 else None
+    if content is None:
+        raise SourceError(f"the archive holds {len(found)} files called {member}, expected one")
+    out.truncate(0)
+    with content:
+        shutil.copyfileobj(content, out)
+
+
+def size_of(stream: BinaryIO) -> int:
+    return stream.seek(0, os.SEEK_END)
+
+
+def progress_bar(**options: Any) -> tqdm[NoReturn]:
+    """A progress bar on stderr; none where that is not a terminal."""
+    return tqdm(unit="B", unit_scale=True, leave=False, disable=None, **options)
