@@ -11,16 +11,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.cli.arguments import model_path
 from scrfd_ros.drawing import draw_faces
 from scrfd_ros.files import PICTURE_SUFFIXES, read_picture, write_picture, write_text
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
-from scrfd_ros.models.download import ensure_model
+from scrfd_ros.models.download import ensure_picture
+from scrfd_ros.networks.load import BACKENDS
 from scrfd_ros.pipeline import FacePipeline, Result, load_pipeline
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     catalogue = load_catalogue()
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture, JPEG or PNG")
+    parser.add_argument(
+        "image",
+        nargs="?",
+        type=Path,
+        metavar="IMAGE",
+        help="a picture, JPEG or PNG (default: one of six people)",
+    )
     parser.add_argument(
         "--output",
         type=_picture_path,
@@ -32,14 +40,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--detector",
         default="2.5g",
         metavar="NAME",
-        help=f"{', '.join(catalogue.names(DETECTOR))}, or an .onnx file (default: %(default)s)",
+        help=f"{', '.join(catalogue.names(DETECTOR))}, or a model file (default: %(default)s)",
     )
     parser.add_argument(
         "--recognizer",
         default="w600k_mbf",
         metavar="NAME",
-        help=f"{', '.join(catalogue.names(RECOGNIZER))}, an .onnx file, or none "
+        help=f"{', '.join(catalogue.names(RECOGNIZER))}, a model file, or none "
         "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="what runs the networks (default: auto, the best that works here)",
     )
     parser.add_argument(
         "--score",
@@ -58,19 +72,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    picture = read_picture(args.image)
+    image = args.image or ensure_picture("t1.jpg")
+    picture = read_picture(image)
     pipeline = load_pipeline(
-        detector_path=_model_path(args.detector, DETECTOR),
+        detector_path=model_path(args.detector, DETECTOR),
         recognizer=None,
         recognizer_path=(
-            None if args.recognizer == "none" else _model_path(args.recognizer, RECOGNIZER)
+            None if args.recognizer == "none" else model_path(args.recognizer, RECOGNIZER)
         ),
+        backend=args.backend,
         score_threshold=args.score,
         nms_threshold=args.nms,
     )
     pipeline(picture)  # the first run is slower than all others: it sets up memory
     result = pipeline(picture)
-    _print(args.image, pipeline, result)
+    _print(image, pipeline, result)
     if args.output:
         write_picture(args.output, draw_faces(picture, result.faces))
         print(f"drawn into {args.output}")
@@ -93,12 +109,6 @@ def _report(
         "milliseconds": result.milliseconds,
         "faces": result.faces.as_json(),
     }
-
-
-def _model_path(name: str, kind: str) -> Path:
-    if name.endswith((".onnx", ".engine")):
-        return Path(name)
-    return ensure_model(load_catalogue().find(name, kind))
 
 
 def _picture_path(text: str) -> Path:

@@ -49,7 +49,8 @@ def test_everything_at_once(
     people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drawn, written = tmp_path / "new" / "drawn.png", tmp_path / "new" / "faces.json"
-    assert main(["detect", str(people), "--output", str(drawn), "--json", str(written)]) == 0
+    files = ["--output", str(drawn), "--json", str(written)]
+    assert main(["detect", str(people), *files, "--backend", "onnxruntime"]) == 0
 
     values = report(written)
     keys = ["image", "detector", "recognizer", "backend", "milliseconds", "faces"]
@@ -174,7 +175,11 @@ def test_model_file_without_landmarks(
         pytest.param(["--recognizer", "2.5g"], "expected a recognizer", id="a detector"),
         pytest.param(["--detector", "none.onnx"], "none.onnx: cannot read", id="missing model"),
         pytest.param(["--detector", "{text}"], "not an ONNX model", id="model is text"),
-        pytest.param(["--detector", "a.engine"], "not supported yet", id="TensorRT engine"),
+        pytest.param(
+            ["--detector", "a.engine", "--backend", "onnxruntime"],
+            "ONNX Runtime does not run TensorRT engines",
+            id="engine for ONNX Runtime",
+        ),
         pytest.param(["--output", "{text}/faces.png"], "faces.png: cannot write", id="no folder"),
         pytest.param(["--json", "{folder}"], "cannot write: Is a directory", id="JSON to a folder"),
     ],

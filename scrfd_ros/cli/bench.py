@@ -1,0 +1,277 @@
+"""Measure how fast each model is on this machine, and where the time goes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+from scrfd_ros.benchmark import (
+    Measurement,
+    detection_times,
+    load_configurations,
+    machine_facts,
+    measure,
+    network_times,
+)
+from scrfd_ros.cli.arguments import model_path, picture_size
+from scrfd_ros.files import read_picture, write_text
+from scrfd_ros.models.catalogue import (
+    DETECTOR,
+    RECOGNIZER,
+    default_model_directory,
+    file_state,
+    load_catalogue,
+)
+from scrfd_ros.models.download import ensure_picture
+from scrfd_ros.networks.load import BACKENDS
+
+_BACKENDS = [name for name in BACKENDS if name != "auto"]
+_STAGES = {
+    "prepare": "prepare",
+    "detect": "detect",
+    "copy_in": "  copy in",
+    "network": "  network",
+    "copy_out": "  copy out",
+    "decode": "decode",
+    "align": "align",
+    "embed": "embed",
+    "total": "end to end",
+}
+_BESIDE = 3  # configurations that fit next to each other into 80 columns
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    catalogue = load_catalogue()
+    parser.add_argument(
+        "--detector",
+        nargs="+",
+        metavar="NAME",
+        help=f"{', '.join(catalogue.names(DETECTOR))}, or model files (default: all that are "
+        "there)",
+    )
+    parser.add_argument(
+        "--recognizer",
+        nargs="+",
+        metavar="NAME",
+        help=f"{', '.join(catalogue.names(RECOGNIZER))}, model files, or none (default: all that "
+        "are there)",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="what runs the networks (default: auto, all that work here)",
+    )
+    parser.add_argument(
+        "--image", type=Path, metavar="PICTURE", help="a picture (default: one of six people)"
+    )
+    parser.add_argument(
+        "--input-size",
+        type=picture_size,
+        default="640x640",
+        metavar="WxH",
+        help="input of the detectors, pixels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--repeat",
+        type=_at_least(1),
+        default=50,
+        metavar="N",
+        help="measured runs of each (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--warmup",
+        type=_at_least(0),
+        default=5,
+        metavar="N",
+        help="runs of each before those (default: %(default)s)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    image = args.image or ensure_picture("t1.jpg")
+    picture = read_picture(image)
+    configurations, missing = load_configurations(
+        _models(args.detector, DETECTOR),
+        [None] if args.recognizer == ["none"] else _models(args.recognizer, RECOGNIZER),
+        _BACKENDS if args.backend == "auto" else [args.backend],
+        args.input_size,
+    )
+    measurements = measure(configurations, picture, repeat=args.repeat, warmup=args.warmup)
+    missing += _gaps(measurements, args.backend)
+    machine = machine_facts()
+    date = datetime.now().astimezone().isoformat(timespec="seconds")
+    height, width = picture.shape[:2]
+    networks, detection = network_times(measurements), detection_times(measurements)
+
+    _print_machine(machine)
+    print(f"{date}\n")
+    _say(
+        f"{image.name}, {width}x{height}: {args.repeat} runs of each in turns, after "
+        f"{args.warmup} to warm up"
+    )
+    for start in range(0, len(measurements), _BESIDE):
+        _print_stages(measurements[start : start + _BESIDE])
+    print("\nEach network alone, ms: a detector with the picture, a recogniser with one face")
+    _print_table(
+        ("Model",),
+        ("ONNX", "TensorRT", "Speedup"),
+        [
+            (row.model, _number(row.onnxruntime), _number(row.tensorrt), _number(row.speedup))
+            for row in networks
+        ],
+    )
+    print("\nTotal pipeline, from the picture in memory to its faces")
+    for each in measurements:
+        used = each.configuration
+        _say(
+            f"{used.title} on {used.hardware}, {each.faces} face{'s' if each.faces != 1 else ''}: "
+            f"{_number(each.median('total'))} ms = {each.images_per_second:.1f} FPS"
+        )
+    print("\nDetection alone: prepare, detect and decode")
+    _print_table(
+        ("Hardware", "Model", "Resolution"),
+        ("FPS", "Latency, ms"),
+        [
+            (
+                row.hardware,
+                row.model,
+                row.resolution,
+                _number(row.images_per_second),
+                _number(row.milliseconds),
+            )
+            for row in detection
+        ],
+    )
+    print("\nNot measured (-)")
+    for reason in missing:
+        _say(reason)
+    if args.json:
+        report = {
+            "date": date,
+            "machine": machine,
+            "image": {"path": str(image), "width": width, "height": height},
+            "repeat": args.repeat,
+            "warmup": args.warmup,
+            "configurations": [each.as_json() for each in measurements],
+            "networks": [asdict(row) for row in networks],
+            "detection": [asdict(row) for row in detection],
+            "not_measured": missing,
+        }
+        write_text(args.json, json.dumps(report, indent=1) + "\n")
+        print(f"\nresults in {args.json}")
+    return 0
+
+
+def _models(names: Sequence[str] | None, kind: str) -> list[Path]:
+    """The files of these models, or of those that are here, or of those to begin with."""
+    catalogue, directory = load_catalogue(), default_model_directory()
+    if names is None:
+        known = catalogue.names(kind)
+        names = [
+            name
+            for name in known
+            if file_state(catalogue.models[name], directory / catalogue.models[name].file)
+            not in ("missing", "corrupt")
+        ] or [name for name in known if name in catalogue.default]
+    return list(dict.fromkeys(model_path(name, kind) for name in names))
+
+
+def _gaps(measurements: Sequence[Measurement], backend: str) -> list[str]:
+    """Why figures are not there although nothing failed."""
+    gaps = [f"{name}: not asked for" for name in _BACKENDS if backend not in ("auto", name)]
+    for each in measurements:
+        used = each.configuration
+        if used.backend == "onnxruntime":
+            other = "CUDA" if used.hardware == "CPU" else "CPU"
+            gaps.append(f"{other}: ONNX Runtime ran on {used.hardware} here")
+        if "network" not in each.milliseconds:
+            gaps.append(f"copy in, network, copy out: {used.backend} gives only their sum, detect")
+        if used.pipeline.recognizer is None:
+            gaps.append(f"align, embed: {used.pipeline.warning or 'no recogniser'}")
+    return list(dict.fromkeys(gaps))
+
+
+def _print_machine(facts: Mapping[str, object]) -> None:
+    gpu = (
+        f"{facts['gpu']}, compute capability {facts['compute_capability']}, CUDA {facts['cuda']}"
+        if facts["gpu"]
+        else "no CUDA device"
+    )
+    _say(f"{facts['processor']}, {facts['processors']} processors; {gpu}")
+    _say(
+        f"{facts['system']}, Python {facts['python']}, numpy {facts['numpy']}, OpenCV "
+        f"{facts['opencv']}, onnxruntime {facts['onnxruntime']}, "
+        f"{facts['tensorrt'] or 'no TensorRT'}"
+    )
+
+
+def _print_stages(measurements: Sequence[Measurement]) -> None:
+    """The times of at most `_BESIDE` configurations, side by side."""
+
+    def line(label: str, cells: Iterable[str]) -> None:
+        print(f"{label:14}{''.join(f'{cell:>22}' for cell in cells)}".rstrip())
+
+    used = [each.configuration for each in measurements]
+    print()
+    line("milliseconds", (_end(each.detector, 21) for each in used))
+    line("", (_end(f"+ {each.recognizer}", 21) if each.recognizer else "" for each in used))
+    line("", (_end(each.pipeline.detector.network.backend, 21) for each in used))
+    line("", (f"{'median':>13}{'p95':>9}" for _ in used))
+    for stage, label in _STAGES.items():
+        line(
+            label,
+            (
+                f"{_number(each.median(stage)):>13}{_number(each.p95(stage)):>9}"
+                for each in measurements
+            ),
+        )
+    line("images/s", (f"{each.images_per_second:13.2f}{'':9}" for each in measurements))
+    line("faces", (f"{each.faces:13d}{'':9}" for each in measurements))
+
+
+def _print_table(
+    words: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]
+) -> None:
+    """A table that also is one of Markdown: columns of words, then columns of numbers."""
+    table = [(*words, *numbers), *([_end(cell, 26) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    table.insert(1, ["-" * width for width in widths])
+    adjust = [str.ljust for _ in words] + [str.rjust for _ in numbers]
+    for row in table:
+        cells = (fit(cell, width) for fit, cell, width in zip(adjust, row, widths, strict=True))
+        print(f"| {' | '.join(cells)} |")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _end(text: str, size: int) -> str:
+    """The text, or where it is longer its end, which tells paths apart."""
+    return text if len(text) <= size else f"..{text[2 - size :]}"
+
+
+def _say(text: str) -> None:
+    print(textwrap.fill(text, 80, subsequent_indent="  ", break_on_hyphens=False))
+
+
+def _at_least(smallest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = smallest - 1
+        if value < smallest:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from {smallest} on, found {text!r}"
+            )
+        return value
+
+    return parse
