@@ -11,6 +11,10 @@ class ModelError(ScrfdError):
     """A model file or its network cannot be used."""
 
 
+class BackendError(ModelError):
+    """What a backend needs is missing on this machine, such as a CUDA device."""
+
+
 class ImageError(ScrfdError):
     """A picture or an image message cannot be used."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -58,6 +59,25 @@ def write_text(path: Path, text: str) -> None:
         ScrfdError: the file cannot be written.
     """
     _write(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that is there as a whole or not at all, making folders as needed.
+
+    Raises:
+        ScrfdError: the file cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())  # a robot may lose power at any time
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ScrfdError(f"{path}: cannot write: {error.strerror}") from error
 
 
 def _write(path: Path, content: bytes) -> None:

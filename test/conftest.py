@@ -6,9 +6,13 @@ transport that large images need.
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,6 +23,8 @@ from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
 from scrfd_ros.models.download import ensure_model, ensure_picture
 
 LARGEST_SAFE_DOMAIN = 101  # above it, ports collide with those Linux gives to clients
+
+SIMULATED_GPU = Path(__file__).parent / "simulated_gpu"
 
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % LARGEST_SAFE_DOMAIN)
 for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
@@ -47,3 +53,38 @@ def picture() -> Callable[[str], NDArray[np.uint8]]:
 def det_500m_path(detector_path: Callable[[str], Path]) -> Path:
     """A real export with numbers for output names and outputs of rank 2."""
     return detector_path("det_500m")
+
+
+@pytest.fixture(scope="session")
+def simulated_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a libcuda.so.1 that answers for one device; see simulated_gpu/cuda.c."""
+    folder = tmp_path_factory.mktemp("driver")
+    command = [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-o"]
+    subprocess.run([*command, folder / "libcuda.so.1", SIMULATED_GPU / "cuda.c"], check=True)
+    return folder
+
+
+@pytest.fixture
+def simulated_gpu(simulated_driver: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """A machine with a GPU, TensorRT 10.3 and pycuda, of which nothing is real; gives pycuda."""
+    from scrfd_ros.networks import cuda
+    from scrfd_ros.networks.tensorrt import primary_context
+
+    names = ("tensorrt", "pycuda", "pycuda.driver")
+    real = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    monkeypatch.setattr(cuda, "_LIBRARY", str(simulated_driver / "libcuda.so.1"))
+    monkeypatch.syspath_prepend(str(SIMULATED_GPU))
+    primary_context.cache_clear()
+    yield importlib.import_module("pycuda.driver")
+    primary_context.cache_clear()
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(real)
+
+
+@pytest.fixture
+def without_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without the NVIDIA driver, also where this one has it."""
+    from scrfd_ros.networks import cuda
+
+    monkeypatch.setattr(cuda, "_LIBRARY", str(tmp_path / "libcuda.so.1"))

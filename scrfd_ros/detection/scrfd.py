@@ -27,7 +27,9 @@ SIZE_MULTIPLE = 32
 """Input width and height must be multiples of the coarsest stride."""
 
 _STRIDES_AND_ANCHORS = {3: ((8, 16, 32), 2), 5: ((8, 16, 32, 64, 128), 1)}
-_OUTPUT_COUNTS = (6, 9, 10, 15)
+OUTPUT_COUNTS = (6, 9, 10, 15)
+"""So many outputs tell an SCRFD network from others."""
+
 _KIND_OF_WIDTH = {1: "score", 4: "box", 2 * len(LANDMARK_NAMES): "landmark"}
 
 
@@ -103,7 +105,8 @@ class Scrfd:
         nms_threshold: IoU above which the lower of two boxes is dropped, 0 to 1.
         max_faces: keep at most so many, the best scores first; 0 for all.
 
-    `score_threshold`, `nms_threshold` and `max_faces` may be changed between calls.
+    `score_threshold`, `nms_threshold` and `max_faces` may be changed between calls; `blob`, float32
+    [1, 3, H, W], is the network's input as `prepare` left it.
 
     Raises:
         ModelError: the network is not an SCRFD network, or does not take this input size.
@@ -124,7 +127,7 @@ class Scrfd:
         width, height = self.input_size = input_size
         self._check_input(width, height)
         self._letterbox = Letterbox(width, height)
-        self._blob = np.empty((1, 3, height, width), np.float32)
+        self.blob = np.empty((1, 3, height, width), np.float32)
         self._writer = BlobWriter(
             *((0.0, 1.0) if network.normalizes_input else (PIXEL_MEAN, PIXEL_SCALE))
         )
@@ -155,7 +158,7 @@ class Scrfd:
                 f"found {found}"
             )
         # Before the sizes, so that a recogniser given by mistake is called what it is.
-        if len(self.network.outputs) not in _OUTPUT_COUNTS:
+        if len(self.network.outputs) not in OUTPUT_COUNTS:
             declared = {tensor.name: tensor.shape for tensor in self.network.outputs}
             reason = _unrecognised(declared, width, height, f"their number is {len(declared)}")
             raise ModelError(f"{self.network.path}: {reason}")
@@ -179,12 +182,12 @@ class Scrfd:
     def prepare(self, picture: NDArray[np.uint8]) -> float:
         """Letterbox and normalise a picture, uint8 [H, W, 3] BGR; returns the letterbox scale."""
         canvas, scale = self._letterbox(picture)
-        self._writer.write(canvas, self._blob[0])
+        self._writer.write(canvas, self.blob[0])
         return scale
 
     def infer(self) -> dict[str, NDArray[np.float32]]:
         """Run the network on the picture prepared last."""
-        return self.network({self.network.inputs[0].name: self._blob})
+        return self.network({self.network.inputs[0].name: self.blob})
 
     def decode(self, outputs: Mapping[str, NDArray[np.float32]], scale: float) -> Faces:
         """Faces from the network's outputs, in pixels of the picture that was scaled by `scale`."""

@@ -1,4 +1,4 @@
-"""Pick what runs a network."""
+"""Load a model file with the backend it is made for."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ from pathlib import Path
 from scrfd_ros.errors import ModelError
 from scrfd_ros.networks.network import Network
 
-BACKENDS = ("auto", "onnxruntime")
+BACKENDS = ("auto", "tensorrt", "onnxruntime")
+"""What can be asked for to run a network; see `scrfd_ros.engines.open_network`."""
+
+ENGINE_SUFFIX = ".engine"
 
 
-def load_network(path: Path, backend: str = "auto") -> Network:
+def load_network(path: Path, *, cuda_graph: bool = False) -> Network:
     """Load a model file, ready to run.
 
     Args:
-        path: an ONNX file.
-        backend: one of `BACKENDS`; auto takes the best one that can run the file.
+        path: an engine of TensorRT if it ends in .engine, else an ONNX file.
+        cuda_graph: see `TensorRtNetwork`; has no effect on ONNX files.
 
     Raises:
-        ModelError: the file cannot be used, or ONNX Runtime is not installed.
+        BackendError: what runs such files is missing on this machine.
+        ModelError: the file cannot be used.
     """
-    if backend not in BACKENDS:
-        raise ModelError(f"unknown backend {backend!r}; expected one of {', '.join(BACKENDS)}")
-    if path.suffix == ".engine":
-        raise ModelError(
-            f"{path}: TensorRT engines are not supported yet; give the .onnx file it was built from"
-        )
+    # Imported late: neither backend needs what the other does.
+    if path.suffix == ENGINE_SUFFIX:
+        from scrfd_ros.networks.tensorrt import open_engine
+
+        return open_engine(path, cuda_graph=cuda_graph)
     try:
         from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
     except ModuleNotFoundError as error:

@@ -29,6 +29,7 @@ class Network(Protocol):
         inputs, outputs: its tensors. Declared shapes of outputs can be wrong in real files.
         normalizes_input: the graph itself subtracts the mean and scales, so that it takes raw
             pixels, 0 to 255.
+        max_batch: most rows that an input with a free batch takes at once; None for no limit.
     """
 
     path: Path
@@ -37,11 +38,21 @@ class Network(Protocol):
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     normalizes_input: bool
+    max_batch: int | None
 
     def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Run the network: arrays by input name in, arrays by output name out.
 
+        What comes out may be overwritten by the next call.
+
         Raises:
             ModelError: the backend refuses these inputs or fails.
+        """
+        ...
+
+    def device_milliseconds(self) -> dict[str, float]:
+        """What the last call spent on the device: copy_in, network, copy_out.
+
+        Empty where the backend does not tell.
         """
         ...

@@ -52,6 +52,7 @@ class OnnxRuntimeNetwork:
         self.backend = f"onnxruntime {provider}"
         self.inputs = tuple(_tensor(tensor) for tensor in self._session.get_inputs())
         self.outputs = tuple(_tensor(tensor) for tensor in self._session.get_outputs())
+        self.max_batch: int | None = None
         self._output_names = [tensor.name for tensor in self.outputs]
 
     def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
@@ -60,6 +61,9 @@ class OnnxRuntimeNetwork:
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise ModelError(f"{self.path}: {_one_line(error)}") from error
         return dict(zip(self._output_names, arrays, strict=True))
+
+    def device_milliseconds(self) -> dict[str, float]:
+        return {}
 
 
 def _read(path: Path) -> bytes:

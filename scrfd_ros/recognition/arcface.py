@@ -49,7 +49,7 @@ class ArcFace:
             *((0.0, 1.0) if network.normalizes_input else (PIXEL_MEAN, PIXEL_SCALE))
         )
         noise = np.random.default_rng(0).standard_normal((2, *expected)).astype(np.float32)
-        alone = [self._infer(noise[:1]), self._infer(noise[1:])]
+        alone = [self._infer(noise[:1]).copy(), self._infer(noise[1:]).copy()]
         if alone[0].ndim != 2 or len(alone[0]) != 1:
             raise ModelError(self._not_arcface())
         self.dimensions: int = alone[0].shape[1]
@@ -82,8 +82,15 @@ class ArcFace:
     def _infer(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
         return self.network({self.network.inputs[0].name: blob})[self.network.outputs[0].name]
 
+    def prepare(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Normalise aligned faces, uint8 [N, 112, 112, 3] BGR, to float32 [N, 3, 112, 112]."""
+        blob = np.empty((len(crops), 3, CROP_SIZE, CROP_SIZE), np.float32)
+        for crop, planes in zip(crops, blob, strict=True):
+            self._writer.write(crop, planes)
+        return blob
+
     def embed(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Embeddings of aligned faces, in one batch where the network takes one.
+        """Embeddings of aligned faces, in batches as large as the network takes.
 
         Args:
             crops: uint8 [N, 112, 112, 3] BGR, from `alignment.align_faces`.
@@ -92,14 +99,10 @@ class ArcFace:
             embeddings: float32 [N, D], rows of unit length (zero where the network gave zero).
             norms: float32 [N], the rows' lengths before.
         """
-        blob = np.empty((len(crops), 3, CROP_SIZE, CROP_SIZE), np.float32)
-        for crop, planes in zip(crops, blob, strict=True):
-            self._writer.write(crop, planes)
-        if self.takes_batches and len(crops):
-            raw = self._infer(blob)
-        else:
-            raw = np.empty((len(crops), self.dimensions), np.float32)
-            for row in range(len(crops)):
-                raw[row] = self._infer(blob[row : row + 1])[0]
+        blob = self.prepare(crops)
+        raw = np.empty((len(crops), self.dimensions), np.float32)
+        batch = (self.network.max_batch or max(len(crops), 1)) if self.takes_batches else 1
+        for start in range(0, len(crops), batch):
+            raw[start : start + batch] = self._infer(blob[start : start + batch])
         norms = np.linalg.norm(raw, axis=1)
         return raw / np.maximum(norms, np.finfo(np.float32).tiny)[:, None], norms

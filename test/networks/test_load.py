@@ -1,4 +1,4 @@
-"""The back end is chosen by name, and what is not supported is said."""
+"""A model file is loaded by the backend that it is made for."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ from pathlib import Path
 import pytest
 from onnx_files import write_recognizer
 
-from scrfd_ros.errors import ModelError
-from scrfd_ros.networks.load import BACKENDS, load_network
+from scrfd_ros.convert import Settings, convert
+from scrfd_ros.errors import BackendError, ModelError
+from scrfd_ros.networks.load import load_network
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_loads_onnx(tmp_path: Path, backend: str) -> None:
+def test_onnx(tmp_path: Path) -> None:
     path = write_recognizer(tmp_path / "any.onnx")
-    network = load_network(path, backend)
+    network = load_network(path)
     assert network.path == path and network.backend.startswith("onnxruntime ")
 
 
-def test_unknown_backend(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="unknown backend 'openvino'; expected one of auto, onnx"):
-        load_network(tmp_path / "any.onnx", "openvino")
+@pytest.mark.usefixtures("simulated_gpu")
+def test_engine(tmp_path: Path) -> None:
+    path = tmp_path / "any.engine"
+    convert(write_recognizer(tmp_path / "any.onnx"), path, Settings())
+    network = load_network(path)
+    assert network.path == path and network.backend.startswith("tensorrt ")
 
 
-def test_engine_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"any\.engine: TensorRT engines are not supported yet"):
+@pytest.mark.usefixtures("without_gpu")
+def test_engine_where_there_is_no_gpu(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="no CUDA device"):
         load_network(tmp_path / "any.engine")
 
 

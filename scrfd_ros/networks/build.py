@@ -1,0 +1,132 @@
+"""Build TensorRT engines from ONNX files.
+
+Types and shapes are TensorRT's business; that an engine gives the same results as its ONNX file
+is checked by `scrfd_ros.engines`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from scrfd_ros.errors import ModelError
+from scrfd_ros.files import write_bytes
+from scrfd_ros.networks.tensorrt_library import is_rtx, is_strongly_typed, message_log, product
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class ShapeRange:
+    """Shapes that an engine takes for its input; all equal where the shape is fixed."""
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+    @property
+    def is_fixed(self) -> bool:
+        return self.min == self.max
+
+    @property
+    def batch(self) -> str:
+        """Batch sizes as `scrfd convert` takes them: "1", or "1:8:32"."""
+        if self.min[0] == self.max[0]:
+            return str(self.min[0])
+        return f"{self.min[0]}:{self.opt[0]}:{self.max[0]}"
+
+
+def build_engine(
+    trt: ModuleType,
+    content: bytes,
+    shapes: ShapeRange,
+    precision: str,
+    *,
+    workspace_mib: int | None = None,
+    timing_cache: Path | None = None,
+) -> bytes:
+    """Build an engine. Takes seconds on a workstation, minutes on a Jetson.
+
+    Args:
+        trt: TensorRT, see `load_tensorrt`.
+        content: an ONNX model with one input; for int8 quantised, and for fp16 with FP16 inside
+            where TensorRT `is_strongly_typed`.
+        shapes: of the input.
+        precision: one of `PRECISIONS`.
+        workspace_mib: most scratch memory, in MiB, that a layer may take; None for no limit.
+        timing_cache: file with measured times of layers, which makes the next build faster;
+            made if it is not there. TensorRT-RTX has none.
+
+    Raises:
+        ModelError: TensorRT cannot parse or build it; gives TensorRT's own words.
+    """
+    log = message_log(trt)
+    builder = trt.Builder(log)
+    network = builder.create_network(_creation_flags(trt))
+    parser = trt.OnnxParser(network, log)
+    if hasattr(parser, "set_flag"):
+        # 1g and 34g have instance normalisation: without this 8.x makes a plugin of it.
+        parser.set_flag(trt.OnnxParserFlag.NATIVE_INSTANCENORM)
+    if not parser.parse(content):
+        reasons = [str(parser.get_error(number)) for number in range(parser.num_errors)]
+        raise ModelError(f"{product(trt)} cannot parse it: {'; '.join(reasons) or log.errors()}")
+    config = builder.create_builder_config()
+    for flag in _builder_flags(trt, precision):
+        config.set_flag(flag)
+    if workspace_mib is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mib << 20)
+    tensor = network.get_input(0)
+    tensor.shape = tuple(
+        low if low == high else -1 for low, high in zip(shapes.min, shapes.max, strict=True)
+    )
+    if not shapes.is_fixed:
+        # Real files call several sizes by one name, which to TensorRT makes them equal.
+        if hasattr(tensor, "set_dimension_name"):
+            for axis, size in enumerate(tensor.shape):
+                tensor.set_dimension_name(axis, f"axis {axis}" if size == -1 else "")
+        profile = builder.create_optimization_profile()
+        profile.set_shape(tensor.name, shapes.min, shapes.opt, shapes.max)
+        config.add_optimization_profile(profile)
+    if is_rtx(trt):
+        timing_cache = None
+    if timing_cache is not None:
+        _use_timing_cache(config, timing_cache)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise ModelError(f"{product(trt)} cannot build an engine: {log.errors()}")
+    if timing_cache is not None:
+        cache = config.get_timing_cache()
+        write_bytes(timing_cache, bytes(cache.serialize()))
+    return bytes(plan)
+
+
+def _creation_flags(trt: ModuleType) -> int:
+    """The flags of the one kind of network used here; versions differ in what needs saying."""
+    flags = 0
+    explicit_batch = getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
+    if explicit_batch is not None:
+        flags |= 1 << int(explicit_batch)
+    strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    if strongly_typed is not None and is_strongly_typed(trt):
+        flags |= 1 << int(strongly_typed)
+    return flags
+
+
+def _builder_flags(trt: ModuleType, precision: str) -> list[Any]:
+    if precision == "fp32" or is_strongly_typed(trt):
+        return []
+    # With int8, layers that are not quantised run in FP16.
+    fp16, int8 = getattr(trt.BuilderFlag, "FP16", None), getattr(trt.BuilderFlag, "INT8", None)
+    return [fp16, int8] if precision == "int8" else [fp16]
+
+
+def _use_timing_cache(config: Any, path: Path) -> None:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        content = b""
+    # None for the cache of another version or a damaged one: then begin with an empty one.
+    cache = config.create_timing_cache(content) or config.create_timing_cache(b"")
+    config.set_timing_cache(cache, False)

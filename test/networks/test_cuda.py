@@ -1,0 +1,43 @@
+"""The CUDA driver is probed without harm, whatever it answers; the driver is a simulated one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scrfd_ros.errors import BackendError
+from scrfd_ros.networks import cuda
+from scrfd_ros.networks.cuda import CudaDevice, cuda_device
+
+
+@pytest.fixture
+def driver(simulated_driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "_LIBRARY", str(simulated_driver / "libcuda.so.1"))
+
+
+@pytest.mark.usefixtures("driver")
+def test_device() -> None:
+    assert cuda_device() == CudaDevice("Simulated", "8.7", "12.6")
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        pytest.param(
+            "no device", "cuInit failed with 100, no CUDA-capable device is detected", id="broken"
+        ),
+        pytest.param("no devices", "the NVIDIA driver counts 0 devices", id="none"),
+    ],
+)
+def test_no_device(answer: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMULATED_CUDA", answer)
+    with pytest.raises(BackendError, match=f"^no CUDA device: {reason}$"):
+        cuda_device()
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_no_driver() -> None:
+    with pytest.raises(BackendError, match="no CUDA device: the NVIDIA driver is not installed"):
+        cuda_device()

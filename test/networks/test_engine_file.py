@@ -1,0 +1,145 @@
+"""What is known of an engine survives on disk, and an engine for another machine is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scrfd_ros.errors import ModelError
+from scrfd_ros.networks.build import ShapeRange
+from scrfd_ros.networks.engine_file import (
+    EngineFacts,
+    check_facts,
+    differences,
+    facts_path,
+    read_facts,
+    rebuild_command,
+    write_engine,
+)
+from scrfd_ros.networks.tensorrt_library import Platform
+
+PLAN = b"an engine"
+ORIN = Platform("Orin", "8.7", "tensorrt 10.3.0", "12.6", "Linux aarch64")
+
+
+@pytest.fixture
+def facts() -> EngineFacts:
+    return EngineFacts(
+        engine_sha256=hashlib.sha256(PLAN).hexdigest(),
+        model="w600k_mbf.onnx",
+        model_sha256="0" * 64,
+        normalizes_input=False,
+        platform=ORIN,
+        precision="fp16",
+        shapes=ShapeRange((1, 3, 112, 112), (8, 3, 112, 112), (32, 3, 112, 112)),
+        options={"requested_precision": "fp16", "workspace_mib": None},
+        agreement={"min_cosine": 0.9998},
+        built="2026-01-02T03:04:05+00:00",
+    )
+
+
+def test_facts_survive(tmp_path: Path, facts: EngineFacts) -> None:
+    engine = tmp_path / "engines" / "any.engine"
+    write_engine(engine, PLAN, facts)
+    assert engine.read_bytes() == PLAN
+    assert read_facts(engine) == facts
+    assert facts_path(engine).name == "any.engine.json"
+    assert sorted(path.name for path in engine.parent.iterdir()) == [
+        "any.engine",
+        "any.engine.json",
+    ]
+
+
+def test_no_facts(tmp_path: Path) -> None:
+    assert read_facts(tmp_path / "any.engine") is None
+
+
+def change_format(content: dict[str, Any]) -> None:
+    content["format"] = 2
+
+
+def drop_platform(content: dict[str, Any]) -> None:
+    del content["platform"]
+
+
+def spoil_platform(content: dict[str, Any]) -> None:
+    content["platform"] = "Orin"
+
+
+def spoil_shape(content: dict[str, Any]) -> None:
+    content["shapes"]["min"] = ["one"]
+
+
+def add_field(content: dict[str, Any]) -> None:
+    content["colour"] = "red"
+
+
+@pytest.mark.parametrize(
+    "change", [change_format, drop_platform, spoil_platform, spoil_shape, add_field]
+)
+def test_malformed_facts(
+    change: Callable[[dict[str, Any]], None], tmp_path: Path, facts: EngineFacts
+) -> None:
+    engine = tmp_path / "any.engine"
+    write_engine(engine, PLAN, facts)
+    content = json.loads(facts_path(engine).read_text())
+    change(content)
+    facts_path(engine).write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=r"any\.engine\.json: not the facts of an engine"):
+        read_facts(engine)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"3"], ids=repr)
+def test_facts_that_are_no_json_object(content: bytes, tmp_path: Path) -> None:
+    facts_path(tmp_path / "any.engine").write_bytes(content)
+    with pytest.raises(ModelError, match=r"any\.engine\.json: not the facts of an engine"):
+        read_facts(tmp_path / "any.engine")
+
+
+def test_engine_for_here_is_accepted(facts: EngineFacts) -> None:
+    check_facts(Path("any.engine"), PLAN, facts, ORIN)
+    check_facts(Path("any.engine"), PLAN, facts, dataclasses.replace(ORIN, cuda="12.8"))
+
+
+def test_damaged_engine(facts: EngineFacts) -> None:
+    with pytest.raises(ModelError, match=r"any\.engine: damaged or replaced: 8 bytes with SHA-256"):
+        check_facts(Path("any.engine"), PLAN[:-1], facts, ORIN)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        pytest.param("gpu", "NVIDIA H100", id="GPU"),
+        pytest.param("compute_capability", "9.0", id="compute capability"),
+        pytest.param("tensorrt", "tensorrt 10.7.0", id="TensorRT"),
+        pytest.param("cuda", "13.0", id="CUDA"),
+        pytest.param("system", "Linux x86_64", id="system"),
+    ],
+)
+def test_engine_for_elsewhere(field: str, value: str, facts: EngineFacts) -> None:
+    here = dataclasses.replace(ORIN, **{field: value})
+    assert differences(ORIN, here) == [field]
+    with pytest.raises(ModelError) as caught:
+        check_facts(Path("models/engines/any.engine"), PLAN, facts, here)
+    message = str(caught.value)
+    assert f"for {ORIN}; here is {here}; " in message
+    assert message.endswith(rebuild_command(Path("models/engines/any.engine"), facts))
+
+
+def test_rebuild_command(facts: EngineFacts) -> None:
+    assert rebuild_command(Path("models/engines/any.engine"), facts) == (
+        "scrfd convert models/w600k_mbf.onnx models/engines/any.engine --input-size 112x112 "
+        "--batch 1:8:32 --precision fp16"
+    )
+    fixed = ShapeRange(*[(4, 3, 480, 640)] * 3)
+    foreign = dataclasses.replace(facts, precision="unknown", shapes=fixed)
+    assert rebuild_command(Path("my models/any.engine"), foreign) == (
+        "scrfd convert 'my models/w600k_mbf.onnx' 'my models/any.engine' --input-size 640x480 "
+        "--batch 4"
+    )

@@ -1,0 +1,1 @@
+"""Stands in for pycuda where there is no GPU; see `driver`."""

@@ -1,0 +1,320 @@
+"""Stands in for TensorRT where there is no GPU: an "engine" is an ONNX file run by ONNX Runtime.
+
+It shows that scrfd_ros keeps to TensorRT's rules, not that TensorRT does what is expected of it:
+the names it has are held against the real bindings by networks/test_tensorrt_names.py, and real
+engines are run by the tests in gpu/. As in real engines, outputs come in another order than in the
+ONNX file; failures are None or False and a message in the log.
+
+SIMULATED_TENSORRT makes it misbehave: "build fails", "no engine", "no context", "execute fails",
+"fp16 gives NaN", "fp16 and fp32 give NaN".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from pycuda import driver
+
+from scrfd_ros.networks import cuda
+
+__version__ = os.environ.get("SIMULATED_TENSORRT_VERSION", "10.3.0")
+
+Shape = tuple[int, ...]
+
+
+def _misbehaves(how: str) -> bool:
+    return os.environ.get("SIMULATED_TENSORRT") == how
+
+
+class ILogger:
+    class Severity(enum.IntEnum):
+        INTERNAL_ERROR = 0
+        ERROR = 1
+        WARNING = 2
+        INFO = 3
+        VERBOSE = 4
+
+    def log(self, severity: Severity, message: str) -> None:
+        raise NotImplementedError
+
+
+def _fail(log: ILogger, message: str) -> None:
+    log.log(ILogger.Severity.INFO, "[I] something harmless")
+    log.log(ILogger.Severity.ERROR, message)
+
+
+class DataType(enum.Enum):
+    FLOAT = 0
+    HALF = 1
+
+
+class TensorIOMode(enum.Enum):
+    NONE = 0
+    INPUT = 1
+    OUTPUT = 2
+
+
+class BuilderFlag(enum.Enum):
+    FP16 = 0
+    INT8 = 1
+
+
+class NetworkDefinitionCreationFlag(enum.IntEnum):
+    EXPLICIT_BATCH = 0
+
+
+class MemoryPoolType(enum.Enum):
+    WORKSPACE = 0
+
+
+class OnnxParserFlag(enum.Enum):
+    NATIVE_INSTANCENORM = 0
+
+
+class _InputTensor:
+    def __init__(self, name: str, shape: Shape) -> None:
+        self.name, self.shape = name, shape
+
+    def set_dimension_name(self, axis: int, name: str) -> None:
+        pass
+
+
+class _NetworkDefinition:
+    def __init__(self) -> None:
+        self.content = b""
+        self.inputs: list[_InputTensor] = []
+
+    def get_input(self, number: int) -> _InputTensor:
+        return self.inputs[number]
+
+
+class OnnxParser:
+    def __init__(self, network: _NetworkDefinition, log: ILogger) -> None:
+        self._network = network
+        self._errors: list[str] = []
+
+    def set_flag(self, flag: OnnxParserFlag) -> None:
+        pass
+
+    @property
+    def num_errors(self) -> int:
+        return len(self._errors)
+
+    def get_error(self, number: int) -> str:
+        return self._errors[number]
+
+    def parse(self, content: bytes) -> bool:
+        try:
+            session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            self._errors.append(f"In node -1: {error}")
+            return False
+        self._network.content = content
+        self._network.inputs = [
+            _InputTensor(tensor.name, tuple(v if isinstance(v, int) else -1 for v in tensor.shape))
+            for tensor in session.get_inputs()
+        ]
+        return True
+
+
+class _TimingCache:
+    def serialize(self) -> bytes:
+        return b"times"
+
+
+class _Profile:
+    def __init__(self) -> None:
+        self.shapes: list[Shape] = []
+
+    def set_shape(self, name: str, low: Shape, usual: Shape, high: Shape) -> None:
+        self.shapes = [low, usual, high]
+
+
+class _BuilderConfig:
+    def __init__(self) -> None:
+        self.flags: list[BuilderFlag] = []
+        self.workspace: int | None = None
+        self.profile: _Profile | None = None
+
+    def set_flag(self, flag: BuilderFlag) -> None:
+        self.flags.append(flag)
+
+    def set_memory_pool_limit(self, pool: MemoryPoolType, size: int) -> None:
+        self.workspace = size
+
+    def add_optimization_profile(self, profile: _Profile) -> int:
+        self.profile = profile
+        return 0
+
+    def create_timing_cache(self, content: bytes) -> _TimingCache | None:
+        return _TimingCache() if content in (b"", b"times") else None
+
+    def set_timing_cache(self, cache: _TimingCache, ignore_mismatch: bool) -> bool:
+        assert cache is not None
+        return True
+
+    def get_timing_cache(self) -> _TimingCache:
+        return _TimingCache()
+
+
+class Builder:
+    def __init__(self, log: ILogger) -> None:
+        self._log = log
+
+    def create_network(self, flags: int) -> _NetworkDefinition:
+        assert flags == 1 << NetworkDefinitionCreationFlag.EXPLICIT_BATCH
+        return _NetworkDefinition()
+
+    def create_builder_config(self) -> _BuilderConfig:
+        return _BuilderConfig()
+
+    def create_optimization_profile(self) -> _Profile:
+        return _Profile()
+
+    def build_serialized_network(
+        self, network: _NetworkDefinition, config: _BuilderConfig
+    ) -> bytes | None:
+        shape = network.inputs[0].shape
+        if _misbehaves("build fails") or (-1 in shape and config.profile is None):
+            _fail(self._log, "[E] Error Code 4: no implementation for node Conv_0")
+            return None
+        # Counts builds, for tests of what is built how often.
+        if "SIMULATED_BUILDS" in os.environ:
+            with Path(os.environ["SIMULATED_BUILDS"]).open("a") as stream:
+                stream.write(f"{[flag.name for flag in config.flags]} {config.workspace}\n")
+        head = {
+            "shape": shape,
+            "profile": config.profile.shapes if config.profile else None,
+            "nan": (_misbehaves("fp16 gives NaN") and BuilderFlag.FP16 in config.flags)
+            or _misbehaves("fp16 and fp32 give NaN"),
+        }
+        return json.dumps(head).encode() + b"\n" + network.content
+
+
+class Runtime:
+    def __init__(self, log: ILogger) -> None:
+        self._log = log
+
+    def deserialize_cuda_engine(self, plan: bytes) -> _Engine | None:
+        head, _, content = plan.partition(b"\n")
+        if _misbehaves("no engine") or not head.startswith(b'{"shape"'):
+            _fail(self._log, "[E] Error Code 1: Serialization (magicTag does not match)")
+            return None
+        return _Engine(self._log, json.loads(head), content)
+
+
+class _Engine:
+    def __init__(self, log: ILogger, head: dict[str, Any], content: bytes) -> None:
+        self.log, self.head = log, head
+        self.shapes: dict[Shape, dict[str, Shape]] = {}
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"]
+        )
+        self.input = self.session.get_inputs()[0].name
+        self.names = [self.input, *(out.name for out in reversed(self.session.get_outputs()))]
+
+    @property
+    def num_io_tensors(self) -> int:
+        return len(self.names)
+
+    def get_tensor_name(self, number: int) -> str:
+        return self.names[number]
+
+    def get_tensor_mode(self, name: str) -> TensorIOMode:
+        return TensorIOMode.INPUT if name == self.input else TensorIOMode.OUTPUT
+
+    def get_tensor_dtype(self, name: str) -> DataType:
+        return DataType.FLOAT
+
+    def get_tensor_shape(self, name: str) -> Shape:
+        if name == self.input:
+            return tuple(self.head["shape"])
+        shape = self.output_shape(name, self.largest)
+        return (-1, *shape[1:]) if -1 in self.head["shape"] else shape
+
+    def output_shape(self, name: str, shape: Shape) -> Shape:
+        """Of an output, for a shape of the input; found by running it once."""
+        if shape not in self.shapes:
+            outputs = self.run(np.zeros(shape, np.float32))
+            self.shapes[shape] = {name: array.shape for name, array in outputs.items()}
+        return self.shapes[shape][name]
+
+    @property
+    def largest(self) -> Shape:
+        profile = self.head["profile"]
+        return tuple(profile[2] if profile else self.head["shape"])
+
+    def get_tensor_profile_shape(self, name: str, profile: int) -> list[Shape]:
+        assert name == self.input and profile == 0
+        return [tuple(shape) for shape in self.head["profile"]]
+
+    def create_execution_context(self) -> _ExecutionContext | None:
+        driver._check_context()
+        if _misbehaves("no context"):
+            _fail(self.log, "[E] Error Code 2: OutOfMemory")
+            return None
+        return _ExecutionContext(self)
+
+    def run(self, array: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        names = self.names[1:]
+        outputs = dict(zip(names, self.session.run(names, {self.input: array}), strict=True))
+        if self.head["nan"]:
+            outputs = {name: out * np.float32("nan") for name, out in outputs.items()}
+        return outputs
+
+
+class _ExecutionContext:
+    def __init__(self, engine: _Engine) -> None:
+        self._engine = engine
+        self._shape = engine.largest
+        self._addresses: dict[str, int] = {}
+        self._work = ctypes.CFUNCTYPE(None)(self._execute)
+
+    def set_input_shape(self, name: str, shape: Shape) -> bool:
+        engine = self._engine
+        low, _, high = engine.head["profile"] or [engine.head["shape"]] * 3
+        fits = len(shape) == len(low) and all(
+            a <= b <= c for a, b, c in zip(low, shape, high, strict=True)
+        )
+        if not fits:
+            _fail(engine.log, "[E] Error Code 3: API Usage Error (shape not in the profile)")
+            return False
+        self._shape = tuple(shape)
+        return True
+
+    def get_tensor_shape(self, name: str) -> Shape:
+        if name == self._engine.input:
+            return self._shape
+        return self._engine.output_shape(name, self._shape)
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        assert name in self._engine.names
+        self._addresses[name] = address
+        return True
+
+    def execute_async_v3(self, stream: int) -> bool:
+        driver._check_context()
+        if _misbehaves("execute fails"):
+            _fail(self._engine.log, "[E] Error Code 1: Cuda Runtime (an illegal memory access)")
+            return False
+        library = ctypes.CDLL(cuda._LIBRARY)
+        if not library.simulated_record(self._work):
+            self._execute()
+        return True
+
+    def _execute(self) -> None:
+        size = int(np.prod(self._shape))
+        memory = (ctypes.c_float * size).from_address(self._addresses[self._engine.input])
+        outputs = self._engine.run(np.ctypeslib.as_array(memory).reshape(self._shape))
+        for name, array in outputs.items():
+            array = np.ascontiguousarray(array)
+            ctypes.memmove(self._addresses[name], array.ctypes.data, array.nbytes)
