@@ -11,13 +11,18 @@ help() {
 Usage: ./run.sh COMMAND [ARGUMENTS]
 
   setup             make .venv: Python packages, ROS 2, the built package
+                    (also: build)
   demo              find the people in a picture through the real ROS 2 node
   detect IMAGE ...  find the faces in a picture (also: test-img)
   node ...          start the ROS 2 node; arguments such as --ros-args -p ...
   models ...        download networks, list them
+  convert ...       build a TensorRT engine from a model, on a machine with CUDA
+  verify ENGINE     check an engine, tell what is known of it
+  bench ...         measure how fast each model is here, and where time goes
   test ...          check style and types, run the tests; pytest's arguments
+  test-gpu ...      run the tests that need a GPU
 
-`./run.sh detect --help` and `./run.sh models --help` tell their options.
+detect, models, convert, verify and bench tell their options: add --help.
 
 Every command sets up first what it needs and is missing; this takes minutes
 the first time and no time after that. If ROS 2 is sourced, it is used.
@@ -55,12 +60,14 @@ ros_wheels=(
   catkin-pkg cmake ninja "setuptools<80"
 )
 
-# For the tests. insightface, the reference implementation, comes without its
-# requirements, here spelt out: opencv-python would overwrite the headless one.
+# For the tests. TensorRT-RTX builds engines also where there is no GPU. The
+# reference implementation, insightface, comes without its requirements, here
+# spelt out: opencv-python would overwrite the headless one.
 test_packages=(
   "pytest>=7,<9" ruff==0.17.6 mypy==2.4.1
   onnx requests scikit-image scipy
   rosbags rosbags-image cyclonedds
+  ncnn "tensorrt-rtx-cu13-"{libs,bindings}"; platform_machine == 'x86_64'"
   catkin-pkg cmake ninja "setuptools<80" colcon-common-extensions
 )
 insightface=insightface==2.1
@@ -208,6 +215,13 @@ do_test_packages() {
   pip_install --no-deps "$insightface"
 }
 
+key_gpu_packages() { key_packages; }
+
+do_gpu_packages() { # only what the system lacks; pycuda is compiled with nvcc
+  "$venv/bin/python" -c 'import tensorrt' || pip_install tensorrt
+  "$venv/bin/python" -c 'import pycuda.driver' || pip_install pycuda
+}
+
 setup() {
   exec 9<"$root/run.sh" # one set-up at a time
   flock -n 9 || { say "Waiting for another run.sh to finish its set-up ..."; flock 9; }
@@ -254,13 +268,13 @@ case $command in
   help | -h | --help)
     help
     ;;
-  setup)
+  setup | build)
     setup
     say "Set-up complete: $venv"
     ;;
-  models)
+  models | convert | verify | bench)
     setup
-    exec scrfd models "$@"
+    exec scrfd "$command" "$@"
     ;;
   detect | test-img)
     setup
@@ -286,6 +300,15 @@ case $command in
     mypy
     say "Tests (pytest) ..."
     exec pytest "$@"
+    ;;
+  test-gpu)
+    setup tests
+    if python -c 'from scrfd_ros.networks.cuda import cuda_device; cuda_device()' 2>/dev/null; then
+      step gpu_packages "TensorRT and pycuda"
+    fi
+    scrfd models 500m 2.5g det_500m w600k_mbf
+    cd "$root"
+    exec pytest -s test/gpu "$@"
     ;;
   *)
     help >&2

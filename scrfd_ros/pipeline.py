@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.engines import open_network
 from scrfd_ros.faces import Faces
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, installed_model
-from scrfd_ros.networks.load import load_network
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.recognition.arcface import ArcFace
 
@@ -78,6 +78,7 @@ def load_pipeline(
     recognizer_path: Path | None = None,
     model_directory: Path | None = None,
     backend: str = "auto",
+    cuda_graph: bool = False,
     input_size: tuple[int, int] = (640, 640),
     score_threshold: float = 0.5,
     nms_threshold: float = 0.4,
@@ -89,18 +90,18 @@ def load_pipeline(
         detector, recognizer: names in the catalogue; None for no recogniser.
         detector_path, recognizer_path: model files, which win over the names.
         model_directory: where models of the catalogue lie; None for the default.
-        backend: see `scrfd_ros.networks.load.load_network`.
+        backend, cuda_graph: see `scrfd_ros.engines.open_network`.
         input_size, score_threshold, nms_threshold, max_faces: see `Scrfd`.
 
     Raises:
         ModelError: a model is unknown, missing, damaged or of another kind.
     """
     detector_path = detector_path or installed_model(detector, DETECTOR, model_directory)
-    faces = Scrfd(
-        load_network(detector_path, backend), input_size, score_threshold, nms_threshold, max_faces
-    )
+    network = open_network(detector_path, backend, input_size=input_size, cuda_graph=cuda_graph)
+    faces = Scrfd(network, input_size, score_threshold, nms_threshold, max_faces)
     if recognizer_path is None and recognizer is not None:
         recognizer_path = installed_model(recognizer, RECOGNIZER, model_directory)
     if recognizer_path is None:
         return FacePipeline(faces)
-    return FacePipeline(faces, ArcFace(load_network(recognizer_path, backend)))
+    network = open_network(recognizer_path, backend, cuda_graph=cuda_graph)
+    return FacePipeline(faces, ArcFace(network))

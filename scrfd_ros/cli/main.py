@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 
-from scrfd_ros.cli import detect, models
+from scrfd_ros.cli import bench, convert, detect, models, verify
 from scrfd_ros.errors import ScrfdError
 
-_COMMANDS = {"detect": detect, "models": models}
+_COMMANDS = {
+    "detect": detect,
+    "models": models,
+    "convert": convert,
+    "verify": verify,
+    "bench": bench,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 done, 2 bad input."""
+    logging.basicConfig(format="scrfd: %(message)s")
     try:
         args = _parser().parse_args(argv)
         status: int = _COMMANDS[args.command].run(args)

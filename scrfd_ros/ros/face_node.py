@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -49,6 +50,9 @@ class FaceNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__("face_node")
+        self._log_handler = _RosLogHandler(self.get_logger())
+        logging.getLogger("scrfd_ros").addHandler(self._log_handler)
+        logging.getLogger("scrfd_ros").setLevel(logging.INFO)
         declare_parameters(self)
         self._worker: Worker[Image] = Worker(self._find_faces)
         self._pipeline: FacePipeline | None = None
@@ -84,7 +88,11 @@ class FaceNode(LifecycleNode):
         detector, recognizer = self._pipeline.detector.network, self._pipeline.recognizer
         self.get_logger().info(
             f"detector {detector.path.name} on {detector.backend}, "
-            + (f"recogniser {recognizer.network.path.name}" if recognizer else "no recogniser")
+            + (
+                f"recogniser {recognizer.network.path.name} on {recognizer.network.backend}"
+                if recognizer
+                else "no recogniser"
+            )
         )
         return super().on_configure(state)
 
@@ -125,6 +133,7 @@ class FaceNode(LifecycleNode):
         if self._images is not None:
             # The node's own logger also publishes, which after a signal is no longer possible.
             self._log_counts(get_logger("scrfd_ros"))
+        logging.getLogger("scrfd_ros").removeHandler(self._log_handler)
         super().destroy_node()
 
     def _stop_images(self) -> None:
@@ -164,6 +173,21 @@ class FaceNode(LifecycleNode):
                 self.get_logger().error(
                     f"image skipped: {_reason(error)}", throttle_duration_sec=_LOG_PERIOD
                 )
+
+
+class _RosLogHandler(logging.Handler):
+    """Hands what the rest of the package logs to the node's logger."""
+
+    def __init__(self, logger: RcutilsLogger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # A line for each level: rclpy allows no two from one place in the code.
+        if record.levelno >= logging.WARNING:
+            self._logger.warning(record.getMessage())
+        else:
+            self._logger.info(record.getMessage())
 
 
 def _reason(error: Exception) -> str:

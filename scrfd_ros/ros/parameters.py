@@ -43,6 +43,11 @@ def _parameters() -> dict[str, _Parameter]:
         "backend": _Parameter(
             "auto", f"What runs the networks: {', '.join(BACKENDS)}. {AT_CONFIGURE}", BACKENDS
         ),
+        "cuda_graph": _Parameter(
+            False,
+            "With TensorRT: record the work on the GPU once and replay it for every image, which "
+            f"spares the processor. {AT_CONFIGURE}",
+        ),
         "model_directory": _Parameter(
             "",
             "Folder with the model files; empty for the one that the download command uses. "
@@ -143,6 +148,7 @@ def configured_pipeline(node: Node) -> FacePipeline:
         recognizer_path=path("recognizer.engine_path") if enabled else None,
         model_directory=path("model_directory"),
         backend=value("backend"),
+        cuda_graph=value("cuda_graph"),
         input_size=(width, height),
     )
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from scrfd_ros.cli import detect
-from scrfd_ros.cli.main import main
+from scrfd_ros.cli.main import _COMMANDS, main
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["detect", "--help"], ["models", "--help"]])
+@pytest.mark.parametrize("arguments", [[], *([name] for name in _COMMANDS)], ids=" ".join)
 def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(arguments)
+        main([*arguments, "--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    assert out.startswith(" ".join(["usage: scrfd", *arguments[:-1]]))
+    assert out.startswith(" ".join(["usage: scrfd", *arguments]))
 
 
 def test_help_says_what_each_command_does(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,7 +33,7 @@ def test_help_says_what_each_command_does(capsys: pytest.CaptureFixture[str]) ->
     [
         pytest.param([], "required: COMMAND", id="no command"),
         pytest.param(["recognise"], "invalid choice: 'recognise'", id="unknown command"),
-        pytest.param(["detect"], "required: IMAGE", id="no picture"),
+        pytest.param(["convert"], "required: MODEL, OUT", id="no model"),
         pytest.param(["detect", "a.jpg", "--colour"], "--colour", id="unknown option"),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +22,8 @@ from scrfd_ros.models.catalogue import DETECTOR, load_catalogue
 from scrfd_ros.pipeline import load_pipeline
 from scrfd_ros.ros.images import image_message
 from scrfd_ros.ros.messages import faces_of
+
+SIMULATED_GPU = Path(__file__).parents[1] / "simulated_gpu"
 
 Pictures = Callable[[str], NDArray[np.uint8]]
 
@@ -320,3 +324,37 @@ def test_the_newest_image_wins(tmp_path: Path, picture: Pictures) -> None:
         handled, dropped = map(int, counts)
         harness.wait_for(lambda: handled == len(harness.detections), "all answers")
         assert dropped > 0
+
+
+def test_tensorrt_is_taken_where_there_is_a_gpu(
+    tmp_path: Path,
+    picture: Pictures,
+    detector_path: Callable[[str], Path],
+    simulated_driver: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(simulated_driver), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(SIMULATED_GPU), prepend=os.pathsep)
+    shutil.copy(detector_path("500m"), tmp_path)
+    parameters = {
+        "model_directory": tmp_path,
+        "detector.model": "500m",
+        "recognizer.enabled": False,
+        "cuda_graph": True,
+    }
+    for _ in range(2):
+        with running_face_node(tmp_path, parameters) as harness:
+            harness.wait_until_active()
+            detections, faces = harness.ask(picture("t1.jpg"))
+            log = harness.log()
+        assert len(detections.detections) == 6
+        assert faces.detector == "scrfd_500m_bnkps_640x640"
+        assert faces.detector_sha256 == load_catalogue().find("500m").sha256
+        assert "scrfd_500m_bnkps_640x640.engine on tensorrt 10.3.0 fp16" in log
+    assert "taking the engine" in log and "building" not in log, "the second time it is there"
+
+
+def test_log_tells_why_it_is_onnx_runtime(active: Harness) -> None:
+    if "onnxruntime" not in active.log():
+        pytest.skip("this machine runs TensorRT")
+    assert "2.5g_bnkps.onnx runs on ONNX Runtime: " in active.log()

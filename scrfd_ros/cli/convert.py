@@ -1,0 +1,183 @@
+"""Build a TensorRT engine from an ONNX model, and check that both agree.
+
+An engine works on the kind of GPU and with the TensorRT that built it, so build it on the robot. A
+JSON file beside it says what it was built for and how well it agrees with the model; an engine
+that does not agree is not written: INT8 falls back to FP16, and FP16 to FP32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import textwrap
+from pathlib import Path
+
+from scrfd_ros.cli.arguments import model_path, picture_size
+from scrfd_ros.convert import Settings, convert, input_shapes, preparation, prepared_model
+from scrfd_ros.errors import ModelError
+from scrfd_ros.files import write_bytes
+from scrfd_ros.networks.build import PRECISIONS
+from scrfd_ros.networks.engine_file import facts_path
+from scrfd_ros.networks.load import ENGINE_SUFFIX, load_network
+from scrfd_ros.networks.tensorrt_library import import_tensorrt, is_rtx, version
+from scrfd_ros.networks.trtexec import trtexec_command
+
+_SUFFIXES = (ENGINE_SUFFIX, ".onnx")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", metavar="MODEL", help="an .onnx file, or a name that `scrfd models` lists"
+    )
+    parser.add_argument(
+        "output",
+        type=_output,
+        metavar="OUT",
+        help="the .engine file to write. With .onnx, only the model that TensorRT would be given "
+        "is written: sizes fixed, FP16 or INT8 inside; this needs no GPU",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp16",
+        help="what to calculate in (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--input-size",
+        type=picture_size,
+        metavar="WxH",
+        help="pixels (default: the model's own; detectors that take any: 640x640)",
+    )
+    parser.add_argument(
+        "--batch",
+        type=_batch,
+        metavar="N|MIN:OPT:MAX",
+        help="pictures at once (default: the model's own; detectors that take any: 1, "
+        "recognisers that take any: 1:8:32)",
+    )
+    parser.add_argument(
+        "--workspace",
+        type=_positive,
+        metavar="MiB",
+        help="most scratch memory that a layer may take (default: no limit)",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="DIR",
+        help="for INT8: pictures with faces, such as the robot will see, some tens of them",
+    )
+    parser.add_argument(
+        "--print-trtexec",
+        nargs="?",
+        const="installed",
+        type=_version,
+        metavar="VERSION",
+        help="build nothing; print the command line of NVIDIA's trtexec that does the same, for "
+        "the TensorRT installed here or for VERSION, such as 10.3",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    model = model_path(args.model)
+    settings = Settings(
+        args.precision, args.input_size, args.batch, args.workspace, args.calibration
+    )
+    if args.print_trtexec:
+        _print_trtexec(model, args.output, settings, args.print_trtexec)
+    elif args.output.suffix == ENGINE_SUFFIX:
+        facts = convert(model, args.output, settings)
+        figures = ", ".join(
+            f"{name.replace('_', ' ')} {value:.4g}" for name, value in facts.agreement.items()
+        )
+        print(f"{args.output}: {facts.precision}")
+        print(textwrap.fill(f"built for {facts.platform}", 80))
+        print(textwrap.fill(f"agrees with the model: {figures}", 80))
+        print(f"facts in {facts_path(args.output)}")
+    else:
+        write_bytes(args.output, prepared_model(load_network(model), settings))
+        print(f"{args.output}: {args.precision}, ready for TensorRT")
+    return 0
+
+
+def _print_trtexec(model: Path, engine: Path, settings: Settings, wanted: str) -> None:
+    """Print trtexec's command line, after one that prepares the model where that is needed."""
+    if wanted == "installed":
+        trt = import_tensorrt()
+        if is_rtx(trt):
+            raise ModelError(
+                "TensorRT-RTX has no trtexec that takes these options; for another TensorRT: "
+                "--print-trtexec VERSION"
+            )
+        tensorrt = version(trt)
+    else:
+        tensorrt = tuple(map(int, wanted.split(".")))
+    network = load_network(model)
+    shapes = input_shapes(network, settings)
+    step = preparation(network, settings, tensorrt)
+    if step is not None:
+        prepared = engine.with_suffix(".onnx")
+        words = ["scrfd", "convert", str(model), str(prepared), "--precision", step]
+        *_, height, width = shapes.opt
+        words += ["--input-size", f"{width}x{height}", "--batch", shapes.batch]
+        if settings.calibration:
+            words += ["--calibration", str(settings.calibration)]
+        print(_command(words))
+        model = prepared
+    print(
+        _command(
+            trtexec_command(
+                tensorrt,
+                model,
+                engine,
+                network.inputs[0].name,
+                shapes,
+                settings.precision,
+                settings.workspace_mib,
+            )
+        )
+    )
+    print(f"scrfd verify {shlex.quote(str(engine))} --onnx {shlex.quote(str(network.path))}")
+
+
+def _command(words: list[str]) -> str:
+    """A command line for a shell, an option on each line."""
+    first, *rest = (shlex.quote(word) for word in words)
+    lines = [first]
+    for word in rest:
+        if word.startswith("--"):
+            lines.append(f" \\\n    {word}")
+        else:
+            lines.append(f" {word}")
+    return "".join(lines)
+
+
+def _output(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in _SUFFIXES:
+        raise argparse.ArgumentTypeError(f"{text} does not end in {' or '.join(_SUFFIXES)}")
+    return path
+
+
+def _batch(text: str) -> tuple[int, int, int]:
+    numbers = re.fullmatch(r"(\d+)(?::(\d+):(\d+))?", text)
+    if numbers:
+        low, opt, high = (int(number or numbers[1]) for number in numbers.groups())
+        if 1 <= low <= opt <= high:
+            return low, opt, high
+    raise argparse.ArgumentTypeError(
+        f"expected a number, or min:opt:max in this order, such as 1:8:32, found {text!r}"
+    )
+
+
+def _positive(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d*", text):
+        raise argparse.ArgumentTypeError(f"expected a positive number, found {text!r}")
+    return int(text)
+
+
+def _version(text: str) -> str:
+    if text != "installed" and not re.fullmatch(r"\d+\.\d+(\.\d+)*", text):
+        raise argparse.ArgumentTypeError(f"expected a version such as 10.3, found {text!r}")
+    return text

@@ -1,0 +1,1 @@
+"""How well networks do: agreement with a reference, accuracy, figures."""

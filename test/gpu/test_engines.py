@@ -1,0 +1,195 @@
+"""Engines built and run on a real GPU agree with ONNX Runtime. `./run.sh test-gpu` runs these."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layer_plans import write_arcface, write_scrfd
+from numpy.typing import NDArray
+
+from scrfd_ros.convert import Settings, convert, verify
+from scrfd_ros.engines import open_network
+from scrfd_ros.errors import BackendError
+from scrfd_ros.evaluation.parity import compare_outputs
+from scrfd_ros.networks.build import ShapeRange, build_engine
+from scrfd_ros.networks.engine_file import facts_path
+from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
+from scrfd_ros.networks.tensorrt import TensorRtNetwork, import_pycuda, open_engine, primary_context
+from scrfd_ros.networks.tensorrt_library import load_tensorrt
+from scrfd_ros.pipeline import load_pipeline
+
+try:
+    load_tensorrt()
+    import_pycuda()
+except BackendError as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+DETECTORS = ("500m", "2.5g", "det_500m")
+
+
+@pytest.fixture(scope="module")
+def engine(
+    tmp_path_factory: pytest.TempPathFactory,
+    detector_path: Callable[[str], Path],
+    recognizer_path: Callable[[str], Path],
+) -> Callable[[str, str], Path]:
+    """The engine of a model of the catalogue in a precision, built once."""
+    folder = tmp_path_factory.mktemp("engines")
+
+    def build(name: str, precision: str) -> Path:
+        path = folder / f"{name}-{precision}.engine"
+        if not path.exists():
+            model = detector_path(name) if name in DETECTORS else recognizer_path(name)
+            facts = convert(model, path, Settings(precision))
+            assert facts.precision == precision, facts.options
+            print(f"{path.stem} on {facts.platform}: {facts.agreement}")
+        return path
+
+    return build
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", [*DETECTORS, "w600k_mbf"])
+def test_agrees_with_the_model(
+    name: str, precision: str, engine: Callable[[str, str], Path]
+) -> None:
+    assert open_engine(engine(name, precision)).backend.endswith(precision)
+
+
+def test_same_result_every_time(engine: Callable[[str, str], Path]) -> None:
+    network = open_engine(engine("2.5g", "fp16"))
+    (tensor,) = network.inputs
+    noise = np.random.default_rng(0).standard_normal((1, 3, 640, 640)).astype(np.float32)
+    first = {name: array.copy() for name, array in network({tensor.name: noise}).items()}
+    for _ in range(100):
+        for name, array in network({tensor.name: noise}).items():
+            np.testing.assert_array_equal(array, first[name])
+
+
+def test_cuda_graph_changes_nothing(engine: Callable[[str, str], Path]) -> None:
+    path = engine("2.5g", "fp16")
+    plain, graph = open_engine(path), open_engine(path, cuda_graph=True)
+    (tensor,) = plain.inputs
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        noise = random.standard_normal((1, 3, 640, 640)).astype(np.float32)
+        expected = plain({tensor.name: noise})
+        for name, array in graph({tensor.name: noise}).items():
+            np.testing.assert_array_equal(array, expected[name])
+
+
+@pytest.mark.parametrize("number", [1, 2, 7, 32])
+def test_batches(
+    number: int, engine: Callable[[str, str], Path], recognizer_path: Callable[[str], Path]
+) -> None:
+    network = open_engine(engine("w600k_mbf", "fp32"))
+    reference = OnnxRuntimeNetwork(recognizer_path("w600k_mbf"))
+    (tensor,), (output,) = network.inputs, network.outputs
+    noise = np.random.default_rng(number).standard_normal((number, 3, 112, 112))
+    inputs = {tensor.name: noise.astype(np.float32)}
+    found, expected = network(inputs)[output.name], reference(inputs)[output.name]
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    assert ((found * expected).sum(axis=1) / lengths).min() > 0.999
+
+
+@pytest.mark.parametrize("variant", ["1g", "10g", "34g"])
+def test_detectors_of_published_shape(variant: str, tmp_path: Path) -> None:
+    model = write_scrfd(tmp_path / "any.onnx", variant, batch=1, height=640, width=640)
+    check_raw_outputs(model, (1, 3, 640, 640))
+
+
+@pytest.mark.parametrize("variant", ["r50", "r100"])
+def test_recognisers_of_published_shape(variant: str, tmp_path: Path) -> None:
+    model = write_arcface(tmp_path / "any.onnx", variant)
+    check_raw_outputs(model, (8, 3, 112, 112))
+
+
+def check_raw_outputs(model: Path, shape: tuple[int, ...]) -> None:
+    """Compare all output values on noise: networks with random weights find no faces."""
+    trt, _ = load_tensorrt()
+    plan = build_engine(trt, model.read_bytes(), ShapeRange(shape, shape, shape), "fp32")
+    network, reference = TensorRtNetwork(trt, model, plan, None), OnnxRuntimeNetwork(model)
+    noise = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    agreement = compare_outputs(network, reference, {network.inputs[0].name: noise})
+    assert agreement.accepted, agreement.failures
+    print(f"{model.stem}: {agreement.figures}")
+
+
+def test_any_thread_may_call_and_delete(engine: Callable[[str, str], Path]) -> None:
+    networks = [open_engine(engine("2.5g", "fp16"))]
+    inputs = {networks[0].inputs[0].name: np.zeros((1, 3, 640, 640), np.float32)}
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            networks[0](inputs)
+            networks.clear()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert not failures and not networks
+
+
+def test_memory_is_given_back(engine: Callable[[str, str], Path]) -> None:
+    driver = import_pycuda()
+    path = engine("w600k_mbf", "fp16")
+
+    def free_memory() -> int:
+        gc.collect()
+        primary_context().push()
+        try:
+            return int(driver.mem_get_info()[0])
+        finally:
+            primary_context().pop()
+
+    open_engine(path)  # what TensorRT keeps for all engines
+    before = free_memory()
+    for _ in range(20):
+        open_engine(path)
+    assert before - free_memory() < 16 << 20
+
+
+def test_engine_of_another_program(
+    engine: Callable[[str, str], Path], recognizer_path: Callable[[str], Path], tmp_path: Path
+) -> None:
+    source = engine("w600k_mbf", "fp16")
+    path = tmp_path / "any.engine"
+    path.write_bytes(source.read_bytes())
+    facts = verify(path, recognizer_path("w600k_mbf"))
+    assert facts_path(path).exists() and facts.precision == "unknown"
+
+
+def test_pipeline(
+    detector_path: Callable[[str], Path],
+    recognizer_path: Callable[[str], Path],
+    picture: Callable[[str], NDArray[np.uint8]],
+    engine: Callable[[str, str], Path],
+) -> None:
+    on_gpu = load_pipeline(
+        detector_path=engine("2.5g", "fp16"), recognizer_path=engine("w600k_mbf", "fp16")
+    )
+    assert isinstance(on_gpu.detector.network, TensorRtNetwork)
+    reference = load_pipeline(
+        detector_path=detector_path("2.5g"),
+        recognizer_path=recognizer_path("w600k_mbf"),
+        backend="onnxruntime",
+    )
+    found, expected = on_gpu(picture("t1.jpg")).faces, reference(picture("t1.jpg")).faces
+    assert len(found) == len(expected) == 6
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=2)
+    assert found.embeddings is not None and expected.embeddings is not None
+    assert (found.embeddings * expected.embeddings).sum(axis=1).min() > 0.99
+
+
+def test_auto_takes_tensorrt(detector_path: Callable[[str], Path], tmp_path: Path) -> None:
+    model = tmp_path / "any.onnx"
+    model.write_bytes(detector_path("500m").read_bytes())
+    assert isinstance(open_network(model, input_size=(320, 320)), TensorRtNetwork)

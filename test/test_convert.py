@@ -1,0 +1,223 @@
+"""An engine is written only if it agrees with its model; on a simulated GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx_files import scrfd_outputs, write_detector, write_graph, write_recognizer
+
+from scrfd_ros.convert import Settings, convert, input_shapes, prepared_model, verify
+from scrfd_ros.errors import ModelError
+from scrfd_ros.evaluation.parity import compare_detectors
+from scrfd_ros.networks.build import ShapeRange
+from scrfd_ros.networks.engine_file import facts_path, read_facts
+from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
+
+NO_BATCH = ShapeRange(*[(1, 3, 640, 640)] * 3)
+
+
+@pytest.fixture
+def recognizer(tmp_path: Path) -> Path:
+    return write_recognizer(tmp_path / "recognizer.onnx")
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_writes_engine_and_facts(detector_path: Callable[[str], Path], tmp_path: Path) -> None:
+    model, engine = detector_path("2.5g"), tmp_path / "engines" / "2.5g.engine"
+    facts = convert(model, engine, Settings(workspace_mib=512))
+    assert read_facts(engine) == facts
+    assert facts.model == model.name
+    assert facts.model_sha256 == OnnxRuntimeNetwork(model).sha256
+    assert facts.precision == "fp16"
+    assert facts.shapes == NO_BATCH
+    assert facts.options["workspace_mib"] == 512
+    assert facts.agreement["faces"] == 6
+    assert facts.agreement["min_iou"] == pytest.approx(1)
+    assert facts.agreement["missed_faces"] == facts.agreement["extra_faces"] == 0
+    assert (engine.parent / "timing.cache").read_bytes() == b"times"
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+@pytest.mark.parametrize("content", [b"times", b"of another TensorRT"], ids=["good", "bad"])
+def test_timing_cache_of_another_build(content: bytes, recognizer: Path, tmp_path: Path) -> None:
+    (tmp_path / "timing.cache").write_bytes(content)
+    convert(recognizer, tmp_path / "any.engine", Settings())
+    assert (tmp_path / "timing.cache").read_bytes() == b"times"
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_recogniser_takes_batches(recognizer: Path, tmp_path: Path) -> None:
+    facts = convert(recognizer, tmp_path / "any.engine", Settings())
+    assert [shape[0] for shape in (facts.shapes.min, facts.shapes.opt, facts.shapes.max)] == [
+        1,
+        8,
+        32,
+    ]
+    assert facts.agreement["min_cosine"] == pytest.approx(1)
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_fp16_falls_back_to_fp32(
+    recognizer: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("SIMULATED_TENSORRT", "fp16 gives NaN")
+    facts = convert(recognizer, tmp_path / "any.engine", Settings())
+    assert facts.precision == "fp32" and facts.options["requested_precision"] == "fp16"
+    assert "fp16 disagrees with recognizer.onnx: non finite values" in caplog.text
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_engine_that_disagrees_is_not_written(
+    recognizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIMULATED_TENSORRT", "fp16 and fp32 give NaN")
+    engine = tmp_path / "any.engine"
+    with pytest.raises(ModelError, match=r"not written, .*fp16 disagrees.*fp32 disagrees"):
+        convert(recognizer, engine, Settings())
+    assert not engine.exists() and not facts_path(engine).exists()
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_words_of_tensorrt(
+    recognizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIMULATED_TENSORRT", "build fails")
+    with pytest.raises(ModelError, match=r"cannot build an engine: .*no implementation for node"):
+        convert(recognizer, tmp_path / "any.engine", Settings())
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_other_network(tmp_path: Path) -> None:
+    import onnx.helper
+
+    model = write_graph(
+        tmp_path / "double.onnx",
+        [onnx.helper.make_node("Add", ["input.1", "input.1"], ["twice"])],
+        (1, 3, "height", "width"),
+        {"twice": (1, 3, "height", "width")},
+        {},
+    )
+    facts = convert(model, tmp_path / "any.engine", Settings(input_size=(48, 32)))
+    assert facts.shapes.max == (1, 3, 32, 48)
+    assert facts.agreement["max_relative_difference"] == 0
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_adopts_an_engine_of_another_program(recognizer: Path, tmp_path: Path) -> None:
+    engine = tmp_path / "any.engine"
+    convert(recognizer, engine, Settings(batch=(1, 2, 4)))
+    facts_path(engine).unlink()
+    facts = verify(engine, recognizer)
+    assert read_facts(engine) == facts
+    assert facts.precision == "unknown"
+    assert facts.shapes.batch == "1:2:4"
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_does_not_adopt_the_engine_of_another_model(recognizer: Path, tmp_path: Path) -> None:
+    other = write_recognizer(tmp_path / "other.onnx", normalizes_input=True)
+    engine = tmp_path / "any.engine"
+    convert(recognizer, engine, Settings())
+    facts_path(engine).unlink()
+    with pytest.raises(ModelError, match=r"any\.engine disagrees with .*other\.onnx: min cosine"):
+        verify(engine, other)
+    assert not facts_path(engine).exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings", "expected"),
+    [
+        pytest.param((1, 3, 640, 640), Settings(), NO_BATCH, id="fixed"),
+        pytest.param((1, 3, "?", "?"), Settings(), NO_BATCH, id="free size"),
+        pytest.param(("?", 3, "?", "?"), Settings(), NO_BATCH, id="free batch"),
+        pytest.param(
+            ("?", 3, "?", "?"),
+            Settings(input_size=(320, 256), batch=(1, 2, 4)),
+            ShapeRange((1, 3, 256, 320), (2, 3, 256, 320), (4, 3, 256, 320)),
+            id="chosen",
+        ),
+        pytest.param(
+            ("?", 3, 640, 640),
+            Settings(batch=(4, 4, 4)),
+            ShapeRange(*[(4, 3, 640, 640)] * 3),
+            id="batch of four",
+        ),
+    ],
+)
+def test_shapes(
+    shape: tuple[int | str, ...], settings: Settings, expected: ShapeRange, tmp_path: Path
+) -> None:
+    model = write_detector(tmp_path / "any.onnx", scrfd_outputs(640, 640), shape)
+    assert input_shapes(OnnxRuntimeNetwork(model), settings) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        pytest.param(
+            Settings(input_size=(320, 320)),
+            "takes pictures of 640x640 only, not 320x320",
+            id="size",
+        ),
+        pytest.param(Settings(batch=(1, 2, 4)), "takes a batch of 1 only, not 1:2:4", id="batch"),
+    ],
+)
+def test_shapes_that_the_model_does_not_take(
+    settings: Settings, reason: str, tmp_path: Path
+) -> None:
+    model = write_detector(tmp_path / "any.onnx", scrfd_outputs(640, 640), (1, 3, 640, 640))
+    with pytest.raises(ModelError, match=reason):
+        input_shapes(OnnxRuntimeNetwork(model), settings)
+
+
+def test_prepared_model_has_fixed_sizes_and_agrees(
+    detector_path: Callable[[str], Path],
+    picture: Callable[[str], NDArray[np.uint8]],
+    tmp_path: Path,
+) -> None:
+    reference = OnnxRuntimeNetwork(detector_path("500m"))
+    assert None in reference.inputs[0].shape
+    path = tmp_path / "fixed.onnx"
+    path.write_bytes(prepared_model(reference, Settings("fp16", (320, 320))))
+    network = OnnxRuntimeNetwork(path)
+    assert network.inputs[0].shape == (1, 3, 320, 320)
+    agreement = compare_detectors(network, reference, [picture("t1.jpg")], (320, 320), "fp16")
+    assert agreement.accepted and agreement.figures["faces"] == 6
+
+
+def test_int8_takes_pictures(recognizer: Path, tmp_path: Path) -> None:
+    network = OnnxRuntimeNetwork(recognizer)
+    with pytest.raises(ModelError, match="--calibration FOLDER"):
+        prepared_model(network, Settings("int8"))
+    with pytest.raises(ModelError, match="no picture for calibration"):
+        prepared_model(network, Settings("int8", calibration=tmp_path))
+    cv2.imwrite(str(tmp_path / "empty.png"), np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(ModelError, match="no faces in the pictures for calibration"):
+        prepared_model(network, Settings("int8", calibration=tmp_path))
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_int8_engine(
+    recognizer_path: Callable[[str], Path],
+    picture: Callable[[str], NDArray[np.uint8]],
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "calibration"
+    folder.mkdir()
+    for name in ("obama.jpg", "biden.jpg"):
+        cv2.imwrite(str(folder / name), picture(name))
+    facts = convert(
+        recognizer_path("w600k_mbf"),
+        tmp_path / "any.engine",
+        Settings("int8", calibration=folder, batch=(1, 1, 8)),
+    )
+    assert facts.precision == "int8" and facts.options["calibration"] == "calibration"
+    assert 0.9 < facts.agreement["min_cosine"] < 0.99999, "quantised, and yet alike"

@@ -1,0 +1,197 @@
+"""The best backend there is runs a model, engines are built once, and others are not taken."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx_files import write_recognizer
+
+from scrfd_ros.engines import open_network
+from scrfd_ros.errors import BackendError, ModelError
+from scrfd_ros.networks.engine_file import facts_path
+from scrfd_ros.pipeline import load_pipeline
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_recognizer(tmp_path / "any.onnx")
+
+
+@pytest.fixture
+def builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """A line for each engine that the simulated TensorRT has built: flags and workspace."""
+    path = tmp_path / "builds"
+    monkeypatch.setenv("SIMULATED_BUILDS", str(path))
+    return lambda: path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime"])
+def test_onnx_runtime_where_there_is_no_gpu(
+    backend: str, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        network = open_network(model, backend)
+    assert network.backend == "onnxruntime CPU"
+    reason = "any.onnx runs on ONNX Runtime: no CUDA device: the NVIDIA driver is not installed"
+    assert (reason in caplog.text) == (backend == "auto")
+    assert [record.levelname for record in caplog.records] == ["INFO"] * (backend == "auto")
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize("name", ["any.onnx", "any.engine"])
+def test_tensorrt_where_there_is_no_gpu(name: str, model: Path) -> None:
+    with pytest.raises(BackendError, match=r"^no CUDA device: the NVIDIA driver is not installed"):
+        open_network(model.with_name(name), "tensorrt")
+
+
+def test_onnx_runtime_does_not_run_engines(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"any\.engine: ONNX Runtime does not run"):
+        open_network(tmp_path / "any.engine", "onnxruntime")
+
+
+def test_unknown_backend(model: Path) -> None:
+    with pytest.raises(ModelError, match="unknown backend 'openvino'; expected one of auto, tens"):
+        open_network(model, "openvino")
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+@pytest.mark.parametrize("backend", ["auto", "tensorrt"])
+def test_an_engine_is_built_once(
+    backend: str, model: Path, builds: Callable[[], list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        first = open_network(model, backend)
+        second = open_network(model, backend)
+    assert first.backend == second.backend == "tensorrt 10.3.0 fp16"
+    assert first.path == second.path == model.parent / "engines" / "any.engine"
+    assert builds() == ["['FP16'] None"]
+    assert "any.onnx: building a TensorRT engine, once" in caplog.text
+    assert f"any.onnx: taking the engine {second.path}" in caplog.text
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_an_engine_under_another_name_is_taken(
+    model: Path, builds: Callable[[], list[str]]
+) -> None:
+    engine = open_network(model).path
+    renamed = engine.with_name("mine.engine")
+    facts_path(engine).rename(facts_path(renamed))
+    engine.rename(renamed)
+    assert open_network(model).path == renamed
+    assert len(builds()) == 1
+
+
+def other_machine(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorrt
+
+    monkeypatch.setattr(tensorrt, "__version__", "10.7.0")
+
+
+def other_model(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_recognizer(engine.parents[1] / "any.onnx", normalizes_input=True)
+
+
+def damaged_engine(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.write_bytes(engine.read_bytes()[:-1])
+
+
+def damaged_facts(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts_path(engine).write_text("{")
+
+
+def no_engine(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.unlink()
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+@pytest.mark.parametrize(
+    "change", [other_machine, other_model, damaged_engine, damaged_facts, no_engine]
+)
+def test_an_engine_that_does_not_fit_is_built_anew(
+    change: Callable[[Path, pytest.MonkeyPatch], None],
+    model: Path,
+    builds: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    change(open_network(model).path, monkeypatch)
+    assert open_network(model).backend.startswith("tensorrt 10.")
+    assert len(builds()) == 2
+    open_network(model)
+    assert len(builds()) == 2, "and then kept"
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        pytest.param("build fails", "cannot build an engine", id="build"),
+        pytest.param("fp16 and fp32 give NaN", "no engine is right", id="disagreement"),
+        pytest.param("no engine", "cannot load this engine", id="load"),
+    ],
+)
+def test_auto_falls_back_with_a_warning(
+    how: str,
+    reason: str,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("SIMULATED_TENSORRT", how)
+    assert open_network(model, "auto").backend == "onnxruntime CPU"
+    assert caplog.records[-1].levelname == "WARNING"
+    assert reason in caplog.records[-1].getMessage()
+    with pytest.raises(ModelError, match=reason):
+        open_network(model, "tensorrt")
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_folder_that_cannot_be_written(model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (model.parent / "engines").write_text("a file where a folder is wanted")
+    assert open_network(model, "auto").backend == "onnxruntime CPU"
+    assert "engines: cannot be used for engines" in caplog.text
+
+
+def open_in_process(model: Path, results: multiprocessing.Queue[str]) -> None:
+    results.put(open_network(model).backend)
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_two_processes_build_one_engine(model: Path, builds: Callable[[], list[str]]) -> None:
+    context = multiprocessing.get_context("fork")
+    results: multiprocessing.Queue[str] = context.Queue()
+    processes = [context.Process(target=open_in_process, args=(model, results)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    assert [results.get(timeout=60) for _ in processes] == ["tensorrt 10.3.0 fp16"] * 2
+    for process in processes:
+        process.join()
+    assert len(builds()) == 1
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_pipeline_on_tensorrt(
+    detector_path: Callable[[str], Path],
+    recognizer_path: Callable[[str], Path],
+    picture: Callable[[str], NDArray[np.uint8]],
+    tmp_path: Path,
+) -> None:
+    for path in (detector_path("500m"), recognizer_path("w600k_mbf")):
+        os.symlink(path, tmp_path / path.name)
+    pipelines = [
+        load_pipeline(
+            detector="500m", model_directory=tmp_path, backend=backend, input_size=(320, 320)
+        )
+        for backend in ("tensorrt", "onnxruntime")
+    ]
+    found, expected = (pipeline(picture("t1.jpg")).faces for pipeline in pipelines)
+    assert len(found) == 6
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+    np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=1e-5)
