@@ -18,13 +18,13 @@ from tqdm import tqdm
 
 from scrfd_ros.detection.scrfd import OUTPUT_COUNTS, Scrfd
 from scrfd_ros.errors import DownloadError, ModelError
+from scrfd_ros.evaluation.drawn_faces import drawn_faces, drawn_landmarks
 from scrfd_ros.evaluation.parity import (
     Agreement,
     compare_detectors,
     compare_outputs,
     compare_recognizers,
 )
-from scrfd_ros.evaluation.test_picture import drawn_faces, drawn_landmarks
 from scrfd_ros.files import PICTURE_SUFFIXES, read_picture
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
 from scrfd_ros.models.download import ensure_model, ensure_picture
@@ -273,7 +273,7 @@ def _calibration_batches(network: Network, settings: Settings) -> Iterator[NDArr
     pictures = [read_picture(path) for path in paths]
     kind = kind_of(network)
     if kind == RECOGNIZER:
-        crops = _crops(pictures)
+        crops = crops_of(pictures)
         if not len(crops):
             raise ModelError(f"{folder}: no faces in the pictures for calibration")
         yield from ArcFace(network).prepare(crops)[:, None]
@@ -294,34 +294,35 @@ def measure_agreement(
     kind = kind_of(reference) if shapes.min[0] == 1 else None
     _, _, height, width = shapes.opt
     if kind == DETECTOR:
-        return compare_detectors(
-            candidate, reference, [_check_picture()], (width, height), precision
-        )
+        # Drawn ones too: they are large, and found also where the input is small.
+        pictures = [drawn_faces(), *_photographs()]
+        return compare_detectors(candidate, reference, pictures, (width, height), precision)
     if kind == RECOGNIZER:
         return compare_recognizers(candidate, reference, _check_crops(), precision)
     noise = np.random.default_rng(0).random(shapes.opt, np.float32)
     return compare_outputs(candidate, reference, {reference.inputs[0].name: noise}, precision)
 
 
-def _check_picture() -> NDArray[np.uint8]:
-    """A photograph of six people, or a drawing where none can be had."""
+def _photographs() -> list[NDArray[np.uint8]]:
+    """One of six people; none where it cannot be had."""
     try:
-        return read_picture(ensure_picture(_CHECK_PICTURE))
+        return [read_picture(ensure_picture(_CHECK_PICTURE))]
     except DownloadError as error:
-        _logger.info("comparing faces that are drawn, as there is no photograph: %s", error)
-        return drawn_faces()
+        _logger.info("comparing faces that are drawn only, for lack of a photograph: %s", error)
+        return []
 
 
 def _check_crops() -> NDArray[np.uint8]:
-    """Its faces, aligned: uint8 [N, 112, 112, 3] BGR."""
+    """Aligned faces, drawn and photographed: uint8 [N, 112, 112, 3] BGR."""
+    drawn = align_faces(drawn_faces(), drawn_landmarks())
     try:
-        return _crops([read_picture(ensure_picture(_CHECK_PICTURE))])
+        return np.concatenate([drawn, crops_of(_photographs())])
     except DownloadError as error:
-        _logger.info("comparing faces that are drawn, as there is no photograph: %s", error)
-        return align_faces(drawn_faces(), drawn_landmarks())
+        _logger.info("comparing faces that are drawn only, for lack of a detector: %s", error)
+        return drawn
 
 
-def _crops(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def crops_of(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """The aligned faces in pictures, uint8 [N, 112, 112, 3] BGR, found on the processor."""
     entry = load_catalogue().find(_CROP_DETECTOR, DETECTOR)
     detector = Scrfd(load_network(ensure_model(entry)))

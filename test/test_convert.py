@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx_files import scrfd_outputs, write_detector, write_graph, write_recognizer
 
 from scrfd_ros.convert import Settings, convert, input_shapes, prepared_model, verify
-from scrfd_ros.errors import ModelError
+from scrfd_ros.errors import DownloadError, ModelError
 from scrfd_ros.evaluation.parity import compare_detectors
 from scrfd_ros.networks.build import ShapeRange
 from scrfd_ros.networks.engine_file import facts_path, read_facts
@@ -36,7 +36,7 @@ def test_writes_engine_and_facts(detector_path: Callable[[str], Path], tmp_path:
     assert facts.precision == "fp16"
     assert facts.shapes == NO_BATCH
     assert facts.options["workspace_mib"] == 512
-    assert facts.agreement["faces"] == 6
+    assert facts.agreement["faces"] == 6 + 4, "photographed and drawn ones"
     assert facts.agreement["min_iou"] == pytest.approx(1)
     assert facts.agreement["missed_faces"] == facts.agreement["extra_faces"] == 0
     assert (engine.parent / "timing.cache").read_bytes() == b"times"
@@ -59,6 +59,31 @@ def test_recogniser_takes_batches(recognizer: Path, tmp_path: Path) -> None:
         32,
     ]
     assert facts.agreement["min_cosine"] == pytest.approx(1)
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_small_input(detector_path: Callable[[str], Path], tmp_path: Path) -> None:
+    facts = convert(detector_path("500m"), tmp_path / "any.engine", Settings(input_size=(128, 128)))
+    assert facts.agreement["faces"] >= 4
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+@pytest.mark.parametrize("name", ["500m", "w600k_mbf"])
+def test_without_the_internet(
+    name: str,
+    detector_path: Callable[[str], Path],
+    recognizer_path: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> Path:
+        raise DownloadError("could not be fetched")
+
+    model = (detector_path if name == "500m" else recognizer_path)(name)
+    monkeypatch.setattr("scrfd_ros.convert.ensure_picture", fail)
+    monkeypatch.setattr("scrfd_ros.convert.ensure_model", fail)
+    facts = convert(model, tmp_path / "any.engine", Settings(batch=(1, 1, 1)))
+    assert facts.agreement["faces"] == 4, "drawn ones"
 
 
 @pytest.mark.usefixtures("simulated_gpu")

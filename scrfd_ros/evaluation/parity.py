@@ -232,9 +232,10 @@ def _ious(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np
     """IoU of each of the boxes [N, 4] with each of the others [M, 4]: [N, M]."""
     lower = np.maximum(boxes[:, None, :2], others[:, :2])
     upper = np.minimum(boxes[:, None, 2:], others[:, 2:])
-    overlap: NDArray[np.float32] = (upper - lower).clip(0).prod(axis=2)
+    overlap = (upper - lower).clip(0).prod(axis=2)
     areas, other_areas = ((box[:, 2:] - box[:, :2]).prod(axis=1) for box in (boxes, others))
-    return overlap / (areas[:, None] + other_areas - overlap)
+    ious: NDArray[np.float32] = overlap / (areas[:, None] + other_areas - overlap)
+    return ious
 
 
 def _judge(figures: dict[str, float], limits: Mapping[str, float]) -> Agreement:

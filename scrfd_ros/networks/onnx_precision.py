@@ -48,8 +48,8 @@ def to_int8(content: bytes, batches: Iterable[NDArray[np.float32]]) -> bytes:
 
     A QuantizeLinear and a DequantizeLinear stand before each input and each weight of them. All are
     symmetric: weights by channel, the others by the largest value that occurs in the batches.
-    Biases and grouped convolutions stay float32. Of w600k_mbf with these quantised as well, the
-    embeddings' worst cosine to those of the float32 model fell from 0.96 to 0.86.
+    Biases and grouped convolutions stay float32. With the latter quantised as well, the worst
+    cosine between the embeddings of w600k_mbf in int8 and in float32 fell from 0.96 to 0.86.
 
     Args:
         content: the file's content; the model has one input.
@@ -57,7 +57,7 @@ def to_int8(content: bytes, batches: Iterable[NDArray[np.float32]]) -> bytes:
             one.
     """
     model = onnx.load_from_string(content)
-    if model.opset_import[0].version < _PER_CHANNEL_OPSET:
+    if max(entry.version for entry in model.opset_import) < _PER_CHANNEL_OPSET:
         model = version_converter.convert_version(model, _PER_CHANNEL_OPSET)
     model = _named(model)
     add_pre_process_metadata(model)  # not to be told to fuse layers, which TensorRT does itself

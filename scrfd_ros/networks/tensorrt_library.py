@@ -6,6 +6,7 @@ writing to its log, so the log is kept for the error.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import platform
@@ -116,10 +117,12 @@ def is_strongly_typed(trt: ModuleType) -> bool:
     return not hasattr(trt.BuilderFlag, "FP16")
 
 
+@functools.cache
 def message_log(trt: ModuleType) -> Any:
-    """A `trt.ILogger` whose method `errors()` gives the last errors as one line.
+    """The `trt.ILogger` of this process: TensorRT keeps the first one it is given.
 
-    Warnings and the rest go to Python's logging at level debug.
+    Its method `errors()` gives the errors since it was last called, as one line. Warnings and the
+    rest go to Python's logging at level debug.
     """
     worst_harmless = int(trt.ILogger.Severity.WARNING)
 
@@ -135,6 +138,7 @@ def message_log(trt: ModuleType) -> Any:
                 logging.getLogger(__name__).debug("%s", message)
 
         def errors(self) -> str:
-            return "; ".join(self._errors[-_MESSAGES_KEPT:]) or "TensorRT gave no reason"
+            errors, self._errors = self._errors, []
+            return "; ".join(errors[-_MESSAGES_KEPT:]) or "TensorRT gave no reason"
 
     return Log()

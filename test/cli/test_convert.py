@@ -30,7 +30,7 @@ def test_convert_and_verify(
     assert main(["convert", str(detector_path("2.5g")), str(engine), *options]) == 0
     out = capsys.readouterr().out
     assert f"{engine}: fp32\nbuilt for Simulated (compute capability 8.7), tensorrt 10.3.0" in out
-    assert "agrees with the model: faces 6, missed faces 0, extra faces 0," in out
+    assert "agrees with the model: faces 10, missed faces 0, extra faces 0," in out
     assert main(["verify", str(engine)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"[OK] {engine} loads, on tensorrt 10.3.0 fp32"

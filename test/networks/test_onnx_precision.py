@@ -150,7 +150,7 @@ def check_quantised(content: bytes) -> None:
             value, weight, *bias = (pair_before(name) for name in node.input)
             assert bias in ([], [None])
             if grouped:
-                assert value is None and weight is None
+                assert weight is None
             else:
                 assert value is not None and weight is not None
                 assert constants[value.input[1]].shape == ()
