@@ -218,7 +218,10 @@ do_test_packages() {
 key_gpu_packages() { key_packages; }
 
 do_gpu_packages() { # only what the system lacks; pycuda is compiled with nvcc
-  "$venv/bin/python" -c 'import tensorrt' || pip_install tensorrt
+  if ! "$venv/bin/python" -c 'import tensorrt'; then
+    [[ $(uname -m) == x86_64 ]] || { say "TensorRT: apt install python3-libnvinfer"; return 1; }
+    pip_install tensorrt
+  fi
   "$venv/bin/python" -c 'import pycuda.driver' || pip_install pycuda
 }
 

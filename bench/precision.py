@@ -57,7 +57,9 @@ def main() -> None:
                 if kind_of(reference) == DETECTOR:
                     agreement = compare_detectors(candidate, reference, pictures)
                 else:
-                    agreement = compare_recognizers(candidate, reference, crops_of(pictures))
+                    agreement = compare_recognizers(
+                        candidate, reference, crops_of(pictures, reference.path.parent)
+                    )
                 cells = [agreement.figures.get(column) for column in COLUMNS]
                 words = ["" if cell is None else f"{cell:.5g}" for cell in cells]
                 faces = f"{agreement.figures['faces']:g}"

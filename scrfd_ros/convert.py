@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from scrfd_ros.detection.scrfd import OUTPUT_COUNTS, Scrfd
-from scrfd_ros.errors import DownloadError, ModelError
+from scrfd_ros.detection.scrfd import OUTPUT_COUNTS, SIZE_MULTIPLE, Scrfd
+from scrfd_ros.errors import BackendError, ModelError
 from scrfd_ros.evaluation.drawn_faces import drawn_faces, drawn_landmarks
 from scrfd_ros.evaluation.parity import (
     Agreement,
@@ -26,8 +26,14 @@ from scrfd_ros.evaluation.parity import (
     compare_recognizers,
 )
 from scrfd_ros.files import PICTURE_SUFFIXES, read_picture
-from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
-from scrfd_ros.models.download import ensure_model, ensure_picture
+from scrfd_ros.models.catalogue import (
+    DETECTOR,
+    RECOGNIZER,
+    default_model_directory,
+    file_state,
+    installed_model,
+    load_catalogue,
+)
 from scrfd_ros.networks.build import PRECISIONS, ShapeRange, build_engine
 from scrfd_ros.networks.engine_file import (
     EngineFacts,
@@ -36,7 +42,7 @@ from scrfd_ros.networks.engine_file import (
     write_engine,
     write_facts,
 )
-from scrfd_ros.networks.load import load_network
+from scrfd_ros.networks.load import ENGINE_SUFFIX, load_network
 from scrfd_ros.networks.network import Network
 from scrfd_ros.networks.tensorrt import TensorRtNetwork, import_pycuda, read_plan
 from scrfd_ros.networks.tensorrt_library import is_strongly_typed, load_tensorrt
@@ -46,7 +52,7 @@ from scrfd_ros.recognition.arcface import ArcFace
 _FALLBACKS = {"int8": ("int8", "fp16", "fp32"), "fp16": ("fp16", "fp32"), "fp32": ("fp32",)}
 _DETECTOR_SIZE = (640, 640)
 _RECOGNIZER_BATCH = (1, 8, 32)
-_CHECK_PICTURE = "t1.jpg"  # six people
+_PHOTOGRAPH = "t1.jpg"  # six people
 _CROP_DETECTOR = "2.5g"
 _TIMING_CACHE = "timing.cache"
 
@@ -90,45 +96,57 @@ def convert(model: Path, engine: Path, settings: Settings) -> EngineFacts:
     """
     trt, here = load_tensorrt()
     import_pycuda()
-    reference = load_network(model)
+    reference = load_model(model)
     shapes = input_shapes(reference, settings)
     failures = []
     for precision in _FALLBACKS[settings.precision]:
-        with _elapsed(f"{model.name}: building {precision}"):
-            content = typed_model(reference, settings, precision, is_strongly_typed(trt))
-            plan = build_engine(
-                trt,
-                content,
-                shapes,
-                precision,
-                workspace_mib=settings.workspace_mib,
-                timing_cache=engine.parent / _TIMING_CACHE,
-            )
+        content = typed_model(reference, settings, precision, is_strongly_typed(trt))
+        try:
+            with _elapsed(f"{model.name}: building {precision}"):
+                plan = build_engine(
+                    trt,
+                    content,
+                    shapes,
+                    precision,
+                    workspace_mib=settings.workspace_mib,
+                    timing_cache=engine.parent / _TIMING_CACHE,
+                )
+        except BackendError:
+            raise
+        except ModelError as error:
+            failures.append(f"{precision}: {error}")
+            _logger.warning("%s: %s", model, failures[-1])
+            continue
         facts = EngineFacts(
             engine_sha256=hashlib.sha256(plan).hexdigest(),
-            model=model.name,
+            model=str(model),
             model_sha256=reference.sha256,
             normalizes_input=reference.normalizes_input,
             platform=here,
             precision=precision,
             shapes=shapes,
             options={
-                "requested_precision": settings.precision,
-                "workspace_mib": settings.workspace_mib,
-                "calibration": settings.calibration and settings.calibration.name,
+                "precision": settings.precision,
+                "workspace": settings.workspace_mib,
+                "calibration": settings.calibration and str(settings.calibration),
             },
             agreement={},
             built=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
-        candidate = TensorRtNetwork(trt, engine, plan, facts)
-        agreement = measure_agreement(candidate, reference, shapes, precision)
-        if agreement.accepted:
-            facts = dataclasses.replace(facts, agreement=agreement.figures)
-            write_engine(engine, plan, facts)
-            return facts
-        failures.append(f"{precision} disagrees with {model.name}: {'; '.join(agreement.failures)}")
-        _logger.warning("%s: %s", engine, failures[-1])
-    raise ModelError(f"{engine}: not written, for no engine is right: {'. '.join(failures)}")
+        try:
+            agreement = measure_agreement(
+                TensorRtNetwork(trt, engine, plan, facts), reference, shapes, precision
+            )
+        except ModelError as error:
+            failures.append(f"{precision}: {error}")
+        else:
+            if agreement.accepted:
+                facts = dataclasses.replace(facts, agreement=agreement.figures)
+                write_engine(engine, plan, facts)
+                return facts
+            failures.append(f"{precision} disagrees: {'; '.join(agreement.failures)}")
+        _logger.warning("%s: %s", model, failures[-1])
+    raise ModelError(f"{model}: no engine of it is right: {'. '.join(failures)}")
 
 
 def verify(engine: Path, model: Path) -> EngineFacts:
@@ -141,7 +159,7 @@ def verify(engine: Path, model: Path) -> EngineFacts:
     """
     trt, here = load_tensorrt()
     plan = read_plan(engine)
-    reference = load_network(model)
+    reference = load_model(model)
     facts = read_facts(engine)
     if facts is not None:
         check_facts(engine, plan, facts, here)
@@ -151,12 +169,15 @@ def verify(engine: Path, model: Path) -> EngineFacts:
                 f"{model} has {reference.sha256}"
             )
     candidate = TensorRtNetwork(trt, engine, plan, facts)
+    names = [tensor.name for network in (candidate, reference) for tensor in network.inputs]
+    if len(set(names)) != 1:
+        raise ModelError(f"{engine} is not of {model}: the inputs are called {', '.join(names)}")
     candidate.normalizes_input = reference.normalizes_input
     if facts is None:
         built = datetime.fromtimestamp(engine.stat().st_mtime, timezone.utc)
         facts = EngineFacts(
             engine_sha256=hashlib.sha256(plan).hexdigest(),
-            model=model.name,
+            model=str(model),
             model_sha256=reference.sha256,
             normalizes_input=reference.normalizes_input,
             platform=here,
@@ -173,6 +194,17 @@ def verify(engine: Path, model: Path) -> EngineFacts:
     facts = dataclasses.replace(facts, agreement=agreement.figures)
     write_facts(engine, facts)
     return facts
+
+
+def load_model(path: Path) -> Network:
+    """Load an ONNX file to build from or to compare with, and no engine.
+
+    Raises:
+        ModelError: it cannot be used.
+    """
+    if path.suffix == ENGINE_SUFFIX:
+        raise ModelError(f"{path}: expected the .onnx file of a model, not an engine")
+    return load_network(path)
 
 
 def kind_of(network: Network) -> str | None:
@@ -198,8 +230,15 @@ def input_shapes(network: Network, settings: Settings) -> ShapeRange:
     kind = kind_of(network)
     default = _DETECTOR_SIZE if kind == DETECTOR else (None, None)
     width, height = settings.input_size or (own_width or default[0], own_height or default[1])
-    if width is None or height is None or channels is None:
+    if channels is None:
+        raise ModelError(f"{path}: the number of its input's channels is free; expected 3")
+    if width is None or height is None:
         raise ModelError(f"{path}: its input size is free; choose one with --input-size WxH")
+    if kind == DETECTOR and (width % SIZE_MULTIPLE or height % SIZE_MULTIPLE):
+        raise ModelError(
+            f"{path}: input size {width}x{height}: a detector's width and height must be "
+            f"multiples of {SIZE_MULTIPLE}"
+        )
     if own_width not in (None, width) or own_height not in (None, height):
         raise ModelError(
             f"{path}: takes pictures of {own_width}x{own_height} only, not {width}x{height}"
@@ -207,7 +246,7 @@ def input_shapes(network: Network, settings: Settings) -> ShapeRange:
     if settings.batch:
         batches = settings.batch
         if own_batch is not None and set(batches) != {own_batch}:
-            wanted = ":".join(map(str, batches))
+            wanted = ":".join(map(str, dict.fromkeys(batches)))
             raise ModelError(f"{path}: takes a batch of {own_batch} only, not {wanted}")
     elif own_batch is not None:
         batches = (own_batch,) * 3
@@ -273,7 +312,7 @@ def _calibration_batches(network: Network, settings: Settings) -> Iterator[NDArr
     pictures = [read_picture(path) for path in paths]
     kind = kind_of(network)
     if kind == RECOGNIZER:
-        crops = crops_of(pictures)
+        crops = crops_of(pictures, network.path.parent)
         if not len(crops):
             raise ModelError(f"{folder}: no faces in the pictures for calibration")
         yield from ArcFace(network).prepare(crops)[:, None]
@@ -296,36 +335,43 @@ def measure_agreement(
     if kind == DETECTOR:
         # Drawn ones too: they are large, and found also where the input is small.
         pictures = [drawn_faces(), *_photographs()]
-        return compare_detectors(candidate, reference, pictures, (width, height), precision)
+        agreement = compare_detectors(candidate, reference, pictures, (width, height), precision)
+        if agreement.figures.get("faces") != 0:
+            return agreement  # else it is no detector of faces, or of larger ones only
     if kind == RECOGNIZER:
-        return compare_recognizers(candidate, reference, _check_crops(), precision)
+        crops = _check_crops(reference.path.parent)
+        return compare_recognizers(candidate, reference, crops, precision)
     noise = np.random.default_rng(0).random(shapes.opt, np.float32)
     return compare_outputs(candidate, reference, {reference.inputs[0].name: noise}, precision)
 
 
 def _photographs() -> list[NDArray[np.uint8]]:
-    """One of six people; none where it cannot be had."""
-    try:
-        return [read_picture(ensure_picture(_CHECK_PICTURE))]
-    except DownloadError as error:
-        _logger.info("comparing faces that are drawn only, for lack of a photograph: %s", error)
-        return []
+    """That of the demonstration, if it is there; nothing is fetched while a robot starts."""
+    entry = load_catalogue().pictures[_PHOTOGRAPH]
+    path = default_model_directory() / "pictures" / _PHOTOGRAPH
+    return [read_picture(path)] if file_state(entry, path) == "present" else []
 
 
-def _check_crops() -> NDArray[np.uint8]:
+def _check_crops(folder: Path) -> NDArray[np.uint8]:
     """Aligned faces, drawn and photographed: uint8 [N, 112, 112, 3] BGR."""
     drawn = align_faces(drawn_faces(), drawn_landmarks())
     try:
-        return np.concatenate([drawn, crops_of(_photographs())])
-    except DownloadError as error:
-        _logger.info("comparing faces that are drawn only, for lack of a detector: %s", error)
+        return np.concatenate([drawn, crops_of(_photographs(), folder)])
+    except ModelError:  # no detector is there
         return drawn
 
 
-def crops_of(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """The aligned faces in pictures, uint8 [N, 112, 112, 3] BGR, found on the processor."""
-    entry = load_catalogue().find(_CROP_DETECTOR, DETECTOR)
-    detector = Scrfd(load_network(ensure_model(entry)))
+def crops_of(pictures: Sequence[NDArray[np.uint8]], folder: Path) -> NDArray[np.uint8]:
+    """The aligned faces in pictures, uint8 [N, 112, 112, 3] BGR, found on the processor.
+
+    Raises:
+        ModelError: there is no detector, neither in the folder nor in the default one.
+    """
+    try:
+        path = installed_model(_CROP_DETECTOR, DETECTOR, folder)
+    except ModelError:
+        path = installed_model(_CROP_DETECTOR, DETECTOR)
+    detector = Scrfd(load_network(path))
     crops = [np.zeros((0, CROP_SIZE, CROP_SIZE, 3), np.uint8)]
     for picture in pictures:
         landmarks = detector.detect(picture).landmarks

@@ -10,8 +10,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from scrfd_ros.convert import Settings, convert
 from scrfd_ros.errors import BackendError, ModelError, ScrfdError
+from scrfd_ros.networks.cuda import cuda_device
 from scrfd_ros.networks.engine_file import differences, read_facts
 from scrfd_ros.networks.load import BACKENDS, ENGINE_SUFFIX, load_network
 from scrfd_ros.networks.network import Network
@@ -30,8 +33,8 @@ def open_network(
 ) -> Network:
     """Load a model with the backend that is asked for, or the best one there is.
 
-    For an ONNX file TensorRT takes an engine of it from the folder `engines` beside it, built on
-    first use. Which backend was taken, and why, is logged.
+    For an ONNX file with one input TensorRT takes an engine of it from the folder `engines` beside
+    it, built on first use. Which backend was taken, and why, is logged.
 
     Args:
         path: an ONNX file, or an engine, which only TensorRT runs.
@@ -57,14 +60,33 @@ def open_network(
         return load_network(path)
     try:
         engine = _ensure_engine(path, Settings(input_size=input_size))
-        return load_network(engine, cuda_graph=cuda_graph)
+        network = load_network(engine, cuda_graph=cuda_graph)
+        # What does not run should be known now, while there is another backend.
+        (tensor,) = network.inputs
+        sizes = (1 if size is None else size for size in tensor.shape)
+        network({tensor.name: np.zeros(tuple(sizes), np.float32)})
     except ScrfdError as error:
         if backend == "tensorrt":
             raise
-        # A machine without CUDA is nothing unusual; a GPU that cannot be used is.
-        level = logging.INFO if isinstance(error, BackendError) else logging.WARNING
-        _logger.log(level, "%s runs on ONNX Runtime: %s", path.name, error)
+        if _has_device():
+            _logger.warning(
+                "%s runs on ONNX Runtime: %s. TensorRT is tried again at every start; the backend "
+                "onnxruntime does without",
+                path.name,
+                error,
+            )
+        else:
+            _logger.info("%s runs on ONNX Runtime: %s", path.name, error)
         return load_network(path)
+    return network
+
+
+def _has_device() -> bool:
+    try:
+        cuda_device()
+    except BackendError:
+        return False
+    return True
 
 
 def _ensure_engine(model: Path, settings: Settings) -> Path:
@@ -79,40 +101,49 @@ def _ensure_engine(model: Path, settings: Settings) -> Path:
         # Another node may have built it meanwhile.
         engine = _find_engine(model, settings, here)
         if engine is None:
-            size = "x".join(map(str, settings.input_size or ()))
-            engine = folder / f"{'_'.join(filter(None, (model.stem, size)))}{ENGINE_SUFFIX}"
-            _logger.info(
+            engine = folder / _engine_name(model, settings, here)
+            _logger.warning(
                 "%s: building a TensorRT engine, once; this takes minutes on a Jetson", model.name
             )
             convert(model, engine, settings)
     return engine
 
 
+def _engine_name(model: Path, settings: Settings, here: Platform) -> str:
+    """Such that engines for other machines and sizes are left alone."""
+    parts = [
+        model.stem,
+        "x".join(map(str, settings.input_size or ())),
+        f"sm{here.compute_capability.replace('.', '')}",
+        here.tensorrt.replace(" ", "-"),
+    ]
+    return "_".join(filter(None, parts)) + ENGINE_SUFFIX
+
+
 def _find_engine(model: Path, settings: Settings, here: Platform) -> Path | None:
     """The newest engine of this model, input size and machine, whatever its name."""
-    engines = [
-        path.with_suffix("")
-        for path in (model.parent / "engines").glob(f"*{ENGINE_SUFFIX}.json")
-        if path.with_suffix("").is_file()
-    ]
-    sha256 = hashlib.sha256(read_plan(model)).hexdigest() if engines else ""
-    for engine in sorted(engines, key=lambda path: path.stat().st_mtime, reverse=True):
+    sha256 = hashlib.sha256(read_plan(model)).hexdigest()
+    found: list[tuple[str, Path]] = []
+    for path in (model.parent / "engines").glob(f"*{ENGINE_SUFFIX}.json"):
+        engine = path.with_suffix("")
         try:
             facts = read_facts(engine)
+            if (
+                facts is not None
+                and facts.model_sha256 == sha256
+                and not differences(facts.platform, here)
+                and facts.shapes.min[0] == 1
+                and settings.input_size in (None, facts.shapes.min[:1:-1])
+                and hashlib.sha256(read_plan(engine)).hexdigest() == facts.engine_sha256
+            ):
+                found.append((facts.built, engine))
         except ModelError as error:
-            _logger.warning("%s", error)
-            continue
-        if (
-            facts is not None
-            and facts.model_sha256 == sha256
-            and not differences(facts.platform, here)
-            and facts.shapes.min[0] == 1
-            and settings.input_size in (None, facts.shapes.min[:1:-1])
-            and hashlib.sha256(read_plan(engine)).hexdigest() == facts.engine_sha256
-        ):
-            _logger.info("%s: taking the engine %s", model.name, engine)
-            return engine
-    return None
+            _logger.warning("not taken: %s", error)
+    if not found:
+        return None
+    _, engine = max(found)
+    _logger.info("%s: taking the engine %s", model.name, engine)
+    return engine
 
 
 @contextlib.contextmanager
@@ -124,7 +155,13 @@ def _locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ScrfdError(f"{folder}: cannot be used for engines: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not os.access(folder, os.W_OK):  # known before minutes of building, not after
+            raise ScrfdError(f"{folder}: cannot be used for engines: it cannot be written")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _logger.warning("waiting for another process that builds in %s", folder)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -76,7 +77,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())  # a robot may lose power at any time
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise ScrfdError(f"{path}: cannot write: {error.strerror}") from error
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx_files import scrfd_outputs, write_detector, write_graph, write_recognizer
 
 from scrfd_ros.convert import Settings, convert, input_shapes, prepared_model, verify
-from scrfd_ros.errors import DownloadError, ModelError
+from scrfd_ros.errors import BackendError, ModelError
 from scrfd_ros.evaluation.parity import compare_detectors
 from scrfd_ros.networks.build import ShapeRange
 from scrfd_ros.networks.engine_file import facts_path, read_facts
@@ -27,15 +27,20 @@ def recognizer(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("simulated_gpu")
-def test_writes_engine_and_facts(detector_path: Callable[[str], Path], tmp_path: Path) -> None:
+def test_writes_engine_and_facts(
+    detector_path: Callable[[str], Path],
+    picture: Callable[[str], NDArray[np.uint8]],
+    tmp_path: Path,
+) -> None:
+    picture("t1.jpg")
     model, engine = detector_path("2.5g"), tmp_path / "engines" / "2.5g.engine"
     facts = convert(model, engine, Settings(workspace_mib=512))
     assert read_facts(engine) == facts
-    assert facts.model == model.name
+    assert facts.model == str(model)
     assert facts.model_sha256 == OnnxRuntimeNetwork(model).sha256
     assert facts.precision == "fp16"
     assert facts.shapes == NO_BATCH
-    assert facts.options["workspace_mib"] == 512
+    assert facts.options["workspace"] == 512
     assert facts.agreement["faces"] == 6 + 4, "photographed and drawn ones"
     assert facts.agreement["min_iou"] == pytest.approx(1)
     assert facts.agreement["missed_faces"] == facts.agreement["extra_faces"] == 0
@@ -43,7 +48,7 @@ def test_writes_engine_and_facts(detector_path: Callable[[str], Path], tmp_path:
 
 
 @pytest.mark.usefixtures("simulated_gpu")
-@pytest.mark.parametrize("content", [b"times", b"of another TensorRT"], ids=["good", "bad"])
+@pytest.mark.parametrize("content", [b"times", b"of another TensorRT", b"of another GPU"])
 def test_timing_cache_of_another_build(content: bytes, recognizer: Path, tmp_path: Path) -> None:
     (tmp_path / "timing.cache").write_bytes(content)
     convert(recognizer, tmp_path / "any.engine", Settings())
@@ -62,6 +67,43 @@ def test_recogniser_takes_batches(recognizer: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("simulated_gpu")
+def test_timing_cache_that_cannot_be_used(
+    recognizer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "timing.cache").mkdir()
+    convert(recognizer, tmp_path / "any.engine", Settings())
+    assert "timing.cache: cannot write" in caplog.text
+    assert (tmp_path / "any.engine").exists()
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_tensorrt_that_does_not_start(
+    recognizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIMULATED_TENSORRT", "does not start")
+    with pytest.raises(BackendError, match=r"10\.3\.0 does not start: CUDA initialization failure"):
+        convert(recognizer, tmp_path / "any.engine", Settings())
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+@pytest.mark.parametrize("size", [(32, 32), (64, 32)], ids=str)
+def test_detector_that_finds_no_faces(size: tuple[int, int], tmp_path: Path) -> None:
+    outputs = {name: array / 10 for name, array in scrfd_outputs(*size).items()}
+    model = write_detector(tmp_path / "any.onnx", outputs)
+    facts = convert(model, tmp_path / "any.engine", Settings(input_size=size))
+    assert facts.agreement["max_relative_difference"] == 0
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_an_engine_is_not_a_model(recognizer: Path, tmp_path: Path) -> None:
+    engine = tmp_path / "any.engine"
+    convert(recognizer, engine, Settings())
+    for call in (lambda: verify(engine, engine), lambda: convert(engine, engine, Settings())):
+        with pytest.raises(ModelError, match=r"expected the \.onnx file of a model, not an engine"):
+            call()
+
+
+@pytest.mark.usefixtures("simulated_gpu")
 def test_small_input(detector_path: Callable[[str], Path], tmp_path: Path) -> None:
     facts = convert(detector_path("500m"), tmp_path / "any.engine", Settings(input_size=(128, 128)))
     assert facts.agreement["faces"] >= 4
@@ -69,19 +111,17 @@ def test_small_input(detector_path: Callable[[str], Path], tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("simulated_gpu")
 @pytest.mark.parametrize("name", ["500m", "w600k_mbf"])
-def test_without_the_internet(
+def test_without_photograph_and_detector(
     name: str,
     detector_path: Callable[[str], Path],
     recognizer_path: Callable[[str], Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(*_: object) -> Path:
-        raise DownloadError("could not be fetched")
-
-    model = (detector_path if name == "500m" else recognizer_path)(name)
-    monkeypatch.setattr("scrfd_ros.convert.ensure_picture", fail)
-    monkeypatch.setattr("scrfd_ros.convert.ensure_model", fail)
+    model = tmp_path / "any.onnx"
+    model.symlink_to((detector_path if name == "500m" else recognizer_path)(name))
+    monkeypatch.setattr("scrfd_ros.convert.default_model_directory", lambda: tmp_path)
+    monkeypatch.setattr("scrfd_ros.models.catalogue.default_model_directory", lambda: tmp_path)
     facts = convert(model, tmp_path / "any.engine", Settings(batch=(1, 1, 1)))
     assert facts.agreement["faces"] == 4, "drawn ones"
 
@@ -95,8 +135,8 @@ def test_fp16_falls_back_to_fp32(
 ) -> None:
     monkeypatch.setenv("SIMULATED_TENSORRT", "fp16 gives NaN")
     facts = convert(recognizer, tmp_path / "any.engine", Settings())
-    assert facts.precision == "fp32" and facts.options["requested_precision"] == "fp16"
-    assert "fp16 disagrees with recognizer.onnx: non finite values" in caplog.text
+    assert facts.precision == "fp32" and facts.options["precision"] == "fp16"
+    assert "recognizer.onnx: fp16 disagrees: non finite values" in caplog.text
 
 
 @pytest.mark.usefixtures("simulated_gpu")
@@ -105,7 +145,9 @@ def test_engine_that_disagrees_is_not_written(
 ) -> None:
     monkeypatch.setenv("SIMULATED_TENSORRT", "fp16 and fp32 give NaN")
     engine = tmp_path / "any.engine"
-    with pytest.raises(ModelError, match=r"not written, .*fp16 disagrees.*fp32 disagrees"):
+    with pytest.raises(
+        ModelError, match=r"no engine of it is right: fp16 disagrees.*fp32 disagrees"
+    ):
         convert(recognizer, engine, Settings())
     assert not engine.exists() and not facts_path(engine).exists()
 
@@ -193,6 +235,7 @@ def test_shapes(
             id="size",
         ),
         pytest.param(Settings(batch=(1, 2, 4)), "takes a batch of 1 only, not 1:2:4", id="batch"),
+        pytest.param(Settings(batch=(2, 2, 2)), "takes a batch of 1 only, not 2$", id="two"),
     ],
 )
 def test_shapes_that_the_model_does_not_take(
@@ -201,6 +244,12 @@ def test_shapes_that_the_model_does_not_take(
     model = write_detector(tmp_path / "any.onnx", scrfd_outputs(640, 640), (1, 3, 640, 640))
     with pytest.raises(ModelError, match=reason):
         input_shapes(OnnxRuntimeNetwork(model), settings)
+
+
+def test_detectors_take_multiples_of_32(tmp_path: Path) -> None:
+    model = write_detector(tmp_path / "any.onnx", scrfd_outputs(640, 640))
+    with pytest.raises(ModelError, match=r"33x64: .* must be multiples of 32"):
+        input_shapes(OnnxRuntimeNetwork(model), Settings(input_size=(33, 64)))
 
 
 def test_prepared_model_has_fixed_sizes_and_agrees(
@@ -244,5 +293,5 @@ def test_int8_engine(
         tmp_path / "any.engine",
         Settings("int8", calibration=folder, batch=(1, 1, 8)),
     )
-    assert facts.precision == "int8" and facts.options["calibration"] == "calibration"
+    assert facts.precision == "int8" and facts.options["calibration"] == str(folder)
     assert 0.9 < facts.agreement["min_cosine"] < 0.99999, "quantised, and yet alike"

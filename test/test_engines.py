@@ -71,7 +71,9 @@ def test_an_engine_is_built_once(
         first = open_network(model, backend)
         second = open_network(model, backend)
     assert first.backend == second.backend == "tensorrt 10.3.0 fp16"
-    assert first.path == second.path == model.parent / "engines" / "any.engine"
+    name = "any_sm87_tensorrt-10.3.0.engine"
+    assert first.path == second.path == model.parent / "engines" / name
+    assert first.name == "any"
     assert builds() == ["['FP16'] None"]
     assert "any.onnx: building a TensorRT engine, once" in caplog.text
     assert f"any.onnx: taking the engine {second.path}" in caplog.text
@@ -107,13 +109,28 @@ def damaged_facts(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts_path(engine).write_text("{")
 
 
+def engine_that_is_a_folder(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.rename(engine.with_suffix(".bak"))
+    engine.mkdir()
+    facts_path(engine).rename(facts_path(engine.with_name("folder.engine")))
+    engine.rename(engine.with_name("folder.engine"))
+
+
 def no_engine(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.unlink()
 
 
 @pytest.mark.usefixtures("simulated_gpu")
 @pytest.mark.parametrize(
-    "change", [other_machine, other_model, damaged_engine, damaged_facts, no_engine]
+    "change",
+    [
+        other_machine,
+        other_model,
+        damaged_engine,
+        damaged_facts,
+        engine_that_is_a_folder,
+        no_engine,
+    ],
 )
 def test_an_engine_that_does_not_fit_is_built_anew(
     change: Callable[[Path, pytest.MonkeyPatch], None],
@@ -133,8 +150,10 @@ def test_an_engine_that_does_not_fit_is_built_anew(
     ("how", "reason"),
     [
         pytest.param("build fails", "cannot build an engine", id="build"),
-        pytest.param("fp16 and fp32 give NaN", "no engine is right", id="disagreement"),
+        pytest.param("fp16 and fp32 give NaN", "no engine of it is right", id="disagreement"),
         pytest.param("no engine", "cannot load this engine", id="load"),
+        pytest.param("execute fails", "the engine does not run", id="run"),
+        pytest.param("does not start", "does not start: CUDA initialization", id="start"),
     ],
 )
 def test_auto_falls_back_with_a_warning(
@@ -150,6 +169,27 @@ def test_auto_falls_back_with_a_warning(
     assert reason in caplog.records[-1].getMessage()
     with pytest.raises(ModelError, match=reason):
         open_network(model, "tensorrt")
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_an_engine_that_stops_working(
+    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_network(model)
+    monkeypatch.setenv("SIMULATED_TENSORRT", "execute fails")
+    assert open_network(model).backend == "onnxruntime CPU"
+    assert "the engine does not run: [E] Error Code 1" in caplog.text
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_engines_of_other_machines_are_left_alone(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_network(model).path
+    content = first.read_bytes()
+    other_machine(first, monkeypatch)
+    second = open_network(model).path
+    assert second != first and first.read_bytes() == content
 
 
 @pytest.mark.usefixtures("simulated_gpu")

@@ -30,7 +30,7 @@ def model_path(name: str, kind: str | None = None) -> Path:
 
 def picture_size(text: str) -> tuple[int, int]:
     """Width and height in pixels, from "640x480"."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT such as 640x640, found {text!r}")
     return int(match[1]), int(match[2])

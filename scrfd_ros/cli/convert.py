@@ -14,13 +14,20 @@ import textwrap
 from pathlib import Path
 
 from scrfd_ros.cli.arguments import model_path, picture_size
-from scrfd_ros.convert import Settings, convert, input_shapes, preparation, prepared_model
+from scrfd_ros.convert import (
+    Settings,
+    convert,
+    input_shapes,
+    load_model,
+    preparation,
+    prepared_model,
+)
 from scrfd_ros.errors import ModelError
 from scrfd_ros.files import write_bytes
 from scrfd_ros.networks.build import PRECISIONS
 from scrfd_ros.networks.engine_file import facts_path
-from scrfd_ros.networks.load import ENGINE_SUFFIX, load_network
-from scrfd_ros.networks.tensorrt_library import import_tensorrt, is_rtx, version
+from scrfd_ros.networks.load import ENGINE_SUFFIX
+from scrfd_ros.networks.tensorrt_library import OLDEST, import_tensorrt, is_rtx, version
 from scrfd_ros.networks.trtexec import trtexec_command
 
 _SUFFIXES = (ENGINE_SUFFIX, ".onnx")
@@ -81,6 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     model = model_path(args.model)
+    if args.output.resolve() == model.resolve():
+        raise ModelError(f"{args.output}: is the model itself; choose another file to write")
+    if args.print_trtexec and args.output.suffix != ENGINE_SUFFIX:
+        raise ModelError(f"{args.output}: trtexec writes engines; expected a name with .engine")
     settings = Settings(
         args.precision, args.input_size, args.batch, args.workspace, args.calibration
     )
@@ -96,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         print(textwrap.fill(f"agrees with the model: {figures}", 80))
         print(f"facts in {facts_path(args.output)}")
     else:
-        write_bytes(args.output, prepared_model(load_network(model), settings))
+        write_bytes(args.output, prepared_model(load_model(model), settings))
         print(f"{args.output}: {args.precision}, ready for TensorRT")
     return 0
 
@@ -113,11 +124,13 @@ def _print_trtexec(model: Path, engine: Path, settings: Settings, wanted: str) -
         tensorrt = version(trt)
     else:
         tensorrt = tuple(map(int, wanted.split(".")))
-    network = load_network(model)
+        if tensorrt < OLDEST:
+            raise ModelError(f"TensorRT {wanted} is too old; expected 8.5 or newer")
+    network = load_model(model)
     shapes = input_shapes(network, settings)
     step = preparation(network, settings, tensorrt)
     if step is not None:
-        prepared = engine.with_suffix(".onnx")
+        prepared = engine.with_suffix(".trtexec.onnx")
         words = ["scrfd", "convert", str(model), str(prepared), "--precision", step]
         *_, height, width = shapes.opt
         words += ["--input-size", f"{width}x{height}", "--batch", shapes.batch]
@@ -161,7 +174,7 @@ def _output(text: str) -> Path:
 
 
 def _batch(text: str) -> tuple[int, int, int]:
-    numbers = re.fullmatch(r"(\d+)(?::(\d+):(\d+))?", text)
+    numbers = re.fullmatch(r"(\d{1,4})(?::(\d{1,4}):(\d{1,4}))?", text)
     if numbers:
         low, opt, high = (int(number or numbers[1]) for number in numbers.groups())
         if 1 <= low <= opt <= high:
@@ -172,8 +185,8 @@ def _batch(text: str) -> tuple[int, int, int]:
 
 
 def _positive(text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d*", text):
-        raise argparse.ArgumentTypeError(f"expected a positive number, found {text!r}")
+    if not re.fullmatch(r"[1-9]\d{0,5}", text):
+        raise argparse.ArgumentTypeError(f"expected 1 to 999999, found {text!r}")
     return int(text)
 
 

@@ -103,8 +103,8 @@ def _report(
     recognizer = pipeline.recognizer
     return {
         "image": {"width": width, "height": height},
-        "detector": pipeline.detector.network.path.stem,
-        "recognizer": recognizer.network.path.stem if recognizer else None,
+        "detector": pipeline.detector.network.name,
+        "recognizer": recognizer.network.name if recognizer else None,
         "backend": pipeline.detector.network.backend,
         "milliseconds": result.milliseconds,
         "faces": result.faces.as_json(),
@@ -131,9 +131,9 @@ def _fraction(text: str) -> float:
 def _print(image: Path, pipeline: FacePipeline, result: Result) -> None:
     faces = result.faces
     recognizer = pipeline.recognizer
-    models = pipeline.detector.network.path.stem
+    models = pipeline.detector.network.name
     if recognizer is not None:
-        models += f" + {recognizer.network.path.stem}"
+        models += f" + {recognizer.network.name}"
     print(f"{image.name}: {models}, {pipeline.detector.network.backend}")
     if pipeline.warning:
         print(textwrap.fill(f"note: {pipeline.warning}", 80))

@@ -6,14 +6,21 @@ is checked by `scrfd_ros.engines`.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from scrfd_ros.errors import ModelError
+from scrfd_ros.errors import ModelError, ScrfdError
 from scrfd_ros.files import write_bytes
-from scrfd_ros.networks.tensorrt_library import is_rtx, is_strongly_typed, message_log, product
+from scrfd_ros.networks.tensorrt_library import (
+    cuda_failures,
+    is_rtx,
+    is_strongly_typed,
+    message_log,
+    product,
+)
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -63,13 +70,14 @@ def build_engine(
         ModelError: TensorRT cannot parse or build it; gives TensorRT's own words.
     """
     log = message_log(trt)
-    builder = trt.Builder(log)
+    with cuda_failures(trt):
+        builder = trt.Builder(log)
     network = builder.create_network(_creation_flags(trt))
     parser = trt.OnnxParser(network, log)
     if hasattr(parser, "set_flag"):
         # 1g and 34g have instance normalisation: without this 8.x makes a plugin of it.
         parser.set_flag(trt.OnnxParserFlag.NATIVE_INSTANCENORM)
-    if not parser.parse(content):
+    if not parser.parse(content) or network.num_inputs != 1:
         reasons = [str(parser.get_error(number)) for number in range(parser.num_errors)]
         raise ModelError(f"{product(trt)} cannot parse it: {'; '.join(reasons) or log.errors()}")
     config = builder.create_builder_config()
@@ -97,8 +105,7 @@ def build_engine(
     if plan is None:
         raise ModelError(f"{product(trt)} cannot build an engine: {log.errors()}")
     if timing_cache is not None:
-        cache = config.get_timing_cache()
-        write_bytes(timing_cache, bytes(cache.serialize()))
+        _keep_timing_cache(config, timing_cache)
     return bytes(plan)
 
 
@@ -125,8 +132,19 @@ def _builder_flags(trt: ModuleType, precision: str) -> list[Any]:
 def _use_timing_cache(config: Any, path: Path) -> None:
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except OSError:
         content = b""
-    # None for the cache of another version or a damaged one: then begin with an empty one.
-    cache = config.create_timing_cache(content) or config.create_timing_cache(b"")
-    config.set_timing_cache(cache, False)
+    # That of another version or GPU, or a damaged one, is refused: then begin with an empty one.
+    cache = config.create_timing_cache(content)
+    if cache is None or not config.set_timing_cache(cache, False):
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
+
+
+def _keep_timing_cache(config: Any, path: Path) -> None:
+    cache = config.get_timing_cache()
+    try:
+        if cache is not None:
+            write_bytes(path, bytes(cache.serialize()))
+    except ScrfdError as error:  # no reason to throw the engine away
+        logging.getLogger(__name__).warning("%s", error)

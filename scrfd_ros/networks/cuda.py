@@ -7,6 +7,7 @@ no CUDA graphs. Functions and numbers: CUDA Driver API, cuda.h, 11.4 and newer.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,8 +89,11 @@ class CudaGraph:
             self._driver.call("cuStreamBeginCapture_v2", self._stream, _CAPTURE_MODE_THREAD_LOCAL)
             try:
                 work()
-            finally:
-                self._driver.call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
+            except ModelError:
+                with contextlib.suppress(BackendError):  # what went wrong in the work matters more
+                    self._driver.call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
+                raise
+            self._driver.call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
             self._driver.call(
                 "cuGraphInstantiateWithFlags",
                 ctypes.byref(self._graph),
@@ -97,7 +101,7 @@ class CudaGraph:
                 ctypes.c_ulonglong(0),
             )
         except BackendError as error:
-            raise ModelError(f"this network cannot run as a CUDA graph: {error}") from error
+            raise ModelError(f"the work cannot be recorded: {error}") from error
         self._driver.call("cuGraphDestroy", graph)
 
     def launch(self) -> None:

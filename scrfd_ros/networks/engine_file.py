@@ -20,6 +20,8 @@ from scrfd_ros.networks.build import PRECISIONS, ShapeRange
 from scrfd_ros.networks.tensorrt_library import Platform
 
 _FORMAT = 1
+_DIMENSIONS = 4  # of an input: N, channels, height, width
+_REMOVE = "remove it, and build the engine anew or let `scrfd verify` write it"
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,13 @@ class EngineFacts:
 
     Attributes:
         engine_sha256: checksum of the engine file.
-        model: file name of the ONNX model it was built from.
+        model: the ONNX file it was built from, as it was given.
         model_sha256: checksum of that file.
         normalizes_input: see `Network`.
         platform: what it was built for.
         precision: one of `build.PRECISIONS`; "unknown" where another program built it.
         shapes: of the input.
-        options: what else was asked of the build.
+        options: what was asked of the build, by the names of `scrfd convert`'s options.
         agreement: how far it agrees with the ONNX model, figures by name; see
             `scrfd_ros.evaluation.parity`.
         built: date and time, UTC, ISO 8601.
@@ -89,18 +91,32 @@ def read_facts(engine: Path) -> EngineFacts | None:
         content = json.loads(path.read_bytes())
         if content.pop("format") != _FORMAT:
             raise ValueError(f"not of format {_FORMAT}, another version of scrfd_ros wrote it")
-        shapes = {name: tuple(map(int, shape)) for name, shape in content.pop("shapes").items()}
+        shapes = {name: tuple(shape) for name, shape in content.pop("shapes").items()}
         platform = Platform(**content.pop("platform"))
         facts = EngineFacts(**content, platform=platform, shapes=ShapeRange(**shapes))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ModelError(f"{path}: cannot read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"{path}: not the facts of an engine ({error}); build the engine anew"
-        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path}: not the facts of an engine: {error!r}; {_REMOVE}") from error
+    if not _has_right_types(facts):
+        raise ModelError(f"{path}: a value in it is of the wrong type; {_REMOVE}")
     return facts
+
+
+def _has_right_types(facts: EngineFacts) -> bool:
+    texts = [facts.engine_sha256, facts.model, facts.model_sha256, facts.precision, facts.built]
+    sizes = [size for shape in dataclasses.astuple(facts.shapes) for size in shape]
+    return (
+        all(isinstance(text, str) for text in (*texts, *dataclasses.astuple(facts.platform)))
+        and all(len(shape) == _DIMENSIONS for shape in dataclasses.astuple(facts.shapes))
+        and all(type(size) is int and size > 0 for size in sizes)
+        and isinstance(facts.normalizes_input, bool)
+        and isinstance(facts.options, dict)
+        and isinstance(facts.agreement, dict)
+        and all(type(figure) in (int, float) for figure in facts.agreement.values())
+    )
 
 
 def check_facts(engine: Path, plan: bytes, facts: EngineFacts, here: Platform) -> None:
@@ -121,7 +137,8 @@ def check_facts(engine: Path, plan: bytes, facts: EngineFacts, here: Platform) -
     if found != facts.engine_sha256:
         raise ModelError(
             f"{engine}: damaged or replaced: {len(plan)} bytes with SHA-256 {found}, expected "
-            f"{facts.engine_sha256}; {rebuild}"
+            f"{facts.engine_sha256}; {rebuild}. If you replaced it yourself, remove "
+            f"{facts_path(engine).name}"
         )
     if differences(facts.platform, here):
         raise ModelError(
@@ -140,11 +157,14 @@ def differences(built: Platform, here: Platform) -> list[str]:
 
 
 def rebuild_command(engine: Path, facts: EngineFacts) -> str:
-    """The command line that builds an engine anew; the model is expected where it usually is."""
-    folder = engine.parent.parent if engine.parent.name == "engines" else engine.parent
+    """The command line that builds an engine anew."""
     *_, height, width = facts.shapes.opt
-    words = ["scrfd", "convert", str(folder / facts.model), str(engine)]
+    options = {"precision": None, **facts.options}
+    if options["precision"] is None and facts.precision in PRECISIONS:
+        options["precision"] = facts.precision
+    words = ["scrfd", "convert", facts.model, str(engine)]
     words += ["--input-size", f"{width}x{height}", "--batch", facts.shapes.batch]
-    if facts.precision in PRECISIONS:
-        words += ["--precision", facts.precision]
+    for name, value in options.items():
+        if value is not None:
+            words += [f"--{name}", str(value)]
     return shlex.join(words)

@@ -24,6 +24,7 @@ class Network(Protocol):
 
     Attributes:
         path: the file it came from.
+        name: the model's, that is of its ONNX file without the suffix.
         sha256: checksum of the model's ONNX file, lower-case hexadecimal.
         backend: what runs it, for people, such as "onnxruntime CPU".
         inputs, outputs: its tensors. Declared shapes of outputs can be wrong in real files.
@@ -33,6 +34,7 @@ class Network(Protocol):
     """
 
     path: Path
+    name: str
     sha256: str
     backend: str
     inputs: tuple[Tensor, ...]

@@ -27,6 +27,7 @@ class OnnxRuntimeNetwork:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.name = path.stem
         content = _read(path)
         self.sha256 = hashlib.sha256(content).hexdigest()
         options = onnxruntime.SessionOptions()

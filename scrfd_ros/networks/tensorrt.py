@@ -22,7 +22,12 @@ from scrfd_ros.networks.build import ShapeRange
 from scrfd_ros.networks.cuda import CudaGraph
 from scrfd_ros.networks.engine_file import EngineFacts, check_facts, facts_path, read_facts
 from scrfd_ros.networks.network import Tensor
-from scrfd_ros.networks.tensorrt_library import load_tensorrt, message_log, product
+from scrfd_ros.networks.tensorrt_library import (
+    cuda_failures,
+    load_tensorrt,
+    message_log,
+    product,
+)
 
 _PARTS = ("copy_in", "network", "copy_out")
 
@@ -42,8 +47,9 @@ def open_engine(path: Path, *, cuda_graph: bool = False) -> TensorRtNetwork:
     facts = read_facts(path)
     if facts is None:
         logging.getLogger(__name__).warning(
-            "%s: nothing is known of this engine, for there is no %s. To hold it against its "
-            "model and write that file: scrfd verify %s --onnx MODEL.onnx",
+            "%s: nothing is known of this engine, for there is no %s; it is taken to want "
+            "normalised pixels. To hold it against its model and write that file: scrfd verify %s "
+            "--onnx MODEL.onnx",
             path,
             facts_path(path).name,
             path,
@@ -98,6 +104,7 @@ class TensorRtNetwork:
         cuda_graph: bool = False,
     ) -> None:
         self.path = path
+        self.name = Path(facts.model).stem if facts else path.stem
         self.sha256 = facts.model_sha256 if facts else hashlib.sha256(plan).hexdigest()
         self.normalizes_input = facts is not None and facts.normalizes_input
         self.backend = product(trt) + (f" {facts.precision}" if facts else "")
@@ -110,7 +117,10 @@ class TensorRtNetwork:
         self._records_graph = cuda_graph and self.shapes.is_fixed
 
     def _load(self, trt: ModuleType, plan: bytes) -> None:
-        engine = trt.Runtime(self._log).deserialize_cuda_engine(plan)
+        with cuda_failures(trt):
+            runtime = trt.Runtime(self._log)
+        trt.init_libnvinfer_plugins(self._log, "")  # trtexec may have built layers as plugins
+        engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise self._error(f"{product(trt)} cannot load this engine")
         self._context = context = engine.create_execution_context()
@@ -129,8 +139,11 @@ class TensorRtNetwork:
             shape = tuple(size if size >= 0 else None for size in engine.get_tensor_shape(name))
             is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
             (inputs if is_input else outputs).append(Tensor(name, shape))
-        if len(inputs) != 1:
-            raise ModelError(f"{self.path}: has {len(inputs)} inputs, expected one")
+        if [len(tensor.shape) for tensor in inputs] != [4]:
+            found = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in inputs)
+            raise ModelError(
+                f"{self.path}: expected one input [N, channels, height, width], found {found}"
+            )
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self._input = inputs[0].name
         fixed = engine.get_tensor_shape(self._input)
@@ -181,8 +194,17 @@ class TensorRtNetwork:
             self._stream.synchronize()
             if self._records_graph and self._graph is None:
                 # Not before the first run, in which TensorRT does things that cannot be recorded.
-                self._graph = CudaGraph(self._stream.handle, self._execute)
+                self._record_graph()
         return {output.name: self._arrays[output.name] for output in self.outputs}
+
+    def _record_graph(self) -> None:
+        try:
+            self._graph = CudaGraph(self._stream.handle, self._execute)
+        except ModelError as error:
+            logging.getLogger(__name__).warning(
+                "%s runs without a CUDA graph: %s", self.path, error
+            )
+            self._records_graph = False
 
     def _set_shape(self, shape: tuple[int, ...]) -> None:
         if not self._context.set_input_shape(self._input, shape):
@@ -202,13 +224,15 @@ class TensorRtNetwork:
     @contextlib.contextmanager
     def _current(self) -> Iterator[None]:
         """Make the CUDA context current in this thread; what CUDA raises becomes `ModelError`."""
-        self._cuda.push()
+        self._log.forget()
         try:
-            yield
+            self._cuda.push()
+            try:
+                yield
+            finally:
+                self._cuda.pop()
         except self._driver.Error as error:
             raise ModelError(f"{self.path}: {error}") from error
-        finally:
-            self._cuda.pop()
 
     def _error(self, trouble: str) -> ModelError:
         return ModelError(f"{self.path}: {trouble}: {self._log.errors()}")
@@ -235,12 +259,24 @@ def import_pycuda() -> Any:
             f"pycuda is not installed for this Python ({error}); with the CUDA toolkit installed "
             f"and its nvcc in PATH: pip install pycuda"
         ) from error
-    driver.init()
+    try:
+        driver.init()
+    except driver.Error as error:
+        raise BackendError(f"pycuda does not start: {error}") from error
     return driver
 
 
 @functools.cache
 def primary_context() -> Any:
-    """The primary CUDA context of the first device, kept until the process ends."""
+    """The primary CUDA context of the first device, kept until the process ends.
+
+    Raises:
+        BackendError: there is no pycuda, or the device gives no context.
+    """
+    driver = import_pycuda()
+    try:
+        context = driver.Device(0).retain_primary_context()
+    except driver.Error as error:
+        raise BackendError(f"no CUDA context can be had: {error}") from error
     atexit.register(primary_context.cache_clear)
-    return import_pycuda().Device(0).retain_primary_context()
+    return context

@@ -6,11 +6,16 @@ writing to its log, so the log is kept for the error.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import logging
 import platform
+import re
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,8 +24,9 @@ from scrfd_ros.networks.cuda import cuda_device
 
 # TensorRT-RTX without its meta package has but the last.
 _MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
-_OLDEST = (8, 5)
+OLDEST = (8, 5)
 _MESSAGES_KEPT = 5
+_BOARD = Path("/proc/device-tree/model")
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Platform:
     """What an engine is built for and cannot do without.
 
     Attributes:
-        gpu: name of the GPU.
+        gpu: name of the GPU, on a Jetson with that of the board.
         compute_capability: of the GPU, such as "8.7".
         tensorrt: product and version, such as "tensorrt 10.3.0".
         cuda: newest CUDA version that the driver serves.
@@ -61,8 +67,10 @@ def load_tensorrt() -> tuple[ModuleType, Platform]:
         raise BackendError(
             f"{error}. Engines cannot be built or run here; .onnx files run on ONNX Runtime"
         ) from error
+    # "Orin" is three GPUs of different sizes; the board's name tells them apart.
+    board = _BOARD.read_text().rstrip("\0") if _BOARD.exists() else ""
     return trt, Platform(
-        gpu=device.name,
+        gpu=", ".join(filter(None, (device.name, board))),
         compute_capability=device.compute_capability,
         tensorrt=product(trt),
         cuda=device.cuda,
@@ -92,7 +100,9 @@ def import_tensorrt() -> ModuleType:
             f"TensorRT is not installed for this Python ({reason}); on a Jetson: apt install "
             f"python3-libnvinfer, elsewhere: pip install tensorrt"
         )
-    if not is_rtx(trt) and version(trt) < _OLDEST:
+    for trouble in troubles:
+        logging.getLogger(__name__).warning("taking %s, as of %s", product(trt), trouble)
+    if not is_rtx(trt) and version(trt) < OLDEST:
         raise BackendError(f"TensorRT {trt.__version__} is too old; 8.5 or newer is needed")
     return trt
 
@@ -104,7 +114,7 @@ def is_rtx(trt: ModuleType) -> bool:
 
 def version(trt: ModuleType) -> tuple[int, ...]:
     """Major and minor version, such as (10, 3)."""
-    return tuple(int(number) for number in trt.__version__.split(".")[:2])
+    return tuple(int(number) for number in re.findall(r"\d+", trt.__version__)[:2])
 
 
 def product(trt: ModuleType) -> str:
@@ -117,28 +127,52 @@ def is_strongly_typed(trt: ModuleType) -> bool:
     return not hasattr(trt.BuilderFlag, "FP16")
 
 
+@contextlib.contextmanager
+def cuda_failures(trt: ModuleType) -> Iterator[None]:
+    """Around the making of a Builder or Runtime, which raise TypeError where CUDA does not start.
+
+    Raises:
+        BackendError: that happened; with TensorRT's own words.
+    """
+    log = message_log(trt)
+    log.forget()
+    try:
+        yield
+    except TypeError as error:
+        raise BackendError(
+            f"{product(trt)} does not start: {log.errors()}; is the NVIDIA driver as new as the "
+            f"CUDA version that this TensorRT is for?"
+        ) from error
+
+
 @functools.cache
 def message_log(trt: ModuleType) -> Any:
     """The `trt.ILogger` of this process: TensorRT keeps the first one it is given.
 
-    Its method `errors()` gives the errors since it was last called, as one line. Warnings and the
-    rest go to Python's logging at level debug.
+    Its method `errors()` gives the errors since `forget()` as one line, or the last warning if
+    there are none. All but errors goes to Python's logging at level debug.
     """
-    worst_harmless = int(trt.ILogger.Severity.WARNING)
+    warning = int(trt.ILogger.Severity.WARNING)
 
     class Log(trt.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self._errors: list[str] = []
+            self.forget()
 
         def log(self, severity: Any, message: str) -> None:
-            if int(severity) < worst_harmless:
-                self._errors.append(" ".join(message.split()))
-            else:
-                logging.getLogger(__name__).debug("%s", message)
+            line = " ".join(message.split())
+            if int(severity) < warning:
+                self._errors.append(line)
+                return
+            if int(severity) == warning:
+                self._warning = line
+            logging.getLogger(__name__).debug("%s", line)
 
         def errors(self) -> str:
-            errors, self._errors = self._errors, []
-            return "; ".join(errors[-_MESSAGES_KEPT:]) or "TensorRT gave no reason"
+            return "; ".join(self._errors) or self._warning or "TensorRT gave no reason"
+
+        def forget(self) -> None:
+            self._errors: deque[str] = deque(maxlen=_MESSAGES_KEPT)
+            self._warning = ""
 
     return Log()

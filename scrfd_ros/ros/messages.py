@@ -35,12 +35,12 @@ def face_array(detections: Detection2DArray, faces: Faces, pipeline: FacePipelin
     detector = pipeline.detector.network
     message = FaceArray(
         header=detections.header,
-        detector=detector.path.stem,
+        detector=detector.name,
         detector_sha256=detector.sha256,
     )
     if pipeline.recognizer is not None:
         recognizer = pipeline.recognizer.network
-        message.recognizer = recognizer.path.stem
+        message.recognizer = recognizer.name
         message.recognizer_sha256 = recognizer.sha256
     for row, detection in enumerate(detections.detections):
         face = Face(detection=detection)

@@ -32,13 +32,13 @@ ORIN = Platform("Orin", "8.7", "tensorrt 10.3.0", "12.6", "Linux aarch64")
 def facts() -> EngineFacts:
     return EngineFacts(
         engine_sha256=hashlib.sha256(PLAN).hexdigest(),
-        model="w600k_mbf.onnx",
+        model="models/w600k_mbf.onnx",
         model_sha256="0" * 64,
         normalizes_input=False,
         platform=ORIN,
         precision="fp16",
         shapes=ShapeRange((1, 3, 112, 112), (8, 3, 112, 112), (32, 3, 112, 112)),
-        options={"requested_precision": "fp16", "workspace_mib": None},
+        options={"precision": "int8", "workspace": None, "calibration": "my pictures"},
         agreement={"min_cosine": 0.9998},
         built="2026-01-02T03:04:05+00:00",
     )
@@ -76,12 +76,49 @@ def spoil_shape(content: dict[str, Any]) -> None:
     content["shapes"]["min"] = ["one"]
 
 
+def text_for_a_number(content: dict[str, Any]) -> None:
+    content["platform"]["cuda"] = 12
+
+
+def no_shape(content: dict[str, Any]) -> None:
+    content["shapes"]["min"] = []
+
+
+def huge_shape(content: dict[str, Any]) -> None:
+    content["shapes"]["min"] = [1e400, 3, 112, 112]
+
+
+def text_for_a_boolean(content: dict[str, Any]) -> None:
+    content["normalizes_input"] = "no"
+
+
+def text_for_figures(content: dict[str, Any]) -> None:
+    content["agreement"] = {"faces": "six"}
+
+
+def no_options(content: dict[str, Any]) -> None:
+    content["options"] = None
+
+
 def add_field(content: dict[str, Any]) -> None:
     content["colour"] = "red"
 
 
 @pytest.mark.parametrize(
-    "change", [change_format, drop_platform, spoil_platform, spoil_shape, add_field]
+    "change",
+    [
+        change_format,
+        drop_platform,
+        spoil_platform,
+        spoil_shape,
+        text_for_a_number,
+        no_shape,
+        huge_shape,
+        text_for_a_boolean,
+        text_for_figures,
+        no_options,
+        add_field,
+    ],
 )
 def test_malformed_facts(
     change: Callable[[dict[str, Any]], None], tmp_path: Path, facts: EngineFacts
@@ -91,11 +128,15 @@ def test_malformed_facts(
     content = json.loads(facts_path(engine).read_text())
     change(content)
     facts_path(engine).write_text(json.dumps(content))
-    with pytest.raises(ModelError, match=r"any\.engine\.json: not the facts of an engine"):
+    with pytest.raises(ModelError, match=r"any\.engine\.json: .*build the engine anew"):
         read_facts(engine)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"3"], ids=repr)
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"\xff", b"3", b"[" * 200_000],
+    ids=lambda content: repr(content[:5]),
+)
 def test_facts_that_are_no_json_object(content: bytes, tmp_path: Path) -> None:
     facts_path(tmp_path / "any.engine").write_bytes(content)
     with pytest.raises(ModelError, match=r"any\.engine\.json: not the facts of an engine"):
@@ -135,11 +176,10 @@ def test_engine_for_elsewhere(field: str, value: str, facts: EngineFacts) -> Non
 def test_rebuild_command(facts: EngineFacts) -> None:
     assert rebuild_command(Path("models/engines/any.engine"), facts) == (
         "scrfd convert models/w600k_mbf.onnx models/engines/any.engine --input-size 112x112 "
-        "--batch 1:8:32 --precision fp16"
+        "--batch 1:8:32 --precision int8 --calibration 'my pictures'"
     )
     fixed = ShapeRange(*[(4, 3, 480, 640)] * 3)
-    foreign = dataclasses.replace(facts, precision="unknown", shapes=fixed)
+    foreign = dataclasses.replace(facts, precision="unknown", shapes=fixed, options={})
     assert rebuild_command(Path("my models/any.engine"), foreign) == (
-        "scrfd convert 'my models/w600k_mbf.onnx' 'my models/any.engine' --input-size 640x480 "
-        "--batch 4"
+        "scrfd convert models/w600k_mbf.onnx 'my models/any.engine' --input-size 640x480 --batch 4"
     )

@@ -21,7 +21,7 @@ from scrfd_ros.errors import BackendError, ModelError
 from scrfd_ros.networks.engine_file import facts_path
 from scrfd_ros.networks.network import Tensor
 from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
-from scrfd_ros.networks.tensorrt import open_engine
+from scrfd_ros.networks.tensorrt import open_engine, primary_context
 from scrfd_ros.recognition.arcface import ArcFace
 
 pytestmark = pytest.mark.usefixtures("simulated_gpu")
@@ -137,14 +137,19 @@ def test_no_cuda_graph_for_free_shapes(engine: Path) -> None:
 
 
 def test_cuda_graph_that_cannot_be_recorded(
-    recognizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recognizer: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = tmp_path / "fixed.engine"
     convert(recognizer, path, Settings(batch=(2, 2, 2)))
     monkeypatch.setenv("SIMULATED_CUDA", "no graphs")
     network = open_engine(path, cuda_graph=True)
-    with pytest.raises(ModelError, match="cannot run as a CUDA graph: cuStreamEndCapture failed"):
-        network({"input.1": faces(2)})
+    for _ in range(2):
+        assert network({"input.1": faces(2)})["516"].shape == (2, 512), "without a graph"
+    reason = "runs without a CUDA graph: the work cannot be recorded: cuStreamEndCapture failed"
+    assert caplog.text.count(reason) == 1
 
 
 @pytest.mark.parametrize(
@@ -171,6 +176,18 @@ def test_error_of_cuda(
 
     monkeypatch.setattr(simulated_gpu, "mem_alloc", fail)
     with pytest.raises(ModelError, match=r"recognizer\.engine: cuMemAlloc failed: out of memory"):
+        open_engine(engine)
+
+
+def test_cuda_that_gives_no_context(
+    simulated_gpu: ModuleType, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(device: object) -> None:
+        raise simulated_gpu.LogicError("cuDevicePrimaryCtxRetain failed: exclusive mode")
+
+    monkeypatch.setattr(simulated_gpu.Device, "retain_primary_context", fail)
+    primary_context.cache_clear()
+    with pytest.raises(BackendError, match=r"no CUDA context can be had: .*exclusive mode"):
         open_engine(engine)
 
 

@@ -348,9 +348,9 @@ def test_tensorrt_is_taken_where_there_is_a_gpu(
             detections, faces = harness.ask(picture("t1.jpg"))
             log = harness.log()
         assert len(detections.detections) == 6
-        assert faces.detector == "scrfd_500m_bnkps_640x640"
+        assert faces.detector == "scrfd_500m_bnkps"
         assert faces.detector_sha256 == load_catalogue().find("500m").sha256
-        assert "scrfd_500m_bnkps_640x640.engine on tensorrt 10.3.0 fp16" in log
+        assert "scrfd_500m_bnkps_640x640_sm87_tensorrt-10.3.0.engine on tensorrt 10.3" in log
     assert "taking the engine" in log and "building" not in log, "the second time it is there"
 
 

@@ -6,7 +6,7 @@ engines are run by the tests in gpu/. As in real engines, outputs come in anothe
 ONNX file; failures are None or False and a message in the log.
 
 SIMULATED_TENSORRT makes it misbehave: "build fails", "no engine", "no context", "execute fails",
-"fp16 gives NaN", "fp16 and fp32 give NaN".
+"fp16 gives NaN", "fp16 and fp32 give NaN", "does not start".
 """
 
 from __future__ import annotations
@@ -91,6 +91,10 @@ class _NetworkDefinition:
         self.content = b""
         self.inputs: list[_InputTensor] = []
 
+    @property
+    def num_inputs(self) -> int:
+        return len(self.inputs)
+
     def get_input(self, number: int) -> _InputTensor:
         return self.inputs[number]
 
@@ -125,6 +129,9 @@ class OnnxParser:
 
 
 class _TimingCache:
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
     def serialize(self) -> bytes:
         return b"times"
 
@@ -147,25 +154,41 @@ class _BuilderConfig:
         self.flags.append(flag)
 
     def set_memory_pool_limit(self, pool: MemoryPoolType, size: int) -> None:
+        assert size < 1 << 63
         self.workspace = size
 
     def add_optimization_profile(self, profile: _Profile) -> int:
         self.profile = profile
         return 0
 
+        self._cache: _TimingCache | None = None
+
     def create_timing_cache(self, content: bytes) -> _TimingCache | None:
-        return _TimingCache() if content in (b"", b"times") else None
+        return _TimingCache(content) if content in (b"", b"times", b"of another GPU") else None
 
     def set_timing_cache(self, cache: _TimingCache, ignore_mismatch: bool) -> bool:
-        assert cache is not None
+        if cache.content == b"of another GPU":
+            return False
+        self._cache = cache
         return True
 
-    def get_timing_cache(self) -> _TimingCache:
-        return _TimingCache()
+    def get_timing_cache(self) -> _TimingCache | None:
+        return self._cache
+
+
+def init_libnvinfer_plugins(log: ILogger, namespace: str) -> bool:
+    return True
+
+
+def _start(log: ILogger) -> None:
+    if _misbehaves("does not start"):
+        log.log(ILogger.Severity.WARNING, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
 
 
 class Builder:
     def __init__(self, log: ILogger) -> None:
+        _start(log)
         self._log = log
 
     def create_network(self, flags: int) -> _NetworkDefinition:
@@ -200,6 +223,7 @@ class Builder:
 
 class Runtime:
     def __init__(self, log: ILogger) -> None:
+        _start(log)
         self._log = log
 
     def deserialize_cuda_engine(self, plan: bytes) -> _Engine | None:
