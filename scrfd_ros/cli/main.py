@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from scrfd_ros.cli import bench, convert, detect, models, verify
+from scrfd_ros.cli import bench, convert, detect, models, replay, verify
 from scrfd_ros.errors import ScrfdError
 
 _COMMANDS = {
@@ -16,6 +16,7 @@ _COMMANDS = {
     "convert": convert,
     "verify": verify,
     "bench": bench,
+    "replay": replay,
 }
 
 

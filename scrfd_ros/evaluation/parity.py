@@ -119,7 +119,7 @@ def compare_detectors(
         if non_finite := _count_non_finite(outputs.values()):
             return _judge({"non_finite_values": non_finite}, limits)
         found, expected = checked.decode(outputs, scale), trusted.detect(picture)
-        overlaps = _ious(found.boxes, expected.boxes)
+        overlaps = ious(found.boxes, expected.boxes)
         ours, theirs = np.nonzero(
             (overlaps >= SAME_FACE_IOU)
             & (overlaps == overlaps.max(axis=0, initial=0))
@@ -228,7 +228,7 @@ def _count_non_finite(arrays: Iterable[NDArray[np.float32]]) -> int:
     return sum(int((~np.isfinite(array)).sum()) for array in arrays)
 
 
-def _ious(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+def ious(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
     """IoU of each of the boxes [N, 4] with each of the others [M, 4]: [N, M]."""
     lower = np.maximum(boxes[:, None, :2], others[:, :2])
     upper = np.minimum(boxes[:, None, 2:], others[:, 2:])

@@ -1,0 +1,139 @@
+"""Find the faces in a bag, without ROS, and hold them against those found before.
+
+Reads every image of the bag, sqlite3 or MCAP, raw or compressed, and writes a bag with what the
+node would have published. The results for /camera/image_raw, and for /camera/image_raw/compressed,
+go to /camera/detections and /camera/faces. Where several of the chosen topics are in one namespace,
+they go to /camera/image_raw/detections and so on.
+
+Exit status: 0 if every image could be read; 1 if one was broken; 2 for bad input. With --compare
+instead 0 if the faces are those in GOLDEN within the limits, 1 if not. Frames that only the new
+bag has do not count: a node that was recorded live may have dropped them. Record such a node with
+tracking switched off, and replay with --no-tracking: where faces are tracked, an embedding can come
+from an image that one of the two did not see.
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+from scrfd_ros.cli.arguments import model_path, picture_size
+from scrfd_ros.evaluation.recordings import Comparison, seconds
+from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
+from scrfd_ros.networks.load import BACKENDS
+from scrfd_ros.pipeline import load_pipeline
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    catalogue = load_catalogue()
+    parser.add_argument(
+        "bag",
+        type=Path,
+        metavar="BAG",
+        help="a folder that `ros2 bag record` wrote, or one .db3 or .mcap file",
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="OUT", help="the bag to write: a new folder"
+    )
+    parser.add_argument(
+        "--topic", nargs="+", default=[], help="topics of images (default: all there are)"
+    )
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="GOLDEN",
+        help="a bag with faces replayed or recorded before",
+    )
+    parser.add_argument(
+        "--detector",
+        default="2.5g",
+        metavar="NAME",
+        help=f"{', '.join(catalogue.names(DETECTOR))}, or a model file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--recognizer",
+        default="w600k_mbf",
+        metavar="NAME",
+        help=f"{', '.join(catalogue.names(RECOGNIZER))}, a model file, or none "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="what runs the networks (default: auto, the best that works here)",
+    )
+    parser.add_argument(
+        "--input-size",
+        type=picture_size,
+        default="640x640",
+        metavar="WxH",
+        help="input of the detector, pixels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--no-tracking",
+        action="store_true",
+        help="give faces no ids, and compute every embedding anew",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    # Not above: the other commands do without rosbags.
+    from scrfd_ros.bags import refuse_existing
+    from scrfd_ros.replay import compare, read_recordings, replay
+
+    refuse_existing(args.output)
+    golden = read_recordings(args.compare) if args.compare else {}
+    pipeline = load_pipeline(
+        detector_path=model_path(args.detector, DETECTOR),
+        recognizer=None,
+        recognizer_path=(
+            None if args.recognizer == "none" else model_path(args.recognizer, RECOGNIZER)
+        ),
+        backend=args.backend,
+        input_size=args.input_size,
+    )
+    if pipeline.warning:
+        print(textwrap.fill(f"note: {pipeline.warning}", 80))
+    outcomes = replay(args.bag, args.output, pipeline, args.topic, not args.no_tracking)
+    for topic, outcome in outcomes.items():
+        print(f"{topic}: {outcome.images} images, {outcome.broken} broken, {outcome.found} faces")
+        print(f"  {outcome.detections}\n  {outcome.faces}")
+    print(f"written to {args.output}")
+    if not golden:
+        return int(any(outcome.broken for outcome in outcomes.values()))
+
+    found = read_recordings(args.output)
+    comparisons = compare(found, golden)
+    print(f"\nheld against {args.compare}")
+    ours, theirs = (
+        " and ".join(sorted({recording.models for recording in side.values()}))
+        for side in (found, golden)
+    )
+    if ours != theirs:
+        print(textwrap.fill(f"note: made by different models: {ours} against {theirs}", 80))
+    _print(comparisons)
+    return int(any(comparison.failures for comparison in comparisons.values()))
+
+
+def _print(comparisons: Mapping[str, Comparison]) -> None:
+    print(
+        "       frames              faces            worst of those in both"
+        "\n  both  missing  new   both missed extra     IoU   score  points  embedding"
+    )
+    for topic, comparison in comparisons.items():
+        row = comparison.figures
+        print(
+            f"{topic}: {'different' if comparison.failures else 'equal'}\n"
+            f"{row['frames']:6d} {row['missing_frames']:8d} {row['new_frames']:4d} "
+            f"{row['faces']:6d} {row['missed_faces']:6d} {row['extra_faces']:5d} "
+            f"{row['min_iou']:8.4f} {row['max_score_difference']:7.4f} "
+            f"{row['max_landmark_distance']:7.4f} {row['max_embedding_distance']:8.4f}"
+        )
+        for failure in comparison.failures:
+            print(f"    {failure}")
+        if comparison.first_difference is not None:
+            stamp, _ = comparison.first_difference
+            print(f"    first in the image of stamp {seconds(stamp)}")
