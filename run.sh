@@ -19,10 +19,11 @@ Usage: ./run.sh COMMAND [ARGUMENTS]
   convert ...       build a TensorRT engine from a model, on a machine with CUDA
   verify ENGINE     check an engine, tell what is known of it
   bench ...         measure how fast each model is here, and where time goes
+  replay BAG ...    find the faces in the images of a bag, into another bag
   test ...          check style and types, run the tests; pytest's arguments
   test-gpu ...      run the tests that need a GPU
 
-detect, models, convert, verify and bench tell their options: add --help.
+detect, models, convert, verify, bench and replay tell their options: --help.
 
 Every command sets up first what it needs and is missing; this takes minutes
 the first time and no time after that. If ROS 2 is sourced, it is used.
@@ -45,7 +46,7 @@ die() {
 # Module and package, for what the package needs from the Python registry.
 python_modules=(
   numpy:numpy cv2:opencv-python-headless onnxruntime:onnxruntime
-  tqdm:tqdm yaml:pyyaml
+  rosbags:rosbags scipy:scipy tqdm:tqdm yaml:pyyaml
 )
 
 # ROS 2, where it is not sourced: the client library, messages, and the
@@ -65,8 +66,8 @@ ros_wheels=(
 # spelt out: opencv-python would overwrite the headless one.
 test_packages=(
   "pytest>=7,<9" ruff==0.17.6 mypy==2.4.1
-  onnx requests scikit-image scipy
-  rosbags rosbags-image cyclonedds
+  onnx requests scikit-image
+  "rosbags>=0.11" rosbags-image cyclonedds
   ncnn "tensorrt-rtx-cu13-"{libs,bindings}"; platform_machine == 'x86_64'"
   catkin-pkg cmake ninja "setuptools<80" colcon-common-extensions
 )
@@ -275,7 +276,7 @@ case $command in
     setup
     say "Set-up complete: $venv"
     ;;
-  models | convert | verify | bench)
+  models | convert | verify | bench | replay)
     setup
     exec scrfd "$command" "$@"
     ;;

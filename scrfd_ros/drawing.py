@@ -18,13 +18,17 @@ _FRACTION_BITS = 4  # OpenCV draws at fractions of a pixel given as fixed-point 
 
 
 def draw_faces(picture: NDArray[np.uint8], faces: Faces) -> NDArray[np.uint8]:
-    """A copy of the picture, uint8 [H, W, 3] BGR, with boxes, scores and landmarks."""
+    """A copy of the picture, uint8 [H, W, 3] BGR, with boxes, scores and landmarks.
+
+    A face is named by its id, as #3, or by its row.
+    """
     canvas = picture.copy()
     unit = max(min(canvas.shape[:2]) / 720, 0.5)
     for row, (box, size) in enumerate(zip(faces.boxes, faces.sizes, strict=True)):
         # Lines suit the picture; labels and dots also the face, or they would hide small ones.
         face_unit = min(unit, max(size.min() / 65, 0.7))
-        _draw_box(canvas, _fixed_point(box), f"{row} {faces.scores[row]:.2f}", unit, face_unit)
+        name = f"#{faces.ids[row]}" if faces.ids is not None else str(row)
+        _draw_box(canvas, _fixed_point(box), f"{name} {faces.scores[row]:.2f}", unit, face_unit)
         if faces.landmarks is not None:
             radius = round(2 * face_unit * 2**_FRACTION_BITS)
             points = _fixed_point(faces.landmarks[row])

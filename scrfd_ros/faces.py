@@ -34,6 +34,8 @@ class Faces:
         embeddings: float32 [N, D], rows of unit length; None if not computed.
         embedding_norms: float32 [N], length of each embedding before it was normalised; None
             exactly when `embeddings` is.
+        ids: int64 [N], a number from 1 on that each face keeps from picture to picture; None
+            without tracking.
 
     Raises:
         ValueError: an array has another shape or dtype.
@@ -44,6 +46,7 @@ class Faces:
     landmarks: FloatArray | None = None
     embeddings: FloatArray | None = None
     embedding_norms: FloatArray | None = None
+    ids: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -53,6 +56,7 @@ class Faces:
             "landmarks": (count, len(LANDMARK_NAMES), 2),
             "embeddings": (count, None),
             "embedding_norms": (count,),
+            "ids": (count,),
         }
         for name, shape in expected.items():
             array = getattr(self, name)
@@ -61,10 +65,11 @@ class Faces:
             fits = array.ndim == len(shape) and all(
                 want is None or want == have for want, have in zip(shape, array.shape, strict=True)
             )
-            if not fits or array.dtype != np.float32:
+            dtype = np.int64 if name == "ids" else np.float32
+            if not fits or array.dtype != dtype:
                 wanted = ", ".join("any" if size is None else str(size) for size in shape)
                 raise ValueError(
-                    f"Faces.{name} must be float32 [{wanted}], got {array.dtype} "
+                    f"Faces.{name} must be {np.dtype(dtype)} [{wanted}], got {array.dtype} "
                     f"{list(array.shape)}"
                 )
         if (self.embeddings is None) != (self.embedding_norms is None):
@@ -90,9 +95,11 @@ class Faces:
         return replace(self, embeddings=embeddings, embedding_norms=norms)
 
     def as_json(self) -> list[dict[str, object]]:
-        """One dictionary per face: score, box, landmarks and embedding ([] where there is none)."""
+        """One dictionary per face: score, box, landmarks and embedding ([] where there is none),
+        and before them the id, if faces are tracked."""
         return [
             {
+                **({} if self.ids is None else {"id": self.ids[row].item()}),
                 "score": self.scores[row].item(),
                 "box": self.boxes[row].tolist(),
                 "landmarks": [] if self.landmarks is None else self.landmarks[row].tolist(),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import NamedTuple
+from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, installed_model
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.recognition.arcface import ArcFace
 
+if TYPE_CHECKING:  # SciPy takes long to load, and only those who track need it
+    from scrfd_ros.tracking import Tracker
+
 
 class Result(NamedTuple):
     """What `FacePipeline` finds in one picture.
@@ -23,7 +26,7 @@ class Result(NamedTuple):
     Attributes:
         faces: in pixels of the picture, best score first.
         milliseconds: wall time by stage: prepare (letterbox and normalise), detect (network),
-            decode (with NMS), align, embed (network), and total.
+            decode (with NMS), track where there is a tracker, align, embed (network), and total.
     """
 
     faces: Faces
@@ -47,26 +50,47 @@ class FacePipeline:
                 f"10g), or switch the recogniser off"
             )
 
-    def __call__(self, picture: NDArray[np.uint8]) -> Result:
-        """Faces of a picture, uint8 [H, W, 3] BGR."""
-        times = [time.perf_counter()]
+    def __call__(
+        self, picture: NDArray[np.uint8], tracker: Tracker | None = None, time: float = 0.0
+    ) -> Result:
+        """Faces of a picture.
+
+        Args:
+            picture: uint8 [H, W, 3] BGR.
+            tracker: gives the faces ids, and chooses those to embed; the others have the embedding
+                of their track. One for each camera. None: no ids, and all faces are embedded.
+            time: when the picture was taken, seconds; for the tracker.
+        """
+        milliseconds: dict[str, float] = {}
+        start = last = perf_counter()
+
+        def done(stage: str) -> None:
+            nonlocal last
+            now = perf_counter()
+            milliseconds[stage] = milliseconds.get(stage, 0.0) + 1e3 * (now - last)
+            last = now
+
         scale = self.detector.prepare(picture)
-        times.append(time.perf_counter())
+        done("prepare")
         outputs = self.detector.infer()
-        times.append(time.perf_counter())
+        done("detect")
         faces = self.detector.decode(outputs, scale)
-        times.append(time.perf_counter())
+        done("decode")
+        rows = np.arange(len(faces))
+        if tracker is not None:
+            faces, rows = tracker.update(faces, time)
+            done("track")
         if self.recognizer is not None and faces.landmarks is not None:
-            crops = align_faces(picture, faces.landmarks)
-            times.append(time.perf_counter())
-            faces = faces.with_embeddings(*self.recognizer.embed(crops))
-            times.append(time.perf_counter())
-        stages = ("prepare", "detect", "decode", "align", "embed")
-        milliseconds = {
-            stage: 1e3 * (end - start)
-            for stage, start, end in zip(stages, times, times[1:], strict=False)
-        }
-        milliseconds["total"] = 1e3 * (times[-1] - times[0])
+            crops = align_faces(picture, faces.landmarks[rows])
+            done("align")
+            embeddings, norms = self.recognizer.embed(crops)
+            done("embed")
+            if tracker is None:
+                faces = faces.with_embeddings(embeddings, norms)
+            else:
+                faces = tracker.learn(faces, rows, embeddings, norms)
+                done("track")
+        milliseconds["total"] = 1e3 * (last - start)
         return Result(faces, milliseconds)
 
 

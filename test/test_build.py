@@ -36,6 +36,7 @@ import scrfd_ros
 from ament_index_python.packages import get_package_share_directory
 from scrfd_ros.models.catalogue import load_catalogue
 from scrfd_ros.msg import Face, FaceArray
+import scrfd_ros.bag_messages
 from vision_msgs.msg import Point2D
 
 prefix = Path(sys.argv[1])
@@ -208,7 +209,7 @@ def test_package_xml_declares_the_packages_that_cmake_looks_for() -> None:
 def test_package_xml_declares_every_imported_module() -> None:
     package = parse_package(str(ROOT / "package.xml"))
     declared = {item.name for item in package.build_depends + package.exec_depends}
-    keys = {name: f"python3-{name}" for name in ("numpy", "tqdm", "yaml")}
+    keys = {name: f"python3-{name}" for name in ("numpy", "scipy", "tqdm", "yaml")}
     keys["cv2"] = "python3-opencv"
     imported = set()
     for path in [*ROOT.glob("scrfd_ros/**/*.py"), *ROOT.glob("launch/*.py")]:
@@ -219,7 +220,7 @@ def test_package_xml_declares_every_imported_module() -> None:
                 imported.add((node.module or "").split(".")[0])
     needed = {keys.get(name, name) for name in imported - sys.stdlib_module_names - {"scrfd_ros"}}
     # package.xml explains why they are not declared.
-    assert needed - declared == {"onnxruntime", "onnx"}
+    assert needed - declared == {"onnxruntime", "onnx", "rosbags"}
 
 
 @pytest.mark.parametrize("name", VISION_MSGS_HASHES)

@@ -24,7 +24,17 @@ PYTHON_FILES = [
     *sorted(ROOT.glob("*.py")),
 ]
 
-CORE = {"detection", "recognition", "faces.py", "blob.py", "drawing.py", "files.py", "errors.py"}
+CORE = {
+    "detection",
+    "recognition",
+    "faces.py",
+    "blob.py",
+    "drawing.py",
+    "files.py",
+    "errors.py",
+    "image_encodings.py",
+    "rates.py",
+}
 NETWORK_LIBRARIES = {"onnx", "onnxruntime", "tensorrt", "pycuda", "cuda"}
 ROS_PREFIXES = ("rclpy", "rosidl", "ament", "launch", "cv_bridge", "tf2", "rosbag2")
 ROS_SUFFIXES = ("_msgs", "_interfaces", "_srvs")

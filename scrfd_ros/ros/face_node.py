@@ -4,48 +4,53 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Sequence
 
+import numpy as np
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from numpy.typing import NDArray
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.impl.rcutils_logger import RcutilsLogger
-from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState
+from rclpy.lifecycle import LifecycleNode, LifecycleState
 from rclpy.lifecycle import TransitionCallbackReturn as Transition
 from rclpy.logging import get_logger
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from rclpy.subscription import Subscription
+from rclpy.publisher import Publisher
+from rclpy.timer import Timer
 from sensor_msgs.msg import Image
-from vision_msgs.msg import Detection2DArray
+from std_msgs.msg import Header
 
+from scrfd_ros.drawing import draw_faces
 from scrfd_ros.errors import ScrfdError
-from scrfd_ros.msg import FaceArray
+from scrfd_ros.image_encodings import bgr_from_compressed, in_whole_picture
 from scrfd_ros.pipeline import FacePipeline
-from scrfd_ros.ros.images import bgr_from_image
-from scrfd_ros.ros.messages import detection_array, face_array
+from scrfd_ros.ros.camera import Camera, Counts, ImageMessage
+from scrfd_ros.ros.diagnostics import camera_status
+from scrfd_ros.ros.images import bgr_from_image, image_message
+from scrfd_ros.ros.messages import detection_array, face_array, label_info, vision_info
 from scrfd_ros.ros.parameters import (
     apply_live_parameters,
     configured_pipeline,
+    configured_tracker,
     declare_parameters,
+    diagnostic_limits,
 )
 from scrfd_ros.ros.worker import Worker
 
-IMAGE_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-"""Sensor data, newest only: matches best-effort and reliable cameras alike."""
-
-RESULT_QOS = QoSProfile(depth=10)
-"""Reliable, so that it matches every subscriber."""
-
 _LOG_PERIOD = 5.0  # seconds between repeats of one message
+_DIAGNOSTICS_PERIOD = 1.0  # seconds
+_LAZY_PERIOD = 0.25  # seconds between looks for subscribers
 
 
 class FaceNode(LifecycleNode):
-    """Subscribes to `image`; publishes `detections` and `faces` for every image it works on.
+    """Publishes the faces in the images of one or several cameras.
 
     The executor's thread only takes images in and answers services; loading the networks and
     running them is a `Worker`'s business. While that is busy, a newer image replaces the one
-    that waits. A transition ends when its work is done: services wait for a configure, and a
-    deactivate for the image in hand.
+    of the same camera that waits. A transition ends when its work is done: services wait for a
+    configure, and a deactivate for the image in hand.
     """
 
     def __init__(self) -> None:
@@ -54,11 +59,12 @@ class FaceNode(LifecycleNode):
         logging.getLogger("scrfd_ros").addHandler(self._log_handler)
         logging.getLogger("scrfd_ros").setLevel(logging.INFO)
         declare_parameters(self)
-        self._worker: Worker[Image] = Worker(self._find_faces)
+        self._worker: Worker[Camera, ImageMessage] = Worker(self._find_faces)
         self._pipeline: FacePipeline | None = None
-        self._images: Subscription | None = None
-        self._detections: LifecyclePublisher | None = None
-        self._faces: LifecyclePublisher | None = None
+        self._cameras: list[Camera] = []
+        self._timers: list[Timer] = []
+        # Not a lifecycle publisher: a node that is not active should say so.
+        self._diagnostics: Publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
     def start(self) -> None:
         """Configure and activate, if the parameters say so."""
@@ -76,15 +82,15 @@ class FaceNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> Transition:
         try:
             self._pipeline = self._worker.call(lambda: configured_pipeline(self))
+            compressed = self.get_parameter("image_transport").value == "compressed"
+            for name in self.get_parameter("cameras").value:
+                self._cameras.append(Camera(self, name, compressed, configured_tracker(self)))
         except Exception as error:  # rclpy would swallow it without a word
             self.get_logger().error(f"cannot configure: {_reason(error)}")
+            self._release()
             return Transition.FAILURE
         if self._pipeline.warning:
             self.get_logger().warning(self._pipeline.warning)
-        self._detections = self.create_lifecycle_publisher(
-            Detection2DArray, "detections", RESULT_QOS
-        )
-        self._faces = self.create_lifecycle_publisher(FaceArray, "faces", RESULT_QOS)
         detector, recognizer = self._pipeline.detector.network, self._pipeline.recognizer
         self.get_logger().info(
             f"detector {detector.path.name} on {detector.backend}, "
@@ -98,8 +104,19 @@ class FaceNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> Transition:
         result = super().on_activate(state)
-        self._images = self.create_subscription(Image, "image", self._worker.offer, IMAGE_QOS)
-        self.get_logger().info(f"waiting for images on {self._images.topic_name}")
+        assert self._pipeline is not None
+        header = Header(stamp=self.get_clock().now().to_msg())
+        for camera in self._cameras:
+            camera.counts = Counts()
+            camera.publish_info(
+                vision_info(self._pipeline, header), label_info(self._pipeline, header)
+            )
+        self._timers = [self.create_timer(_DIAGNOSTICS_PERIOD, self._publish_diagnostics)]
+        if self.get_parameter("lazy").value:
+            self._timers.append(self.create_timer(_LAZY_PERIOD, self._subscribe_if_wanted))
+        else:
+            for camera in self._cameras:
+                self._subscribe(camera)
         return result
 
     def on_deactivate(self, state: LifecycleState) -> Transition:
@@ -130,49 +147,114 @@ class FaceNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         self._worker.stop()
-        if self._images is not None:
+        if self._timers:
             # The node's own logger also publishes, which after a signal is no longer possible.
             self._log_counts(get_logger("scrfd_ros"))
         logging.getLogger("scrfd_ros").removeHandler(self._log_handler)
         super().destroy_node()
 
+    def _subscribe(self, camera: Camera) -> None:
+        camera.subscribe(self._take)
+        self.get_logger().info(f"waiting for images on {camera.topic}")
+
+    def _subscribe_if_wanted(self) -> None:
+        for camera in self._cameras:
+            if camera.is_wanted and not camera.is_subscribed:
+                self._subscribe(camera)
+            elif not camera.is_wanted and camera.is_subscribed:
+                camera.unsubscribe()
+                self.get_logger().info(f"nobody wants results of {camera.topic}")
+
+    def _take(self, camera: Camera, image: ImageMessage) -> None:
+        if self._worker.offer(camera, image):
+            with camera.lock:
+                camera.counts.dropped += 1
+
     def _stop_images(self) -> None:
-        if self._images is None:
+        if not self._timers:
             return
-        self.destroy_subscription(self._images)
-        self._images = None
+        for timer in self._timers:
+            self.destroy_timer(timer)
+        self._timers = []
+        for camera in self._cameras:
+            camera.unsubscribe()
         self._worker.forget()
         self._log_counts(self.get_logger())
 
     def _log_counts(self, logger: RcutilsLogger) -> None:
-        logger.info(
-            f"{self._worker.handled} images handled, {self._worker.dropped} dropped for newer ones"
-        )
+        for camera in self._cameras:
+            counts = camera.counts
+            logger.info(
+                f"{camera.name or 'images'}: {counts.handled} handled, {counts.dropped} dropped "
+                f"for newer ones, {counts.failed} skipped"
+            )
 
     def _release(self) -> None:
         self._stop_images()
-        for publisher in (self._detections, self._faces):
-            if publisher is not None:
-                self.destroy_lifecycle_publisher(publisher)
-        self._pipeline = self._detections = self._faces = None
+        for camera in self._cameras:
+            camera.destroy()
+        self._cameras = []
+        self._pipeline = None
 
-    def _find_faces(self, image: Image) -> None:
+    def _publish_diagnostics(self) -> None:
+        assert self._pipeline is not None
+        limits = diagnostic_limits(self)
+        name = self.get_fully_qualified_name().removeprefix("/")
+        self._diagnostics.publish(
+            DiagnosticArray(
+                header=Header(stamp=self.get_clock().now().to_msg()),
+                status=[
+                    camera_status(camera, self._pipeline, name, limits) for camera in self._cameras
+                ],
+            )
+        )
+
+    def _find_faces(self, camera: Camera, image: ImageMessage) -> None:
         """Handle one image, on the worker's thread, while the node is active."""
+        reason = ""
+        milliseconds: dict[str, float] = {}
         try:
-            assert self._pipeline and self._detections and self._faces
-            picture = bgr_from_image(image)
-            apply_live_parameters(self, self._pipeline)
-            faces = self._pipeline(picture).faces
-            detections = detection_array(faces, image.header)
-            self._detections.publish(detections)
-            self._faces.publish(face_array(detections, faces, self._pipeline))
+            milliseconds = self._publish_faces(camera, image)
         except Exception as error:
             # One image must not stop a robot's node, whatever a network or library makes of it.
             # When ROS shuts down during an image, nobody is left to publish to: not an error.
-            if self.context.ok():
-                self.get_logger().error(
-                    f"image skipped: {_reason(error)}", throttle_duration_sec=_LOG_PERIOD
-                )
+            if not self.context.ok():
+                return
+            reason = f"image skipped: {_reason(error)}"
+            self.get_logger().error(f"{camera.topic}: {reason}", throttle_duration_sec=_LOG_PERIOD)
+        with camera.lock:
+            counts = camera.counts
+            counts.reason = reason
+            if reason:
+                counts.failed += 1
+            else:
+                counts.handled += 1
+                counts.outputs.append(time.monotonic())
+                counts.milliseconds = milliseconds
+
+    def _publish_faces(self, camera: Camera, image: ImageMessage) -> dict[str, float]:
+        assert self._pipeline is not None
+        apply_live_parameters(self, self._pipeline)
+        picture, reduction = self._picture_of(image)
+        stamp = image.header.stamp
+        result = self._pipeline(picture, camera.tracker, stamp.sec + 1e-9 * stamp.nanosec)
+        faces = in_whole_picture(result.faces, reduction)
+        detections = detection_array(faces, image.header)
+        camera.detections.publish(detections)
+        camera.faces.publish(face_array(detections, faces, self._pipeline))
+        if camera.overlay.get_subscription_count() > 0:
+            camera.overlay.publish(image_message(draw_faces(picture, result.faces), image.header))
+        return result.milliseconds
+
+    def _picture_of(self, image: ImageMessage) -> tuple[NDArray[np.uint8], int]:
+        """The picture, and how many times smaller it is than the one that was sent."""
+        assert self._pipeline is not None
+        if isinstance(image, Image):
+            return bgr_from_image(image), 1
+        # Smaller pictures are decoded faster; but faces to recognise are cut from the whole one.
+        detector = self._pipeline.detector
+        smallest = detector.input_size if self._pipeline.recognizer is None else None
+        return bgr_from_compressed(image.format, image.data, smallest)
 
 
 class _RosLogHandler(logging.Handler):

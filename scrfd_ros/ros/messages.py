@@ -12,10 +12,13 @@ from vision_msgs.msg import (
     BoundingBox2D,
     Detection2D,
     Detection2DArray,
+    LabelInfo,
     ObjectHypothesis,
     ObjectHypothesisWithPose,
     Point2D,
     Pose2D,
+    VisionClass,
+    VisionInfo,
 )
 
 from scrfd_ros.faces import Faces, boxes_around
@@ -26,7 +29,7 @@ CLASS_ID = "face"
 
 
 def detection_array(faces: Faces, header: Header) -> Detection2DArray:
-    """Boxes and scores, with the image's header on the array and on each detection."""
+    """Boxes, scores and ids, with the image's header on the array and on each detection."""
     return Detection2DArray(header=header, detections=list(_detections(faces, header)))
 
 
@@ -55,8 +58,10 @@ def face_array(detections: Detection2DArray, faces: Faces, pipeline: FacePipelin
 
 
 def _detections(faces: Faces, header: Header) -> Iterator[Detection2D]:
-    rows = zip(faces.scores.tolist(), faces.centers.tolist(), faces.sizes.tolist(), strict=True)
-    for score, (x, y), (width, height) in rows:
+    ids = [""] * len(faces) if faces.ids is None else [str(number) for number in faces.ids]
+    centers, sizes = faces.centers.tolist(), faces.sizes.tolist()
+    rows = zip(faces.scores.tolist(), centers, sizes, ids, strict=True)
+    for score, (x, y), (width, height), name in rows:
         hypothesis = ObjectHypothesis(class_id=CLASS_ID, score=score)
         yield Detection2D(
             header=header,
@@ -64,7 +69,29 @@ def _detections(faces: Faces, header: Header) -> Iterator[Detection2D]:
             bbox=BoundingBox2D(
                 center=Pose2D(position=Point2D(x=x, y=y)), size_x=width, size_y=height
             ),
+            id=name,
         )
+
+
+def vision_info(pipeline: FacePipeline, header: Header) -> VisionInfo:
+    """Which networks the detections come from."""
+    networks = [pipeline.detector.network]
+    if pipeline.recognizer is not None:
+        networks.append(pipeline.recognizer.network)
+    return VisionInfo(
+        header=header,
+        method=" + ".join(f"{network.name} ({network.backend})" for network in networks),
+        database_location="label_info",
+    )
+
+
+def label_info(pipeline: FacePipeline, header: Header) -> LabelInfo:
+    """What the class ids of the detections mean."""
+    return LabelInfo(
+        header=header,
+        class_map=[VisionClass(class_id=0, class_name=CLASS_ID)],
+        threshold=pipeline.detector.score_threshold,
+    )
 
 
 def faces_of(message: FaceArray) -> Faces:
@@ -90,6 +117,11 @@ def faces_of(message: FaceArray) -> Faces:
         embedding_norms=(
             np.array([face.embedding_norm for face in faces], np.float32)
             if faces and faces[0].embedding
+            else None
+        ),
+        ids=(
+            np.array([int(face.detection.id) for face in faces], np.int64)
+            if faces and faces[0].detection.id
             else None
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from scrfd_ros.detection.scrfd import SIZE_MULTIPLE
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
 from scrfd_ros.networks.load import BACKENDS
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
+from scrfd_ros.ros.diagnostics import Limits
+from scrfd_ros.tracking import Tracker
 
 AT_CONFIGURE = "Takes effect at the next configure."
 LIVE = "Takes effect with the next image."
+_SECONDS = {"floating_point_range": [FloatingPointRange(from_value=0.0, to_value=1e6)]}
 _FRACTION = {"floating_point_range": [FloatingPointRange(from_value=0.0, to_value=1.0)]}
 
 
@@ -47,6 +51,20 @@ def _parameters() -> dict[str, _Parameter]:
             False,
             "With TensorRT: record the work on the GPU once and replay it for every image, which "
             f"spares the processor. {AT_CONFIGURE}",
+        ),
+        "cameras": _Parameter(
+            [""],
+            "Names of cameras: each has its topics under its name, as front/image and "
+            f"front/detections. One empty name for topics without. {AT_CONFIGURE}",
+        ),
+        "image_transport": _Parameter(
+            "raw",
+            f"What to subscribe to: raw (image) or compressed (image/compressed). {AT_CONFIGURE}",
+            ("raw", "compressed"),
+        ),
+        "lazy": _Parameter(
+            False,
+            f"Take images in only while somebody subscribes to a result. {AT_CONFIGURE}",
         ),
         "model_directory": _Parameter(
             "",
@@ -86,6 +104,31 @@ def _parameters() -> dict[str, _Parameter]:
         "recognizer.engine_path": _Parameter(
             "", f"A recogniser's model file, which wins over recognizer.model. {AT_CONFIGURE}"
         ),
+        "tracking.enabled": _Parameter(
+            True,
+            "Give each face an id that stays with it, and embed it only when it is new or has "
+            f"changed. {AT_CONFIGURE}",
+        ),
+        "tracking.max_age": _Parameter(
+            2.0,
+            f"Seconds that a face may be missed and keep its id. {AT_CONFIGURE}",
+            limits=_SECONDS,
+        ),
+        "tracking.refresh_period": _Parameter(
+            5.0,
+            f"Seconds after which a face is embedded anew; 0 for every image. {AT_CONFIGURE}",
+            limits=_SECONDS,
+        ),
+        "diagnostics.stale_after": _Parameter(
+            2.0,
+            f"Seconds without an image after which a camera is reported as stale. {LIVE}",
+            limits=_SECONDS,
+        ),
+        "diagnostics.min_rate": _Parameter(
+            0.0,
+            f"Results a second below which there is a warning; 0 for none. {LIVE}",
+            limits=_SECONDS,
+        ),
     }
 
 
@@ -123,6 +166,14 @@ def _refusal(change: Parameter, choices: tuple[str, ...]) -> str:
             f"{list(change.value)} is not a width and a height in multiples of {SIZE_MULTIPLE}, "
             f"such as [640, 640]"
         )
+    if change.name == "cameras":
+        names = list(change.value)
+        valid = all(re.fullmatch(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*", name) for name in names)
+        if names != [""] and (not names or not valid or len(set(names)) < len(names)):
+            return (
+                f"{names} is not a list of different names for topics, such as [front, rear], or "
+                f'[""] for one camera without a name'
+            )
     return ""
 
 
@@ -150,6 +201,24 @@ def configured_pipeline(node: Node) -> FacePipeline:
         backend=value("backend"),
         cuda_graph=value("cuda_graph"),
         input_size=(width, height),
+    )
+
+
+def configured_tracker(node: Node) -> Tracker | None:
+    """The tracker for one camera that the node's parameters ask for."""
+    if not node.get_parameter("tracking.enabled").value:
+        return None
+    return Tracker(
+        max_age=node.get_parameter("tracking.max_age").value,
+        refresh_period=node.get_parameter("tracking.refresh_period").value,
+    )
+
+
+def diagnostic_limits(node: Node) -> Limits:
+    """The limits of the diagnostics as they are now."""
+    return Limits(
+        stale_after=node.get_parameter("diagnostics.stale_after").value,
+        min_rate=node.get_parameter("diagnostics.min_rate").value,
     )
 
 

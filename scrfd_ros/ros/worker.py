@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
+Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 Returned = TypeVar("Returned")
 
 
-class Worker(Generic[Item]):
-    """One thread that takes calls in order and, of the items offered meanwhile, only the newest.
+class Worker(Generic[Key, Item]):
+    """One thread that takes calls in order and, of the items offered under each key, the newest.
+
+    Keys are served in the order in which they began to wait: one that offers more often than others
+    does not come more often than they, and one that offers nothing delays nobody.
 
     Args:
-        handle: called on the thread with an item. It must not raise.
-
-    Attributes:
-        handled: items handled since construction.
-        dropped: items that a newer one replaced before they were handled.
+        handle: called on the thread with a key and its item. It must not raise.
     """
 
-    def __init__(self, handle: Callable[[Item], None]) -> None:
-        self.handled = 0
-        self.dropped = 0
+    def __init__(self, handle: Callable[[Key, Item], None]) -> None:
         self._handle = handle
         self._calls: list[Callable[[], None]] = []
-        self._newest: Item | None = None
+        self._waiting: dict[Key, Item] = {}
         self._stopped = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="faces", daemon=True)
         self._thread.start()
 
-    def offer(self, item: Item) -> None:
-        """Handle this item next, in place of the one that waits, if any."""
+    def offer(self, key: Key, item: Item) -> bool:
+        """Handle this item next under its key; returns whether it replaced one that waited."""
         with self._wake:
-            self.dropped += self._newest is not None
-            self._newest = item
+            replaced = key in self._waiting
+            self._waiting[key] = item  # a key that waits keeps its place
             self._wake.notify()
+        return replaced
 
     def call(self, function: Callable[[], Returned]) -> Returned:
         """Run a function on the thread, before any waiting item, and return or raise its result.
@@ -62,9 +61,9 @@ class Worker(Generic[Item]):
         return future.result()
 
     def forget(self) -> None:
-        """Drop the waiting item and wait until the one in hand is done."""
+        """Drop the waiting items and wait until the one in hand is done."""
         with self._wake:
-            self._newest = None
+            self._waiting.clear()
         self.call(lambda: None)
 
     def stop(self) -> None:
@@ -76,20 +75,19 @@ class Worker(Generic[Item]):
 
     def _run(self) -> None:
         while True:
-            item: Any = None
             call = None
+            key: Any = None
+            item: Any = None
             with self._wake:
-                self._wake.wait_for(
-                    lambda: self._calls or self._newest is not None or self._stopped
-                )
+                self._wake.wait_for(lambda: self._calls or self._waiting or self._stopped)
                 if self._calls:
                     call = self._calls.pop(0)
                 elif self._stopped:
                     return
                 else:
-                    item, self._newest = self._newest, None
+                    key = next(iter(self._waiting))
+                    item = self._waiting.pop(key)
             if call is not None:
                 call()
             else:
-                self._handle(item)
-                self.handled += 1
+                self._handle(key, item)

@@ -320,7 +320,7 @@ def test_the_newest_image_wins(tmp_path: Path, picture: Pictures) -> None:
         )
         assert len(harness.detections) - answered < 10
         assert harness.change_state("deactivate")
-        (counts,) = re.findall(r"(\d+) images handled, (\d+) dropped for newer", harness.log())
+        (counts,) = re.findall(r"images: (\d+) handled, (\d+) dropped for newer", harness.log())
         handled, dropped = map(int, counts)
         harness.wait_for(lambda: handled == len(harness.detections), "all answers")
         assert dropped > 0

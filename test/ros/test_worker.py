@@ -1,4 +1,4 @@
-"""Worker runs everything on one other thread, in order, and keeps only the newest item."""
+"""Worker runs everything on one other thread, in order, and of each key only the newest item."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ class Recorder:
 
     def __init__(self) -> None:
         self.items: list[int] = []
+        self.keys: list[str] = []
         self.threads: set[int] = set()
         self.started = threading.Semaphore(0)
         self.go_on = threading.Semaphore(0)
 
-    def __call__(self, item: int) -> None:
+    def __call__(self, key: str, item: int) -> None:
         self.threads.add(threading.get_ident())
         self.started.release()
         self.go_on.acquire()
         self.items.append(item)
+        self.keys.append(key)
 
 
 @pytest.fixture
@@ -32,37 +34,57 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-def worker(recorder: Recorder) -> Iterator[Worker[int]]:
+def worker(recorder: Recorder) -> Iterator[Worker[str, int]]:
     worker = Worker(recorder)
     yield worker
     recorder.go_on.release(100)
     worker.stop()
 
 
-def test_the_newest_of_the_waiting_items_wins(worker: Worker[int], recorder: Recorder) -> None:
-    worker.offer(0)
+def test_the_newest_of_the_waiting_items_wins(worker: Worker[str, int], recorder: Recorder) -> None:
+    worker.offer("camera", 0)
     recorder.started.acquire()
-    for item in range(1, 10):
-        worker.offer(item)
+    replaced = [worker.offer("camera", item) for item in range(1, 10)]
     recorder.go_on.release(2)
     worker.call(lambda: None)
     recorder.started.acquire()
     worker.forget()
     assert recorder.items == [0, 9]
-    assert (worker.handled, worker.dropped) == (2, 8)
+    assert replaced == [False] + 8 * [True]
+
+
+def test_keys_are_served_in_turns(worker: Worker[str, int], recorder: Recorder) -> None:
+    worker.offer("fast", 0)
+    recorder.started.acquire()
+    for item in range(1, 10):
+        worker.offer("fast", item)
+        if item == 2:
+            worker.offer("slow", item)
+    for turn in range(10, 13):  # the fast one has an image ready whenever the worker is free
+        recorder.go_on.release()
+        recorder.started.acquire()
+        worker.offer("fast", turn)
+        worker.offer("slow", turn)
+    assert recorder.keys == ["fast", "fast", "slow"]
+    recorder.go_on.release(3)
+    recorder.started.acquire()
+    recorder.started.acquire()
+    worker.forget()
+    assert recorder.keys == ["fast", "fast", "slow", "fast", "slow", "fast"]
+    assert recorder.items == [0, 9, 10, 11, 12, 12]
 
 
 def test_items_and_calls_share_one_thread_which_is_not_the_callers(
-    worker: Worker[int], recorder: Recorder
+    worker: Worker[str, int], recorder: Recorder
 ) -> None:
     recorder.go_on.release()
-    worker.offer(0)
+    worker.offer("camera", 0)
     recorder.started.acquire()
     assert recorder.threads == {worker.call(threading.get_ident)}
     assert threading.get_ident() not in recorder.threads
 
 
-def test_a_call_returns_and_raises(worker: Worker[int]) -> None:
+def test_a_call_returns_and_raises(worker: Worker[str, int]) -> None:
     assert worker.call(lambda: 42) == 42
     with pytest.raises(ZeroDivisionError):
         worker.call(lambda: 1 // 0)
@@ -70,11 +92,11 @@ def test_a_call_returns_and_raises(worker: Worker[int]) -> None:
 
 
 def test_forget_waits_for_the_item_in_hand_and_drops_the_next(
-    worker: Worker[int], recorder: Recorder
+    worker: Worker[str, int], recorder: Recorder
 ) -> None:
-    worker.offer(0)
+    worker.offer("camera", 0)
     recorder.started.acquire()
-    worker.offer(1)
+    worker.offer("camera", 1)
     forgetter = threading.Thread(target=worker.forget)
     forgetter.start()
     forgetter.join(0.1)
@@ -86,9 +108,9 @@ def test_forget_waits_for_the_item_in_hand_and_drops_the_next(
 
 def test_stop_ends_the_thread_after_the_item_in_hand(recorder: Recorder) -> None:
     worker = Worker(recorder)
-    worker.offer(0)
+    worker.offer("camera", 0)
     recorder.started.acquire()
-    worker.offer(1)
+    worker.offer("camera", 1)
     threading.Timer(0.1, recorder.go_on.release).start()
     worker.stop()
     assert recorder.items == [0]
@@ -96,7 +118,7 @@ def test_stop_ends_the_thread_after_the_item_in_hand(recorder: Recorder) -> None
 
 def test_a_call_after_stop_is_refused_and_one_before_it_is_answered(recorder: Recorder) -> None:
     worker = Worker(recorder)
-    worker.offer(0)
+    worker.offer("camera", 0)
     recorder.started.acquire()
     answers: list[int] = []
     caller = threading.Thread(target=lambda: answers.append(worker.call(lambda: 42)))

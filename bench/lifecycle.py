@@ -1,0 +1,57 @@
+"""Memory, threads and file descriptors of face_node over rounds of its whole lifecycle.
+
+    ./run.sh setup && . .venv/bin/activate && AMENT_PREFIX_PATH=$PWD/.venv \\
+        RMW_IMPLEMENTATION=rmw_fastrtps_cpp python bench/lifecycle.py --rounds 100
+
+Each round configures, activates, deactivates and cleans up; the first ten fill caches and pools.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+from pathlib import Path
+
+import rclpy
+from rclpy.lifecycle import TransitionCallbackReturn
+from tqdm import tqdm
+
+from scrfd_ros.ros.face_node import FaceNode
+
+WARM_UP = 10
+
+
+def usage() -> dict[str, int]:
+    """Of this process: resident memory in KiB, threads, open file descriptors."""
+    gc.collect()
+    status = Path("/proc/self/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in status)
+    return {
+        "memory, KiB": int(fields["VmRSS"].split()[0]),
+        "threads": int(fields["Threads"]),
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=100)
+    rounds = parser.parse_args().rounds
+    rclpy.init(args=["--ros-args", "--log-level", "error", "-p", "autostart:=false"])
+    node = FaceNode()
+    before = usage()
+    for number in tqdm(range(WARM_UP + rounds), desc="rounds", leave=False, disable=None):
+        for transition in ("configure", "activate", "deactivate", "cleanup"):
+            assert getattr(node, f"trigger_{transition}")() == TransitionCallbackReturn.SUCCESS
+            rclpy.spin_once(node, timeout_sec=0)
+        if number == WARM_UP - 1:
+            before = usage()
+    after = usage()
+    for name, value in after.items():
+        print(f"{name}: {before[name]} before, {value} after {rounds} rounds")
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+if __name__ == "__main__":
+    main()

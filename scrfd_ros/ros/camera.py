@@ -1,0 +1,172 @@
+"""One camera: its topics, what has come of its images, and its tracker."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
+
+from scrfd_ros.msg import FaceArray
+from scrfd_ros.tracking import Tracker
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+ImageMessage: TypeAlias = "Image | CompressedImage"
+
+IMAGE_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+"""Sensor data, newest only: matches best-effort and reliable cameras alike."""
+
+RESULT_QOS = QoSProfile(depth=10)
+"""Reliable, so that it matches every subscriber."""
+
+OVERLAY_QOS = QoSProfile(depth=1)
+
+_LATCHED_QOS = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+_RATE_SAMPLES = 30
+
+
+@dataclass
+class Counts:
+    """What has come of a camera's images since the node was activated.
+
+    Attributes:
+        received, handled, dropped, failed: images; dropped are those that a newer one replaced.
+        arrivals, outputs: of the last images, seconds of the monotonic clock.
+        milliseconds: by stage, of the last image.
+        reason: why the last image that failed did; empty if the last one did not.
+    """
+
+    received: int = 0
+    handled: int = 0
+    dropped: int = 0
+    failed: int = 0
+    arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_SAMPLES))
+    outputs: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_SAMPLES))
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+
+class Camera:
+    """Subscribes to the images of one camera, and publishes what is found in them.
+
+    Args:
+        node: whose subscription and publishers these are.
+        name: relative namespace of the topics; empty for none.
+        compressed: take `image/compressed` instead of `image`.
+        tracker: follows the faces; None for ids that are not kept.
+    """
+
+    def __init__(
+        self, node: LifecycleNode, name: str, compressed: bool, tracker: Tracker | None
+    ) -> None:
+        self.name = name
+        self.tracker = tracker
+        self.counts = Counts()
+        self.lock = threading.Lock()  # of the counts: two threads write them
+        self._node = node
+        self._type: type = CompressedImage if compressed else Image
+        self._topic = self._path("image/compressed" if compressed else "image")
+        self._images: Subscription | None = None
+
+        def publisher(kind: type, topic: str, qos: QoSProfile) -> LifecyclePublisher:
+            return node.create_lifecycle_publisher(
+                kind,
+                self._path(topic),
+                qos,
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+
+        self.detections = publisher(Detection2DArray, "detections", RESULT_QOS)
+        self.faces = publisher(FaceArray, "faces", RESULT_QOS)
+        self.overlay = publisher(Image, "overlay", OVERLAY_QOS)
+        self._vision_info = publisher(VisionInfo, "vision_info", _LATCHED_QOS)
+        self._label_info = publisher(LabelInfo, "label_info", _LATCHED_QOS)
+
+    def _path(self, topic: str) -> str:
+        return f"{self.name}/{topic}" if self.name else topic
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody subscribes to a result."""
+        results = (self.detections, self.faces, self.overlay)
+        return any(publisher.get_subscription_count() > 0 for publisher in results)
+
+    @property
+    def is_subscribed(self) -> bool:
+        return self._images is not None
+
+    @property
+    def topic(self) -> str:
+        """The full name of the image topic."""
+        return str(self._node.resolve_topic_name(self._topic))
+
+    def publish_info(self, vision_info: VisionInfo, label_info: LabelInfo) -> None:
+        """Publish what the detections mean, for those who come now and later."""
+        self._vision_info.publish(vision_info)
+        self._label_info.publish(label_info)
+
+    def subscribe(self, callback: Callable[[Camera, ImageMessage], None]) -> None:
+        """Begin to take images in."""
+
+        def count(message: ImageMessage) -> None:
+            with self.lock:
+                self.counts.received += 1
+                self.counts.arrivals.append(time.monotonic())
+            callback(self, message)
+
+        self._images = self._node.create_subscription(
+            self._type,
+            self._topic,
+            count,
+            IMAGE_QOS,
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._say_incompatible),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def unsubscribe(self) -> None:
+        """Take no more images in."""
+        if self._images is not None:
+            self._node.destroy_subscription(self._images)
+            self._images = None
+
+    def destroy(self) -> None:
+        """Remove the publishers."""
+        self.unsubscribe()
+        for publisher in (
+            self.detections,
+            self.faces,
+            self.overlay,
+            self._vision_info,
+            self._label_info,
+        ):
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    def _say_incompatible(self, event: Any) -> None:
+        assert self._images is not None
+        own = _profile(self._images.qos_profile)
+        others = [
+            f"{info.node_name}: {_profile(info.qos_profile)}"
+            for info in self._node.get_publishers_info_by_topic(self.topic)
+        ]
+        self._node.get_logger().warning(
+            f"{self.topic}: no images come from a publisher with an incompatible QoS. Here: {own}; "
+            f"there: {', '.join(others)}. Set the parameter "
+            f"qos_overrides.{self.topic}.subscription.reliability (or durability) to match"
+        )
+
+
+def _profile(qos: QoSProfile) -> str:
+    return f"{qos.reliability.name.lower()}, {qos.durability.name.lower()}, depth {qos.depth}"

@@ -1,0 +1,77 @@
+"""How each camera does, for /diagnostics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from scrfd_ros.pipeline import FacePipeline
+from scrfd_ros.rates import rate
+from scrfd_ros.ros.camera import Camera
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on something is wrong.
+
+    Attributes:
+        stale_after: seconds without an image.
+        min_rate: results a second; 0 for any.
+    """
+
+    stale_after: float
+    min_rate: float
+
+
+def camera_status(
+    camera: Camera, pipeline: FacePipeline, node_name: str, limits: Limits
+) -> DiagnosticStatus:
+    """The state of one camera: OK, WARN (too slow), ERROR (images fail), STALE (no images)."""
+    now = time.monotonic()
+    with camera.lock:
+        counts = camera.counts
+        age = now - counts.arrivals[-1] if counts.arrivals else None
+        input_rate, output_rate = rate(counts.arrivals, now), rate(counts.outputs, now)
+        milliseconds = dict(counts.milliseconds)
+        totals = (counts.received, counts.handled, counts.dropped, counts.failed)
+        reason = counts.reason
+    if not camera.is_subscribed:
+        level, message = DiagnosticStatus.OK, "nobody wants results"
+    elif age is None or age > limits.stale_after:
+        level = DiagnosticStatus.STALE
+        message = "no image yet" if age is None else f"no image for {age:.1f} s"
+    elif reason:
+        level, message = DiagnosticStatus.ERROR, reason
+    elif output_rate < limits.min_rate:
+        level = DiagnosticStatus.WARN
+        message = f"{output_rate:.1f} results a second, at least {limits.min_rate:g} wanted"
+    else:
+        level, message = DiagnosticStatus.OK, f"{output_rate:.1f} results a second"
+    network = pipeline.detector.network
+    values = {
+        "image topic": camera.topic,
+        "images a second": f"{input_rate:.1f}",
+        "results a second": f"{output_rate:.1f}",
+        **dict(zip(("received", "handled", "dropped", "failed"), map(str, totals), strict=True)),
+        "age of the newest image, s": "" if age is None else f"{age:.3f}",
+        **{f"{stage}, ms": f"{value:.1f}" for stage, value in milliseconds.items()},
+        "detector": f"{network.path.name} on {network.backend}",
+        "recogniser": "none",
+    }
+    if pipeline.recognizer is not None:
+        network = pipeline.recognizer.network
+        values["recogniser"] = f"{network.path.name} on {network.backend}"
+    return DiagnosticStatus(
+        level=level,
+        name=f"{node_name}: {camera.name or 'image'}",
+        message=message,
+        hardware_id=camera.topic,
+        values=list(_values(values.items())),
+    )
+
+
+def _values(items: Iterable[tuple[str, str]]) -> Iterable[KeyValue]:
+    return (KeyValue(key=key, value=value) for key, value in items)

@@ -1,0 +1,252 @@
+"""Several cameras, compressed images, overlay, laziness and diagnostics, over real DDS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from harness import Harness, running_face_node
+from numpy.typing import NDArray
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
+
+from scrfd_ros.ros.images import bgr_from_image, image_message
+
+Pictures = Callable[[str], NDArray[np.uint8]]
+
+LIGHT = {"detector.model": "500m", "detector.input_size": [320, 320], "recognizer.enabled": False}
+SENSOR = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Wire:
+    """Publishers and what subscriptions got, beside a running node."""
+
+    def __init__(self, harness: Harness) -> None:
+        self.harness = harness
+        self.got: dict[str, list[Any]] = {}
+
+    def listen(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> list[Any]:
+        self.got[topic] = []
+        self.harness.node.create_subscription(kind, topic, self.got[topic].append, qos)
+        return self.got[topic]
+
+    def camera(self, kind: type, topic: str) -> Callable[[Any], None]:
+        """A publisher that the node has found."""
+        publisher = self.harness.node.create_publisher(kind, topic, SENSOR)
+        self.harness.wait_for(lambda: publisher.get_subscription_count() == 1, topic)
+        return publisher.publish
+
+    def send_until(
+        self,
+        send: Callable[[Any], None],
+        message: Any,
+        topic: str,
+        condition: Callable[[Any], bool] = lambda _: True,
+    ) -> Any:
+        """Publish again and again, as a camera does: best effort may lose the first messages."""
+        due = 0.0
+
+        def sent_and_answered() -> bool:
+            nonlocal due
+            if time.monotonic() > due:
+                send(message)
+                due = time.monotonic() + 0.5
+            return any(map(condition, self.got[topic]))
+
+        self.harness.wait_for(sent_and_answered, topic)
+        return next(filter(condition, self.got[topic]))
+
+    def wait_for(self, topic: str, condition: Callable[[Any], bool] = lambda _: True) -> Any:
+        """The first message on a topic that fulfils a condition."""
+        self.harness.wait_for(lambda: any(map(condition, self.got[topic])), topic)
+        return next(filter(condition, self.got[topic]))
+
+
+@contextmanager
+def node(folder: Path, **parameters: object) -> Iterator[Wire]:
+    with running_face_node(folder, LIGHT | parameters) as harness:
+        yield Wire(harness)
+
+
+@pytest.fixture(autouse=True)
+def weights(detector_path: Callable[[str], Path]) -> None:
+    detector_path("500m")
+
+
+def message(picture: NDArray[np.uint8], frame_id: str, seconds: int) -> Image:
+    header = Header(frame_id=frame_id)
+    header.stamp.sec = seconds
+    return image_message(picture, header)
+
+
+def test_every_live_camera_gets_its_share(tmp_path: Path, picture: Pictures) -> None:
+    names = ["front", "rear", "left", "dead"]
+    with node(tmp_path, cameras=str(names)) as wire:
+        results = {name: wire.listen(Detection2DArray, f"{name}/detections") for name in names}
+        send = {name: wire.camera(Image, f"{name}/image") for name in names}
+        small = cv2.resize(picture("t1.jpg"), (640, 443))
+        images = {name: message(small, name, 1) for name in names}
+        end = time.monotonic() + 4
+        turn = 0
+        while time.monotonic() < end:
+            turn += 1
+            for name in ("front", "front", "rear", "left"):  # one at twice the rate, one dead
+                images[name].header.stamp.sec = turn
+                send[name](images[name])
+                wire.harness.wait_for(lambda: True, "a turn")
+            next_turn = time.monotonic() + 0.02
+            wire.harness.wait_for(lambda due=next_turn: time.monotonic() > due, "the next turn")
+        counts = {name: len(messages) for name, messages in results.items()}
+    assert counts.pop("dead") == 0
+    assert min(counts.values()) > 10
+    assert counts["rear"] > 0.7 * counts["left"] and counts["left"] > 0.7 * counts["rear"]
+    assert counts["front"] < 2.5 * counts["rear"]
+    for name in counts:
+        assert {detections.header.frame_id for detections in results[name]} == {name}
+        assert all(len(detections.detections) == 6 for detections in results[name])
+
+
+def test_ids_stay_and_are_the_cameras_own(tmp_path: Path, picture: Pictures) -> None:
+    with node(tmp_path, cameras="[a, b]") as wire:
+        for name in ("a", "b"):
+            wire.listen(Detection2DArray, f"{name}/detections")
+            send = wire.camera(Image, f"{name}/image")
+            for number in (1, 2):
+                wire.send_until(
+                    send,
+                    message(picture("t1.jpg"), name, number),
+                    f"{name}/detections",
+                    lambda m, n=number: m.header.stamp.sec == n,
+                )
+            answers = wire.got[f"{name}/detections"]
+            first, second = answers[0].detections, answers[-1].detections
+            assert sorted(int(detection.id) for detection in first) == [1, 2, 3, 4, 5, 6]
+            assert [detection.id for detection in first] == [detection.id for detection in second]
+
+
+def test_no_ids_without_tracking(tmp_path: Path, picture: Pictures) -> None:
+    with node(tmp_path, **{"tracking.enabled": False}) as wire:
+        wire.harness.wait_until_active()
+        detections, _ = wire.harness.ask(picture("t1.jpg"))
+    assert {detection.id for detection in detections.detections} == {""}
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"], ids=["jpeg", "png"])
+def test_compressed_images(suffix: str, tmp_path: Path, picture: Pictures) -> None:
+    with node(tmp_path, image_transport="compressed") as wire:
+        wire.listen(Detection2DArray, "detections")
+        send = wire.camera(CompressedImage, "image/compressed")
+        _, content = cv2.imencode(suffix, picture("t1.jpg"))
+        compressed = CompressedImage(format=suffix[1:], data=content.tobytes())
+        compressed.header.stamp.sec = 7
+        detections = wire.send_until(send, compressed, "detections")
+    assert detections.header == compressed.header
+    assert len(detections.detections) == 6
+    xs = sorted(detection.bbox.center.position.x for detection in detections.detections)
+    # In pixels of the whole picture, 1280 wide, although it was decoded at half of that.
+    np.testing.assert_allclose(xs, [113.7, 320.1, 519.4, 795.8, 959.0, 1178.6], atol=12)
+
+
+def test_a_damaged_image_is_said_and_the_next_is_answered(tmp_path: Path) -> None:
+    with node(tmp_path, image_transport="compressed") as wire:
+        wire.listen(Detection2DArray, "detections")
+        wire.listen(DiagnosticArray, "/diagnostics")
+        send = wire.camera(CompressedImage, "image/compressed")
+        broken = CompressedImage(format="jpeg", data=b"no picture")
+        (status,) = wire.send_until(
+            send, broken, "/diagnostics", lambda m: m.status[0].level == DiagnosticStatus.ERROR
+        ).status
+        assert "image skipped: image compressed as 'jpeg', 10 bytes" in status.message
+        black = cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1]
+        whole = CompressedImage(format="jpeg", data=black.tobytes())
+        wire.send_until(send, whole, "detections")
+
+
+def test_overlay_is_the_picture_with_the_faces(tmp_path: Path, picture: Pictures) -> None:
+    with node(tmp_path) as wire:
+        wire.listen(Image, "overlay", SENSOR)
+        send = wire.camera(Image, "image")
+        overlay = wire.send_until(send, message(picture("t1.jpg"), "camera", 3), "overlay")
+    drawn = bgr_from_image(overlay)
+    assert drawn.shape == picture("t1.jpg").shape
+    changed = (drawn != picture("t1.jpg")).any(axis=2)
+    assert 0.001 < changed.mean() < 0.2
+    box = changed[330:490, 740:850]
+    assert box.any(), "a face is framed"
+
+
+def test_lazy_node_takes_images_in_only_for_somebody(tmp_path: Path) -> None:
+    with running_face_node(tmp_path, LIGHT | {"lazy": True}) as harness:
+        harness.wait_until_active()  # the harness subscribes to results
+        for subscription in list(harness.node.subscriptions):
+            harness.node.destroy_subscription(subscription)
+        harness.wait_for(
+            lambda: harness.node.count_subscribers("image") == 0, "the end of the subscription"
+        )
+        harness.node.create_subscription(Detection2DArray, "detections", print, 10)
+        harness.wait_for(lambda: harness.node.count_subscribers("image") == 1, "a subscription")
+
+
+def test_diagnostics_of_a_camera_that_falls_silent(tmp_path: Path, picture: Pictures) -> None:
+    with node(tmp_path, **{"diagnostics.stale_after": 1.0}) as wire:
+        wire.listen(DiagnosticArray, "/diagnostics")
+        send = wire.camera(Image, "image")
+
+        def status(level: bytes) -> DiagnosticStatus:
+            wire.got["/diagnostics"].clear()
+            return wire.wait_for("/diagnostics", lambda m: m.status[0].level == level).status[0]
+
+        assert status(DiagnosticStatus.STALE).message == "no image yet"
+        for _ in range(2):  # and it comes back by itself
+            wire.got["/diagnostics"].clear()
+            (found,) = wire.send_until(
+                send,
+                message(picture("t1.jpg"), "camera", 1),
+                "/diagnostics",
+                lambda m: m.status[0].level == DiagnosticStatus.OK,
+            ).status
+            assert found.hardware_id.endswith("/image")
+            values = {item.key: item.value for item in found.values}
+            assert values["handled"] and float(values["detect, ms"]) > 0
+            assert values["detector"] == "scrfd_500m_bnkps.onnx on onnxruntime CPU"
+            assert status(DiagnosticStatus.STALE).message.startswith("no image for ")
+
+
+def test_latched_information_is_there_for_who_comes_late(tmp_path: Path) -> None:
+    with node(tmp_path) as wire:
+        wire.harness.wait_until_active()
+        wire.listen(VisionInfo, "vision_info", LATCHED)
+        wire.listen(LabelInfo, "label_info", LATCHED)
+        assert wire.wait_for("vision_info").method == "scrfd_500m_bnkps (onnxruntime CPU)"
+        labels = wire.wait_for("label_info")
+        assert [label.class_name for label in labels.class_map] == ["face"]
+
+
+def test_incompatible_publisher_is_said(tmp_path: Path) -> None:
+    folder = f"/{tmp_path.name.replace('-', '_')}"
+    override = {f"qos_overrides.{folder}/image.subscription.reliability": "reliable"}
+    with node(tmp_path, **override) as wire:
+        wire.harness.node.create_publisher(Image, "image", SENSOR)
+        wire.harness.wait_for(lambda: "incompatible QoS" in wire.harness.log(), "a warning")
+        log = wire.harness.log()
+    assert "Here: reliable, volatile, depth 1; there: " in log
+    assert ": best_effort, volatile" in log
+
+
+def test_names_of_cameras(tmp_path: Path) -> None:
+    with node(tmp_path) as wire:
+        for names in (["front", "front"], ["front camera"], ["front", ""], ["/front"]):
+            accepted, reason = wire.harness.set_parameter("cameras", names)
+            assert not accepted and "is not a list of different names" in reason
+        for names in (["front", "robot/rear"], [""]):
+            assert wire.harness.set_parameter("cameras", names) == (True, "")
