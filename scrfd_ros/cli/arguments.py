@@ -3,11 +3,92 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
+import textwrap
 from pathlib import Path
 
-from scrfd_ros.models.catalogue import load_catalogue
+from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
 from scrfd_ros.models.download import ensure_model
+from scrfd_ros.networks.load import BACKENDS
+from scrfd_ros.pipeline import FacePipeline, load_pipeline
+
+
+def add_pipeline_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    recognizer: str = "w600k_mbf",
+    score: float = 0.5,
+    nms: float = 0.4,
+) -> None:
+    """Which networks find the faces, and how; `pipeline_of` makes the pipeline of it.
+
+    Args:
+        recognizer, score, nms: what they are if the command line says nothing.
+    """
+    catalogue = load_catalogue()
+    parser.add_argument(
+        "--detector",
+        default="2.5g",
+        metavar="NAME",
+        help=f"{', '.join(catalogue.names(DETECTOR))}, or a model file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--recognizer",
+        default=recognizer,
+        metavar="NAME",
+        help=f"{', '.join(catalogue.names(RECOGNIZER))}, a model file, or none "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="what runs the networks (default: auto, the best that works here)",
+    )
+    parser.add_argument(
+        "--input-size",
+        type=picture_size,
+        default="640x640",
+        metavar="WxH",
+        help="input of the detector, pixels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--score",
+        type=fraction,
+        default=score,
+        metavar="S",
+        help="drop faces that score less (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--nms",
+        type=fraction,
+        default=nms,
+        metavar="IOU",
+        help="drop the lower of two boxes that overlap more (default: %(default)s)",
+    )
+
+
+def pipeline_of(args: argparse.Namespace) -> FacePipeline:
+    """The pipeline that `add_pipeline_arguments` were given for; models are fetched if missing.
+
+    Raises:
+        ModelError, DownloadError: see `load_pipeline` and `model_path`.
+    """
+    pipeline = load_pipeline(
+        detector_path=model_path(args.detector, DETECTOR),
+        recognizer=None,
+        recognizer_path=(
+            None if args.recognizer == "none" else model_path(args.recognizer, RECOGNIZER)
+        ),
+        backend=args.backend,
+        input_size=args.input_size,
+        score_threshold=args.score,
+        nms_threshold=args.nms,
+    )
+    if pipeline.warning:
+        print(textwrap.fill(f"note: {pipeline.warning}", 80))
+    return pipeline
 
 
 def model_path(name: str, kind: str | None = None) -> Path:
@@ -34,3 +115,14 @@ def picture_size(text: str) -> tuple[int, int]:
     if match is None:
         raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT such as 640x640, found {text!r}")
     return int(match[1]), int(match[2])
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text!r}")
+    return value

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import textwrap
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scrfd_ros.cli.arguments import model_path
+from scrfd_ros.cli.arguments import add_pipeline_arguments, pipeline_of
 from scrfd_ros.drawing import draw_faces
 from scrfd_ros.files import PICTURE_SUFFIXES, read_picture, write_picture, write_text
-from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
 from scrfd_ros.models.download import ensure_picture
-from scrfd_ros.networks.load import BACKENDS
-from scrfd_ros.pipeline import FacePipeline, Result, load_pipeline
+from scrfd_ros.pipeline import FacePipeline, Result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    catalogue = load_catalogue()
     parser.add_argument(
         "image",
         nargs="?",
@@ -36,54 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the picture with the faces drawn into it",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON")
-    parser.add_argument(
-        "--detector",
-        default="2.5g",
-        metavar="NAME",
-        help=f"{', '.join(catalogue.names(DETECTOR))}, or a model file (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--recognizer",
-        default="w600k_mbf",
-        metavar="NAME",
-        help=f"{', '.join(catalogue.names(RECOGNIZER))}, a model file, or none "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        default="auto",
-        help="what runs the networks (default: auto, the best that works here)",
-    )
-    parser.add_argument(
-        "--score",
-        type=_fraction,
-        default=0.5,
-        metavar="S",
-        help="drop faces that score less (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--nms",
-        type=_fraction,
-        default=0.4,
-        metavar="IOU",
-        help="drop the lower of two boxes that overlap more (default: %(default)s)",
-    )
+    add_pipeline_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     image = args.image or ensure_picture("t1.jpg")
     picture = read_picture(image)
-    pipeline = load_pipeline(
-        detector_path=model_path(args.detector, DETECTOR),
-        recognizer=None,
-        recognizer_path=(
-            None if args.recognizer == "none" else model_path(args.recognizer, RECOGNIZER)
-        ),
-        backend=args.backend,
-        score_threshold=args.score,
-        nms_threshold=args.nms,
-    )
+    pipeline = pipeline_of(args)
     pipeline(picture)  # the first run is slower than all others: it sets up memory
     result = pipeline(picture)
     _print(image, pipeline, result)
@@ -118,16 +72,6 @@ def _picture_path(text: str) -> Path:
     return path
 
 
-def _fraction(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text!r}")
-    return value
-
-
 def _print(image: Path, pipeline: FacePipeline, result: Result) -> None:
     faces = result.faces
     recognizer = pipeline.recognizer
@@ -135,8 +79,6 @@ def _print(image: Path, pipeline: FacePipeline, result: Result) -> None:
     if recognizer is not None:
         models += f" + {recognizer.network.name}"
     print(f"{image.name}: {models}, {pipeline.detector.network.backend}")
-    if pipeline.warning:
-        print(textwrap.fill(f"note: {pipeline.warning}", 80))
     if len(faces):
         print("face   score        x1        y1        x2        y2")
         for row, (score, box) in enumerate(zip(faces.scores, faces.boxes, strict=True)):

@@ -19,15 +19,11 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-from scrfd_ros.cli.arguments import model_path, picture_size
+from scrfd_ros.cli.arguments import add_pipeline_arguments, pipeline_of
 from scrfd_ros.evaluation.recordings import Comparison, seconds
-from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
-from scrfd_ros.networks.load import BACKENDS
-from scrfd_ros.pipeline import load_pipeline
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    catalogue = load_catalogue()
     parser.add_argument(
         "bag",
         type=Path,
@@ -46,32 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="GOLDEN",
         help="a bag with faces replayed or recorded before",
     )
-    parser.add_argument(
-        "--detector",
-        default="2.5g",
-        metavar="NAME",
-        help=f"{', '.join(catalogue.names(DETECTOR))}, or a model file (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--recognizer",
-        default="w600k_mbf",
-        metavar="NAME",
-        help=f"{', '.join(catalogue.names(RECOGNIZER))}, a model file, or none "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        default="auto",
-        help="what runs the networks (default: auto, the best that works here)",
-    )
-    parser.add_argument(
-        "--input-size",
-        type=picture_size,
-        default="640x640",
-        metavar="WxH",
-        help="input of the detector, pixels (default: %(default)s)",
-    )
+    add_pipeline_arguments(parser)
     parser.add_argument(
         "--no-tracking",
         action="store_true",
@@ -86,17 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     refuse_existing(args.output)
     golden = read_recordings(args.compare) if args.compare else {}
-    pipeline = load_pipeline(
-        detector_path=model_path(args.detector, DETECTOR),
-        recognizer=None,
-        recognizer_path=(
-            None if args.recognizer == "none" else model_path(args.recognizer, RECOGNIZER)
-        ),
-        backend=args.backend,
-        input_size=args.input_size,
-    )
-    if pipeline.warning:
-        print(textwrap.fill(f"note: {pipeline.warning}", 80))
+    pipeline = pipeline_of(args)
     outcomes = replay(args.bag, args.output, pipeline, args.topic, not args.no_tracking)
     for topic, outcome in outcomes.items():
         print(f"{topic}: {outcome.images} images, {outcome.broken} broken, {outcome.found} faces")
