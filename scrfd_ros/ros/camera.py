@@ -44,6 +44,8 @@ class Counts:
 
     Attributes:
         received, handled, dropped, failed: images; dropped are those that a newer one replaced.
+        lost: images that the camera sent and that did not come; 0 where the ROS middleware does
+            not number messages, and where several cameras share a topic.
         arrivals, outputs: of the last images, seconds of the monotonic clock.
         milliseconds: by stage, of the last image.
         reason: why the last image that failed did; empty if the last one did not.
@@ -53,6 +55,7 @@ class Counts:
     handled: int = 0
     dropped: int = 0
     failed: int = 0
+    lost: int = 0
     arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_SAMPLES))
     outputs: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_SAMPLES))
     milliseconds: dict[str, float] = field(default_factory=dict)
@@ -121,9 +124,18 @@ class Camera:
     def subscribe(self, callback: Callable[[Camera, ImageMessage], None]) -> None:
         """Begin to take images in."""
 
-        def count(message: ImageMessage) -> None:
+        last: int | None = None
+
+        def count(message: ImageMessage, info: dict[str, Any]) -> None:
+            nonlocal last
+            number = info.get("publication_sequence_number")  # Humble has none
+            missing = number - last - 1 if number is not None and last is not None else 0
+            # A smaller number is that of a camera that was started anew.
+            alone = missing > 0 and self._node.count_publishers(self.topic) == 1
+            last = number
             with self.lock:
                 self.counts.received += 1
+                self.counts.lost += missing if alone else 0
                 self.counts.arrivals.append(time.monotonic())
             callback(self, message)
 

@@ -36,7 +36,10 @@ def camera_status(
         age = now - counts.arrivals[-1] if counts.arrivals else None
         input_rate, output_rate = rate(counts.arrivals, now), rate(counts.outputs, now)
         milliseconds = dict(counts.milliseconds)
-        totals = (counts.received, counts.handled, counts.dropped, counts.failed)
+        totals = {
+            name: str(getattr(counts, name))
+            for name in ("received", "handled", "dropped", "failed", "lost")
+        }
         reason = counts.reason
     if not camera.is_subscribed:
         level, message = DiagnosticStatus.OK, "nobody wants results"
@@ -55,7 +58,7 @@ def camera_status(
         "image topic": camera.topic,
         "images a second": f"{input_rate:.1f}",
         "results a second": f"{output_rate:.1f}",
-        **dict(zip(("received", "handled", "dropped", "failed"), map(str, totals), strict=True)),
+        **totals,
         "age of the newest image, s": "" if age is None else f"{age:.3f}",
         **{f"{stage}, ms": f"{value:.1f}" for stage, value in milliseconds.items()},
         "detector": f"{network.path.name} on {network.backend}",

@@ -186,7 +186,7 @@ class FaceNode(LifecycleNode):
             counts = camera.counts
             logger.info(
                 f"{camera.name or 'images'}: {counts.handled} handled, {counts.dropped} dropped "
-                f"for newer ones, {counts.failed} skipped"
+                f"for newer ones, {counts.failed} skipped, {counts.lost} lost on the way"
             )
 
     def _release(self) -> None:

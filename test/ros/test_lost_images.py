@@ -1,0 +1,87 @@
+"""Images that a camera sent and that never reached the node are counted, over real DDS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import rclpy
+from rclpy.lifecycle import LifecycleNode
+from rclpy.publisher import Publisher
+from sensor_msgs.msg import Image
+
+from scrfd_ros.ros.camera import IMAGE_QOS, Camera
+
+
+@pytest.fixture
+def node() -> Iterator[LifecycleNode]:
+    node = LifecycleNode("lost_images", namespace="/test_lost_images")
+    yield node
+    node.destroy_node()
+
+
+@pytest.fixture
+def taken() -> list[int]:
+    """Widths of the images that the camera took in."""
+    return []
+
+
+@pytest.fixture
+def camera(node: LifecycleNode, taken: list[int]) -> Camera:
+    camera = Camera(node, "", compressed=False, tracker=None)
+    camera.subscribe(lambda _, image: taken.append(image.width))
+    return camera
+
+
+def spin_until(node: LifecycleNode, condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        rclpy.spin_once(node, timeout_sec=0.05)
+
+
+def publisher(node: LifecycleNode, subscriptions: int = 1) -> Publisher:
+    publisher = node.create_publisher(Image, "image", IMAGE_QOS)
+    spin_until(node, lambda: publisher.get_subscription_count() == subscriptions)
+    return publisher
+
+
+def send(node: LifecycleNode, images: Publisher, taken: list[int], *widths: int) -> None:
+    """Publish at once, so that of a queue of one only the last stays, and take that in."""
+    for width in widths:
+        images.publish(Image(width=width))
+    spin_until(node, lambda: bool(taken) and taken[-1] == widths[-1])
+
+
+def test_replaced_in_the_queue(node: LifecycleNode, camera: Camera, taken: list[int]) -> None:
+    images = publisher(node)
+    send(node, images, taken, 1)
+    send(node, images, taken, 2, 3, 4)
+    send(node, images, taken, 5)
+    assert (camera.counts.received, camera.counts.lost) == (3, 2)
+    assert taken == [1, 4, 5]
+
+
+def test_a_camera_started_anew_lost_nothing(
+    node: LifecycleNode, camera: Camera, taken: list[int]
+) -> None:
+    images = publisher(node)
+    for width in (1, 2, 3):
+        send(node, images, taken, width)
+    node.destroy_publisher(images)
+    images = publisher(node)
+    send(node, images, taken, 4)
+    send(node, images, taken, 5, 6)
+    assert (camera.counts.received, camera.counts.lost) == (5, 1)
+
+
+def test_numbers_of_two_cameras_tell_nothing(
+    node: LifecycleNode, camera: Camera, taken: list[int]
+) -> None:
+    one, other = publisher(node), publisher(node)
+    for width in (1, 2, 3, 4):
+        send(node, one, taken, width)
+    for width in (5, 6, 7, 8):
+        send(node, other if width % 2 else one, taken, width)
+    assert (camera.counts.received, camera.counts.lost) == (8, 0)
