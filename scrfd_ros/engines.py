@@ -29,6 +29,7 @@ def open_network(
     backend: str = "auto",
     *,
     input_size: tuple[int, int] | None = None,
+    batch: int = 1,
     cuda_graph: bool = False,
 ) -> Network:
     """Load a model with the backend that is asked for, or the best one there is.
@@ -41,6 +42,7 @@ def open_network(
         backend: one of `BACKENDS`; auto takes TensorRT where there are a CUDA device and an
             engine or the means to build one, else ONNX Runtime.
         input_size: width and height, pixels, that the network is to take; None for its own.
+        batch: so many pictures an engine is to take at once; 1 where the model takes no more.
         cuda_graph: see `TensorRtNetwork`.
 
     Raises:
@@ -59,7 +61,10 @@ def open_network(
     if backend == "onnxruntime":
         return load_network(path)
     try:
-        engine = _ensure_engine(path, Settings(input_size=input_size))
+        if batch > 1 and load_network(path).inputs[0].shape[0] is not None:
+            batch = 1
+        batches = (1, batch, batch) if batch > 1 else None
+        engine = _ensure_engine(path, Settings(input_size=input_size, batch=batches))
         network = load_network(engine, cuda_graph=cuda_graph)
         # What does not run should be known now, while there is another backend.
         (tensor,) = network.inputs
@@ -114,6 +119,7 @@ def _engine_name(model: Path, settings: Settings, here: Platform) -> str:
     parts = [
         model.stem,
         "x".join(map(str, settings.input_size or ())),
+        f"b{settings.batch[-1]}" if settings.batch else "",
         f"sm{here.compute_capability.replace('.', '')}",
         here.tensorrt.replace(" ", "-"),
     ]
@@ -133,6 +139,7 @@ def _find_engine(model: Path, settings: Settings, here: Platform) -> Path | None
                 and facts.model_sha256 == sha256
                 and not differences(facts.platform, here)
                 and facts.shapes.min[0] == 1
+                and facts.shapes.max[0] >= (settings.batch or (1,))[-1]
                 and settings.input_size in (None, facts.shapes.min[:1:-1])
                 and hashlib.sha256(read_plan(engine)).hexdigest() == facts.engine_sha256
             ):

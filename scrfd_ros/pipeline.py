@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.detection.scrfd import MOST_AT_ONCE, Scrfd
 from scrfd_ros.engines import open_network
 from scrfd_ros.faces import Faces
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, installed_model
@@ -18,6 +20,21 @@ from scrfd_ros.recognition.arcface import ArcFace
 
 if TYPE_CHECKING:  # SciPy takes long to load, and only those who track need it
     from scrfd_ros.tracking import Tracker
+
+
+class Frame(NamedTuple):
+    """A picture to find faces in.
+
+    Attributes:
+        picture: uint8 [H, W, 3] BGR.
+        tracker: gives the faces ids, and chooses those to embed; the others have the embedding
+            of their track. One for each camera. None: no ids, and all faces are embedded.
+        time: when the picture was taken, seconds; for the tracker.
+    """
+
+    picture: NDArray[np.uint8]
+    tracker: Tracker | None = None
+    time: float = 0.0
 
 
 class Result(NamedTuple):
@@ -53,13 +70,13 @@ class FacePipeline:
     def __call__(
         self, picture: NDArray[np.uint8], tracker: Tracker | None = None, time: float = 0.0
     ) -> Result:
-        """Faces of a picture.
+        """Faces of a picture; for the arguments see `Frame`."""
+        return self.run([Frame(picture, tracker, time)])[0]
 
-        Args:
-            picture: uint8 [H, W, 3] BGR.
-            tracker: gives the faces ids, and chooses those to embed; the others have the embedding
-                of their track. One for each camera. None: no ids, and all faces are embedded.
-            time: when the picture was taken, seconds; for the tracker.
+    def run(self, frames: Sequence[Frame]) -> list[Result]:
+        """Faces of pictures of several cameras, in as few runs of the networks as these allow.
+
+        The times in the results are those of all pictures together.
         """
         milliseconds: dict[str, float] = {}
         start = last = perf_counter()
@@ -70,28 +87,37 @@ class FacePipeline:
             milliseconds[stage] = milliseconds.get(stage, 0.0) + 1e3 * (now - last)
             last = now
 
-        scale = self.detector.prepare(picture)
+        prepared = self.detector.prepare([frame.picture for frame in frames])
         done("prepare")
         outputs = self.detector.infer()
         done("detect")
-        faces = self.detector.decode(outputs, scale)
+        found = [self.detector.decode(outputs, one) for one in prepared]
         done("decode")
-        rows = np.arange(len(faces))
-        if tracker is not None:
-            faces, rows = tracker.update(faces, time)
-            done("track")
-        if self.recognizer is not None and faces.landmarks is not None:
-            crops = align_faces(picture, faces.landmarks[rows])
-            done("align")
-            embeddings, norms = self.recognizer.embed(crops)
-            done("embed")
-            if tracker is None:
-                faces = faces.with_embeddings(embeddings, norms)
-            else:
-                faces = tracker.learn(faces, rows, embeddings, norms)
+        rows = [np.arange(len(faces)) for faces in found]
+        for number, (_, tracker, time) in enumerate(frames):
+            if tracker is not None:
+                found[number], rows[number] = tracker.update(found[number], time)
                 done("track")
+        if self.recognizer is not None:
+            crops = [
+                align_faces(frame.picture, faces.landmarks[chosen])
+                for frame, faces, chosen in zip(frames, found, rows, strict=True)
+                if faces.landmarks is not None
+            ]
+            done("align")
+            embeddings, norms = self.recognizer.embed(np.concatenate(crops))
+            done("embed")
+            ends = np.cumsum([len(chosen) for chosen in rows])[:-1]
+            parts = zip(np.split(embeddings, ends), np.split(norms, ends), strict=True)
+            for number, part in enumerate(parts):
+                tracker = frames[number].tracker
+                if tracker is None:
+                    found[number] = found[number].with_embeddings(*part)
+                else:
+                    found[number] = tracker.learn(found[number], rows[number], *part)
+                    done("track")
         milliseconds["total"] = 1e3 * (last - start)
-        return Result(faces, milliseconds)
+        return [Result(faces, milliseconds) for faces in found]
 
 
 def load_pipeline(
@@ -107,6 +133,9 @@ def load_pipeline(
     score_threshold: float = 0.5,
     nms_threshold: float = 0.4,
     max_faces: int = 0,
+    tiles: tuple[int, int] = (1, 1),
+    large_faces: bool = False,
+    pictures: int = 1,
 ) -> FacePipeline:
     """Load the networks and run each once, so that the first picture is as quick as the next.
 
@@ -115,14 +144,25 @@ def load_pipeline(
         detector_path, recognizer_path: model files, which win over the names.
         model_directory: where models of the catalogue lie; None for the default.
         backend, cuda_graph: see `scrfd_ros.engines.open_network`.
-        input_size, score_threshold, nms_threshold, max_faces: see `Scrfd`.
+        input_size, score_threshold, nms_threshold, max_faces, tiles, large_faces: see `Scrfd`.
+        pictures: so many come at once; an engine is built to take them as one batch, if the model
+            can.
 
     Raises:
         ModelError: a model is unknown, missing, damaged or of another kind.
     """
     detector_path = detector_path or installed_model(detector, DETECTOR, model_directory)
-    network = open_network(detector_path, backend, input_size=input_size, cuda_graph=cuda_graph)
-    faces = Scrfd(network, input_size, score_threshold, nms_threshold, max_faces)
+    inputs = pictures * (1 if tiles == (1, 1) else 1 + math.prod(tiles))
+    network = open_network(
+        detector_path,
+        backend,
+        input_size=input_size,
+        batch=min(inputs, MOST_AT_ONCE),
+        cuda_graph=cuda_graph,
+    )
+    faces = Scrfd(
+        network, input_size, score_threshold, nms_threshold, max_faces, tiles, large_faces
+    )
     if recognizer_path is None and recognizer is not None:
         recognizer_path = installed_model(recognizer, RECOGNIZER, model_directory)
     if recognizer_path is None:

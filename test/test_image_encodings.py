@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from rosbags.image import image_to_cvimage
 from rosbags.typesys import Stores, get_typestore
 
-from scrfd_ros.detection.letterbox import fitted_size
 from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.detection.views import fitted_size
 from scrfd_ros.engines import open_network
 from scrfd_ros.errors import ImageError
 from scrfd_ros.faces import Faces

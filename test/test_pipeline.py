@@ -14,9 +14,10 @@ from onnx_files import scrfd_outputs, write_detector, write_recognizer
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.errors import ModelError
 from scrfd_ros.networks.load import load_network
-from scrfd_ros.pipeline import FacePipeline, load_pipeline
+from scrfd_ros.pipeline import FacePipeline, Frame, load_pipeline
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.recognition.arcface import ArcFace
+from scrfd_ros.tracking import Tracker
 
 BLACK = np.zeros((480, 640, 3), np.uint8)
 
@@ -144,3 +145,21 @@ def test_models_that_cannot_be_had(tmp_path: Path, options: dict[str, Any], mess
 def test_recogniser_not_fetched(tmp_path: Path, detector_path: ModelPath) -> None:
     with pytest.raises(ModelError, match=r"w600k_mbf\.onnx"):
         load_pipeline(detector_path=detector_path("500m"), model_directory=tmp_path)
+
+
+def test_several_pictures_at_once_are_as_one_by_one(
+    detector_path: ModelPath, recognizer_path: ModelPath, picture: Picture
+) -> None:
+    pipeline = load_pipeline(
+        detector_path=detector_path("500m"), recognizer_path=recognizer_path("w600k_mbf")
+    )
+    names = ("t1.jpg", "obama.jpg", "gdp.jpg")
+    frames = [Frame(BLACK), *(Frame(picture(name)) for name in names)]
+    frames.append(Frame(picture("biden.jpg"), Tracker(), 1.0))
+    results = pipeline.run(frames)
+    for frame, result in zip(frames, results, strict=True):
+        alone = pipeline(frame.picture).faces
+        np.testing.assert_array_equal(result.faces.boxes, alone.boxes)
+        np.testing.assert_allclose(result.faces.embeddings, alone.embeddings, atol=1e-5)
+    assert [len(result.faces) for result in results] == [0, 6, 1, 5, 1]
+    assert results[-1].faces.ids is not None and results[1].faces.ids is None

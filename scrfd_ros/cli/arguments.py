@@ -67,6 +67,18 @@ def add_pipeline_arguments(
         metavar="IOU",
         help="drop the lower of two boxes that overlap more (default: %(default)s)",
     )
+    parser.add_argument(
+        "--tiles",
+        type=tile_counts,
+        default="1x1",
+        metavar="CxR",
+        help="also look at columns x rows of overlapping tiles, for small faces (default: none)",
+    )
+    parser.add_argument(
+        "--large-faces",
+        action="store_true",
+        help="also look for faces that fill the picture",
+    )
 
 
 def pipeline_of(args: argparse.Namespace) -> FacePipeline:
@@ -85,6 +97,8 @@ def pipeline_of(args: argparse.Namespace) -> FacePipeline:
         input_size=args.input_size,
         score_threshold=args.score,
         nms_threshold=args.nms,
+        tiles=args.tiles,
+        large_faces=args.large_faces,
     )
     if pipeline.warning:
         print(textwrap.fill(f"note: {pipeline.warning}", 80))
@@ -114,6 +128,16 @@ def picture_size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT such as 640x640, found {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def tile_counts(text: str) -> tuple[int, int]:
+    """Columns and rows, from "4x3"."""
+    match = re.fullmatch(r"([1-9]|1[0-6])x([1-9]|1[0-6])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f"expected COLUMNSxROWS such as 4x3, at most 16x16, found {text!r}"
+        )
     return int(match[1]), int(match[2])
 
 

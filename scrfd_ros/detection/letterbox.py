@@ -1,18 +1,20 @@
-"""Fit a picture of any size into the fixed input of a network, keeping its aspect ratio."""
+"""Views of pictures on black canvases of the size of a network's input."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.detection.views import Rectangle, View
+
 
 class Letterbox:
-    """Resizes pictures into the top left corner of a black canvas.
+    """A black canvas that views of a picture are drawn onto.
 
-    The size is that of the reference implementation (insightface, model_zoo/scrfd.py): the longer
-    side fills the canvas, the other is truncated to whole pixels.
-    Keeps its canvas between calls: use one per thread.
+    Keeps the canvas between calls: use one per thread.
 
     Args:
         width, height: size of the canvas in pixels.
@@ -20,23 +22,35 @@ class Letterbox:
 
     def __init__(self, width: int, height: int) -> None:
         self._canvas = np.zeros((height, width, 3), np.uint8)
-        self._filled = (0, 0)
+        self._filled: list[Rectangle] = []
 
-    def __call__(self, picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-        """Returns the canvas, uint8 [height, width, 3], valid until the next call, and the scale:
-        canvas coordinates divided by it are coordinates of `picture`, uint8 [H, W, 3]."""
-        size = fitted_size(picture.shape[1], picture.shape[0], *self._canvas.shape[1::-1])
-        if size != self._filled:
+    def __call__(self, picture: NDArray[np.uint8], views: Sequence[View]) -> NDArray[np.uint8]:
+        """Draw views of a picture onto the canvas.
+
+        Args:
+            picture: uint8 [H, W, 3].
+            views: those on one canvas; all but the first are drawn from the first, which is
+                smaller than the picture.
+
+        Returns:
+            The canvas, uint8 [height, width, 3], valid until the next call.
+        """
+        targets = [view.target for view in views]
+        if targets != self._filled:
             self._canvas[:] = 0
-            self._filled = size
-        width, height = size
-        cv2.resize(picture, size, dst=self._canvas[:height, :width])
-        return self._canvas, height / picture.shape[0]
+            self._filled = targets
+        first, *others = targets
+        cv2.resize(_part(picture, views[0].source), first[2:], dst=_part(self._canvas, first))
+        for target in others:
+            cv2.resize(
+                _part(self._canvas, first),
+                target[2:],
+                dst=_part(self._canvas, target),
+                interpolation=cv2.INTER_AREA,
+            )
+        return self._canvas
 
 
-def fitted_size(width: int, height: int, canvas_width: int, canvas_height: int) -> tuple[int, int]:
-    """Width and height (at least 1) of a picture scaled to fit a canvas."""
-    aspect = height / width
-    if aspect > canvas_height / canvas_width:
-        return max(int(canvas_height / aspect), 1), canvas_height
-    return canvas_width, max(int(canvas_width * aspect), 1)
+def _part(picture: NDArray[np.uint8], rectangle: Rectangle) -> NDArray[np.uint8]:
+    x, y, width, height = rectangle
+    return picture[y : y + height, x : x + width]

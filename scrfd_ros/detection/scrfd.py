@@ -8,8 +8,10 @@ landmarks, in units of the grid's stride.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from scrfd_ros.blob import BlobWriter
 from scrfd_ros.detection.letterbox import Letterbox
 from scrfd_ros.detection.nms import nms
+from scrfd_ros.detection.views import View, plan_views
 from scrfd_ros.errors import ModelError
 from scrfd_ros.faces import LANDMARK_NAMES, Faces, FloatArray
 from scrfd_ros.networks.network import Network
@@ -29,6 +32,12 @@ SIZE_MULTIPLE = 32
 _STRIDES_AND_ANCHORS = {3: ((8, 16, 32), 2), 5: ((8, 16, 32, 64, 128), 1)}
 OUTPUT_COUNTS = (6, 9, 10, 15)
 """So many outputs tell an SCRFD network from others."""
+
+Outputs: TypeAlias = "Mapping[str, NDArray[np.float32]]"
+"""Arrays by output name, for one input."""
+
+MOST_AT_ONCE = 8
+"""Largest batch where the network itself has no limit; activations take memory."""
 
 _KIND_OF_WIDTH = {1: "score", 4: "box", 2 * len(LANDMARK_NAMES): "landmark"}
 
@@ -43,6 +52,13 @@ class Level:
     score: str
     box: str
     landmark: str | None
+
+
+class Prepared(NamedTuple):
+    """A picture on the network's inputs: its views, and the number of the first of its inputs."""
+
+    first: int
+    views: tuple[View, ...]
 
 
 def recognise_outputs(
@@ -99,14 +115,15 @@ class Scrfd:
     """An SCRFD network as a face detector. Keeps buffers between calls: use one per thread.
 
     Args:
-        network: one input [1, 3, H, W] float32, the outputs of `recognise_outputs`.
+        network: one input [1 or N, 3, H, W] float32, the outputs of `recognise_outputs`.
         input_size: width and height, in pixels, that pictures are letterboxed to; multiples of 32.
         score_threshold: faces that score less are dropped, 0 to 1.
         nms_threshold: IoU above which the lower of two boxes is dropped, 0 to 1.
         max_faces: keep at most so many, the best scores first; 0 for all.
+        tiles, large_faces: see `plan_views`.
 
-    `score_threshold`, `nms_threshold` and `max_faces` may be changed between calls; `blob`, float32
-    [1, 3, H, W], is the network's input as `prepare` left it.
+    All but the network and its size may be changed between calls; `blob`, float32 [N, 3, H, W], is
+    the network's inputs as `prepare` left them.
 
     Raises:
         ModelError: the network is not an SCRFD network, or does not take this input size.
@@ -119,25 +136,32 @@ class Scrfd:
         score_threshold: float = 0.5,
         nms_threshold: float = 0.4,
         max_faces: int = 0,
+        tiles: tuple[int, int] = (1, 1),
+        large_faces: bool = False,
     ) -> None:
         self.network = network
         self.score_threshold = score_threshold
         self.nms_threshold = nms_threshold
         self.max_faces = max_faces
+        self.tiles = tiles
+        self.large_faces = large_faces
         width, height = self.input_size = input_size
         self._check_input(width, height)
-        self._letterbox = Letterbox(width, height)
-        self.blob = np.empty((1, 3, height, width), np.float32)
+        self._letterboxes: list[Letterbox] = []
+        self._blob = np.empty((0, 3, height, width), np.float32)
         self._writer = BlobWriter(
             *((0.0, 1.0) if network.normalizes_input else (PIXEL_MEAN, PIXEL_SCALE))
         )
         # Declared shapes can be symbolic or wrong; what comes out of a first run is neither.
-        self.prepare(np.zeros((height, width, 3), np.uint8))
-        shapes = {name: output.shape for name, output in self.infer().items()}
+        black = np.zeros((height, width, 3), np.uint8)
+        self.batch = 1
+        self.prepare([black])
+        shapes = {name: output.shape for name, output in self.infer()[0].items()}
         try:
             self.levels = recognise_outputs(shapes, width, height)
         except ModelError as error:
             raise ModelError(f"{network.path}: {error}") from None
+        self.batch = self._most_at_once()
 
     @property
     def has_landmarks(self) -> bool:
@@ -174,45 +198,144 @@ class Scrfd:
                 f"[{fixed_width}, {fixed_height}]"
             )
 
+    def _most_at_once(self) -> int:
+        """How many inputs to run as one batch."""
+        most = self.network.max_batch
+        if self.network.inputs[0].shape[0] is not None or most == 1 or not self.network.on_gpu:
+            return 1
+        # Some exports declare a free batch yet refuse it, or flatten it into the rows.
+        try:
+            two = np.repeat(self.blob[:1], 2, axis=0)
+            outputs = self.network({self.network.inputs[0].name: two})
+        except ModelError:
+            return 1
+        return (most or MOST_AT_ONCE) if all(len(array) == 2 for array in outputs.values()) else 1
+
     def detect(self, picture: NDArray[np.uint8]) -> Faces:
         """Faces of a picture, uint8 [H, W, 3] BGR, in its own pixels."""
-        scale = self.prepare(picture)
-        return self.decode(self.infer(), scale)
+        (prepared,) = self.prepare([picture])
+        return self.decode(self.infer(), prepared)
 
-    def prepare(self, picture: NDArray[np.uint8]) -> float:
-        """Letterbox and normalise a picture, uint8 [H, W, 3] BGR; returns the letterbox scale."""
-        canvas, scale = self._letterbox(picture)
-        self._writer.write(canvas, self.blob[0])
-        return scale
+    def prepare(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Prepared]:
+        """Letterbox and normalise pictures, uint8 [H, W, 3] BGR, for `infer`."""
+        prepared = []
+        count = 0
+        for picture in pictures:
+            height, width = picture.shape[:2]
+            views = plan_views(width, height, *self.input_size, self.tiles, self.large_faces)
+            prepared.append(Prepared(count, views))
+            count += views[-1].canvas + 1
+        if count > len(self._blob):
+            width, height = self.input_size
+            self._blob = np.empty((count, 3, height, width), np.float32)
+            self._letterboxes += (Letterbox(width, height) for _ in range(count))
+        self.blob = self._blob[:count]
+        for picture, (first, views) in zip(pictures, prepared, strict=True):
+            for canvas, group in groupby(views, key=lambda view: view.canvas):
+                number = first + canvas
+                drawn = self._letterboxes[number](picture, list(group))
+                self._writer.write(drawn, self.blob[number])
+        return prepared
 
-    def infer(self) -> dict[str, NDArray[np.float32]]:
-        """Run the network on the picture prepared last."""
-        return self.network({self.network.inputs[0].name: self.blob})
+    def infer(self) -> list[Outputs]:
+        """Run the network on what was prepared last: its outputs for each input of `blob`.
 
-    def decode(self, outputs: Mapping[str, NDArray[np.float32]], scale: float) -> Faces:
-        """Faces from the network's outputs, in pixels of the picture that was scaled by `scale`."""
-        scores: list[FloatArray] = []
-        boxes: list[FloatArray] = []
-        landmarks: list[FloatArray] = []
-        for level in self.levels:
-            all_scores = outputs[level.score].reshape(-1)
-            rows = np.flatnonzero(all_scores >= self.score_threshold)
-            scores.append(all_scores[rows])
-            # Locations run row by row, with the anchors of one location next to each other.
-            y, x = np.divmod(rows // level.anchors, level.columns)
-            centre = (np.stack((x, y), axis=1) * level.stride).astype(np.float32)
-            sides = outputs[level.box].reshape(-1, 4)[rows] * level.stride
-            boxes.append(np.hstack((centre - sides[:, :2], centre + sides[:, 2:])))
-            if level.landmark is not None:
-                offsets = outputs[level.landmark].reshape(-1, len(LANDMARK_NAMES), 2)[rows]
-                landmarks.append(centre[:, None] + offsets * level.stride)
-        score = np.concatenate(scores)
+        They are valid until the next call.
+        """
+        name = self.network.inputs[0].name
+        if len(self.blob) == 1:
+            return [self.network({name: self.blob})]
+        found: list[Outputs] = []
+        for start in range(0, len(self.blob), self.batch):
+            part = self.blob[start : start + self.batch]
+            # Copies, for the next run may overwrite them.
+            outputs = {key: array.copy() for key, array in self.network({name: part}).items()}
+            if self.batch == 1:
+                found.append(outputs)
+            else:
+                rows = range(len(part))
+                found += ({key: array[row] for key, array in outputs.items()} for row in rows)
+        return found
+
+    def decode(self, outputs: Sequence[Outputs], prepared: Prepared) -> Faces:
+        """Faces of one of the pictures that were prepared, in its pixels.
+
+        Args:
+            outputs: from `infer`.
+            prepared: of this picture, from `prepare`.
+        """
+        parts: list[_Candidates] = []
+        for canvas, group in groupby(prepared.views, key=lambda view: view.canvas):
+            candidates = self._candidates(outputs[prepared.first + canvas])
+            parts += _in_picture(candidates, list(group))
+        score, box, landmarks, _ = map(np.concatenate, zip(*parts, strict=True))
         order = np.argsort(-score, kind="stable")
-        box = np.concatenate(boxes)[order] / np.float32(scale)
+        box = box[order]
         kept = nms(box, self.nms_threshold, self.max_faces or None)
         order = order[kept]
         return Faces(
             boxes=box[kept],
             scores=score[order],
-            landmarks=(np.concatenate(landmarks)[order] / np.float32(scale) if landmarks else None),
+            landmarks=landmarks[order] if self.has_landmarks else None,
         )
+
+    def _candidates(self, outputs: Outputs) -> _Candidates:
+        """What scores enough on one input, in its pixels."""
+        found = []
+        for level in self.levels:
+            all_scores = outputs[level.score].reshape(-1)
+            rows = np.flatnonzero(all_scores >= self.score_threshold)
+            # Locations run row by row, with the anchors of one location next to each other.
+            y, x = np.divmod(rows // level.anchors, level.columns)
+            centre = (np.stack((x, y), axis=1) * level.stride).astype(np.float32)
+            sides = outputs[level.box].reshape(-1, 4)[rows] * level.stride
+            box = np.hstack((centre - sides[:, :2], centre + sides[:, 2:]))
+            points = np.empty((len(rows), 0, 2), np.float32)
+            if level.landmark is not None:
+                offsets = outputs[level.landmark].reshape(-1, len(LANDMARK_NAMES), 2)[rows]
+                points = centre[:, None] + offsets * level.stride
+            found.append(_Candidates(all_scores[rows], box, points, centre))
+        return _Candidates(*map(np.concatenate, zip(*found, strict=True)))
+
+
+class _Candidates(NamedTuple):
+    """Scores [N], boxes [N, 4], landmarks [N, 5 or 0, 2], anchors' centres [N, 2]; float32."""
+
+    scores: FloatArray
+    boxes: FloatArray
+    landmarks: FloatArray
+    centres: FloatArray
+
+    def where(self, chosen: Any) -> _Candidates:
+        return _Candidates(*(array[chosen] for array in self))
+
+
+def _in_picture(candidates: _Candidates, views: Sequence[View]) -> Iterator[_Candidates]:
+    """The candidates on one input in pixels of the picture, each as the view shows that it is in.
+
+    The first view has all those that are in no other.
+    """
+    first, *others = views
+    rest = candidates
+    for view in others:
+        x, y, width, height = view.target
+        beyond = x + width, y + height
+        inside = ((rest.centres >= (x, y)) & (rest.centres < beyond)).all(axis=1)
+        yield _seen_in(view, rest.where(inside))
+        rest = rest.where(~inside)
+    yield _seen_in(first, rest)
+
+
+def _seen_in(view: View, candidates: _Candidates) -> _Candidates:
+    """The candidates of a view that count, in pixels of the picture."""
+    target, source = (np.array(part[:2], np.float32) for part in (view.target, view.source))
+    scale = np.float32(view.scale)
+    corners = (candidates.boxes.reshape(-1, 2, 2) - target) / scale + source
+    low, high = corners[:, 0], corners[:, 1]
+    # Not the other way round: a box that is not a number is not for this function to drop.
+    drop = (high - low).max(axis=1, initial=0) < view.smallest
+    drop |= (low < view.bounds[:2]).any(axis=1) | (high > view.bounds[2:]).any(axis=1)
+    return candidates._replace(
+        boxes=corners.reshape(-1, 4),
+        landmarks=(candidates.landmarks - target) / scale + source,
+    ).where(~drop)

@@ -114,11 +114,11 @@ def compare_detectors(
         "max_landmark_distance": [],
     }
     for picture in pictures:
-        scale = checked.prepare(picture)
+        (prepared,) = checked.prepare([picture])
         outputs = checked.infer()
-        if non_finite := _count_non_finite(outputs.values()):
+        if non_finite := _count_non_finite(outputs[0].values()):
             return _judge({"non_finite_values": non_finite}, limits)
-        found, expected = checked.decode(outputs, scale), trusted.detect(picture)
+        found, expected = checked.decode(outputs, prepared), trusted.detect(picture)
         overlaps = ious(found.boxes, expected.boxes)
         ours, theirs = np.nonzero(
             (overlaps >= SAME_FACE_IOU)

@@ -1,4 +1,4 @@
-"""The little that is asked of the CUDA driver itself: is there a device, and CUDA graphs.
+"""The little that is asked of the CUDA driver itself: the device, its memory, and CUDA graphs.
 
 The device is probed before anything of TensorRT is touched, for TensorRT cannot be asked: without
 a device its classes raise whatever they like, and trt.Runtime of 8.6 ends the process. pycuda has
@@ -65,6 +65,31 @@ def cuda_device() -> CudaDevice:
         compute_capability=f"{major.value}.{minor.value}",
         cuda=f"{version.value // 1000}.{version.value % 1000 // 10}",
     )
+
+
+def device_memory() -> tuple[int, int]:
+    """Bytes of the first CUDA device that are in use, by whatever program, and in all.
+
+    Where no network is loaded this makes and removes a CUDA context, which takes long.
+
+    Raises:
+        BackendError: there is no device, or it does not tell.
+    """
+    driver = _Driver()
+    device, context, ours = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    driver.call("cuInit", 0)
+    driver.call("cuDeviceGet", ctypes.byref(device), 0)
+    driver.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+    try:
+        driver.call("cuCtxPushCurrent_v2", context)
+        try:
+            driver.call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        finally:
+            driver.call("cuCtxPopCurrent_v2", ctypes.byref(ours))
+    finally:
+        driver.call("cuDevicePrimaryCtxRelease_v2", device)
+    return total.value - free.value, total.value
 
 
 class CudaGraph:

@@ -30,6 +30,7 @@ class Network(Protocol):
         inputs, outputs: its tensors. Declared shapes of outputs can be wrong in real files.
         normalizes_input: the graph itself subtracts the mean and scales, so that it takes raw
             pixels, 0 to 255.
+        on_gpu: it runs on a CUDA device, where a batch takes less time than its rows one by one.
         max_batch: most rows that an input with a free batch takes at once; None for no limit.
     """
 
@@ -40,6 +41,7 @@ class Network(Protocol):
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     normalizes_input: bool
+    on_gpu: bool
     max_batch: int | None
 
     def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:

@@ -53,6 +53,8 @@ class OnnxRuntimeNetwork:
         self.backend = f"onnxruntime {provider}"
         self.inputs = tuple(_tensor(tensor) for tensor in self._session.get_inputs())
         self.outputs = tuple(_tensor(tensor) for tensor in self._session.get_outputs())
+        # Four 640x640 pictures at once in 500m: 1.00 to 1.02 times the time of one by one.
+        self.on_gpu = provider != "CPU"
         self.max_batch: int | None = None
         self._output_names = [tensor.name for tensor in self.outputs]
 

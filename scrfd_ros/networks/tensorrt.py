@@ -150,6 +150,7 @@ class TensorRtNetwork:
         is_free = None in inputs[0].shape
         ranges = engine.get_tensor_profile_shape(self._input, 0) if is_free else (fixed,) * 3
         self.shapes = ShapeRange(*map(tuple, ranges))
+        self.on_gpu = True
         self.max_batch = self.shapes.max[0] if inputs[0].shape[0] is None else None
         self._set_shape(self.shapes.max)
         # Memory for the largest shapes; smaller ones use a part of it. Pinned memory on the host,

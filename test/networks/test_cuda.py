@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import pytest
 
 from scrfd_ros.errors import BackendError
 from scrfd_ros.networks import cuda
-from scrfd_ros.networks.cuda import CudaDevice, cuda_device
+from scrfd_ros.networks.cuda import CudaDevice, cuda_device, device_memory
 
 
 @pytest.fixture
@@ -41,3 +42,15 @@ def test_no_device(answer: str, reason: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_no_driver() -> None:
     with pytest.raises(BackendError, match="no CUDA device: the NVIDIA driver is not installed"):
         cuda_device()
+
+
+@pytest.mark.usefixtures("driver")
+def test_memory_of_the_device() -> None:
+    assert device_memory() == (3 << 30, 8 << 30)
+    assert ctypes.CDLL(cuda._LIBRARY).simulated_contexts() == 0  # nothing stays
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_no_memory_without_a_driver() -> None:
+    with pytest.raises(BackendError, match="the NVIDIA driver is not installed"):
+        device_memory()

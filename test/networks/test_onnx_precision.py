@@ -53,7 +53,7 @@ def calibration(network: Network, picture: Pictures) -> list[NDArray[np.float32]
     detector = Scrfd(network)
     batches = []
     for name in CALIBRATION:
-        detector.prepare(picture(name))
+        detector.prepare([picture(name)])
         batches.append(detector.blob.copy())
     return batches
 

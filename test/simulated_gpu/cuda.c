@@ -25,6 +25,24 @@ int cuGetErrorString(int status, const char **text) {
     return 0;
 }
 
+/* Memory is told only in a current context, of which there is one. */
+static int retained, pushed;
+
+int cuDevicePrimaryCtxRetain(void **context, int device) {
+    retained++;
+    *context = &retained;
+    return device;
+}
+int cuDevicePrimaryCtxRelease_v2(int device) { return --retained < 0; }
+int cuCtxPushCurrent_v2(void *context) { return pushed += 1, context != &retained || !retained; }
+int cuCtxPopCurrent_v2(void **context) { *context = &retained; return --pushed < 0; }
+int cuMemGetInfo_v2(size_t *free, size_t *total) {
+    *free = (size_t)5 << 30;
+    *total = (size_t)8 << 30;
+    return pushed ? 0 : 201;
+}
+int simulated_contexts(void) { return retained + pushed; }
+
 /* CUDA graphs: work that is put on a stream while it is captured is kept instead of done.
  * SIMULATED_CUDA "no graphs" lets the capture fail. */
 static void *capturing;

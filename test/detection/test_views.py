@@ -1,0 +1,274 @@
+"""Views: what of a picture lies where on the network's inputs, and what is found through them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx_files import scrfd_outputs, write_detector
+
+from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.detection.views import View, fitted_size, plan_views
+from scrfd_ros.evaluation.parity import ious
+from scrfd_ros.faces import Faces
+from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
+
+Pictures = Callable[[str], NDArray[np.uint8]]
+Paths = Callable[[str], Path]
+
+# width, height of the picture; of the input; of the picture on it
+SIZES = [
+    pytest.param((1280, 886), (640, 640), (640, 443), id="landscape"),
+    pytest.param((886, 1280), (640, 640), (443, 640), id="portrait"),
+    pytest.param((640, 640), (640, 640), (640, 640), id="fits"),
+    pytest.param((904, 1000), (640, 640), (578, 640), id="truncated, not rounded: 578.56"),
+    pytest.param((1000, 701), (640, 640), (640, 448), id="truncated, not rounded: 448.64"),
+    pytest.param((13, 7), (640, 640), (640, 344), id="tiny, enlarged"),
+    pytest.param((2, 1), (640, 640), (640, 320), id="two pixels"),
+    pytest.param((9000, 10), (640, 640), (640, 1), id="very wide: at least one row"),
+    pytest.param((10, 9000), (640, 640), (1, 640), id="very tall: at least one column"),
+    pytest.param((1280, 720), (640, 384), (640, 360), id="landscape on landscape"),
+    pytest.param((720, 1280), (640, 384), (216, 384), id="portrait on landscape"),
+    pytest.param((1000, 700), (640, 384), (548, 384), id="landscape on a wider landscape"),
+    pytest.param((500, 800), (320, 640), (320, 512), id="portrait on a taller portrait"),
+    pytest.param((1280, 720), (320, 640), (320, 180), id="landscape on portrait"),
+    pytest.param((1000, 600), (640, 384), (640, 384), id="same aspect"),
+    pytest.param((7680, 4320), (640, 640), (640, 360), id="8K"),
+]
+
+
+@pytest.mark.parametrize(("picture_size", "input_size", "expected"), SIZES)
+def test_the_whole_picture_in_the_corner(
+    picture_size: tuple[int, int], input_size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert fitted_size(*picture_size, *input_size) == expected
+    (whole,) = plan_views(*picture_size, *input_size)
+    scale = expected[1] / picture_size[1]
+    assert whole == View(0, (0, 0, *picture_size), (0, 0, *expected), scale)
+
+
+@pytest.mark.parametrize(
+    ("picture_size", "input_size", "canvas", "target"),
+    [
+        pytest.param((1280, 720), (640, 640), 0, (0, 384, 160, 90), id="16:9, below"),
+        pytest.param((640, 480), (640, 640), 0, (0, 512, 160, 120), id="4:3, below"),
+        pytest.param((1280, 1024), (640, 640), 0, (0, 544, 106, 85), id="5:4, below, smaller"),
+        pytest.param((480, 640), (640, 640), 0, (512, 0, 120, 160), id="portrait, beside"),
+        pytest.param((700, 700), (640, 640), 1, (0, 0, 160, 160), id="square, on its own"),
+        pytest.param((1280, 768), (640, 384), 1, (0, 0, 160, 96), id="no room"),
+        pytest.param((320, 240), (320, 320), 0, (0, 256, 80, 60), id="a smaller input"),
+        pytest.param((9000, 10), (640, 640), 0, (0, 32, 160, 1), id="very wide"),
+    ],
+)
+def test_second_look(
+    picture_size: tuple[int, int],
+    input_size: tuple[int, int],
+    canvas: int,
+    target: tuple[int, int, int, int],
+) -> None:
+    whole, second = plan_views(*picture_size, *input_size, large_faces=True)
+    assert (second.canvas, second.target) == (canvas, target)
+    assert second.source == whole.source
+    assert second.scale == target[3] / picture_size[1]
+    # In pixels of the input as the whole picture lies on it.
+    assert second.smallest * whole.scale == pytest.approx(max(input_size) / 2)
+
+
+@pytest.mark.parametrize("size", [(3000, 2171), (640, 480), (4000, 300), (97, 1001), (7680, 4320)])
+@pytest.mark.parametrize("tiles", [(2, 1), (1, 2), (3, 2), (7, 5)])
+def test_tiles_cover_the_picture_and_overlap(size: tuple[int, int], tiles: tuple[int, int]) -> None:
+    whole, *views = plan_views(*size, 640, 640, tiles)
+    assert whole.source == (0, 0, *size)
+    assert [view.canvas for view in views] == list(range(1, tiles[0] * tiles[1] + 1))
+    for axis in (0, 1):
+        spans = sorted({(view.source[axis], view.source[axis + 2]) for view in views})
+        assert len(spans) == tiles[axis]
+        assert spans[0][0] == 0 and sum(spans[-1]) == size[axis]
+        for (begin, length), (following, _) in pairwise(spans):
+            assert 0.2 * length <= begin + length - following <= 0.3 * length + 1
+    for view in views:
+        x, y, width, height = view.source
+        low, high = view.bounds[:2], view.bounds[2:]
+        assert [math.isfinite(value) for value in low] == [x > 0, y > 0]
+        assert [math.isfinite(value) for value in high] == [
+            x + width < size[0],
+            y + height < size[1],
+        ]
+        assert low < (x + width / 2, y + height / 2) < high
+
+
+@pytest.fixture(scope="module")
+def light(detector_path: Paths) -> OnnxRuntimeNetwork:
+    return OnnxRuntimeNetwork(detector_path("500m"))
+
+
+def reduced(photograph: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    small = cv2.resize(photograph, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return small.astype(np.uint8)
+
+
+def face_in_the_middle(
+    picture: NDArray[np.uint8], box: NDArray[np.float32], size: tuple[int, int], part: float
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """A picture of a face whose box has this part of the longer side, and that box [1, 4]."""
+    centre, face = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+    scale = part * max(size) / face.max()
+    shift = np.array(size) / 2 - scale * centre
+    warped = cv2.warpAffine(
+        picture,
+        np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]),
+        size,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    corners = np.stack((box[:2], box[2:])) * scale + shift
+    return warped.astype(np.uint8), corners.reshape(1, 4).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [(960, 720), (720, 720), (600, 800)], ids=["4:3", "1:1", "3:4"])
+@pytest.mark.parametrize("name", ["obama.jpg", "obama3.jpg", "biden.jpg"])
+def test_large_faces(
+    light: OnnxRuntimeNetwork, picture: Pictures, name: str, size: tuple[int, int]
+) -> None:
+    photograph = picture(name)
+    without, with_second = Scrfd(light), Scrfd(light, large_faces=True)
+    (box,) = without.detect(photograph).boxes
+    missed = 0
+    for part in (0.1, 0.3, 0.5, 0.7, 0.9, 1.1):
+        large, expected = face_in_the_middle(photograph, box, size, part)
+        found = with_second.detect(large)
+        assert len(found) == 1, part
+        assert ious(found.boxes, expected).item() > 0.6, part
+        missed += not len(without.detect(large))
+    assert missed >= 2, "what the second look is for"
+
+
+@pytest.mark.parametrize(
+    "name", ["t1.jpg", "solvay_conference_1927.jpg", "players.jpg", "gdp.jpg", "obama2.jpg"]
+)
+def test_second_look_leaves_other_faces_alone(
+    light: OnnxRuntimeNetwork, picture: Pictures, name: str
+) -> None:
+    expected = Scrfd(light).detect(picture(name))
+    found = Scrfd(light, large_faces=True).detect(picture(name))
+    assert len(found) == len(expected) > 0
+    assert ious(found.boxes, expected.boxes).max(axis=1).min() > 0.99
+    np.testing.assert_allclose(found.scores, expected.scores, atol=0.005)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.25])
+@pytest.mark.parametrize("tiles", [(2, 1), (3, 2), (4, 3)])
+def test_tiles_merge_without_duplicates(
+    light: OnnxRuntimeNetwork, picture: Pictures, tiles: tuple[int, int], scale: float
+) -> None:
+    photograph = cv2.resize(
+        picture("solvay_conference_1927.jpg"),
+        None,
+        fx=scale,
+        fy=scale,
+        interpolation=cv2.INTER_AREA,
+    ).astype(np.uint8)
+    found = Scrfd(light, tiles=tiles).detect(photograph)
+    assert len(found) == 29
+    expected = Scrfd(light).detect(photograph)
+    assert ious(found.boxes, expected.boxes).max(axis=1).min() > 0.6
+
+
+def test_a_crowd_of_small_faces(light: OnnxRuntimeNetwork, picture: Pictures) -> None:
+    small = cv2.resize(
+        picture("solvay_conference_1927.jpg"), (420, 304), interpolation=cv2.INTER_AREA
+    )
+    crowd = np.zeros((2160, 3840, 3), np.uint8)  # 4K
+    crowd[:2128] = np.tile(small, (7, 10, 1))[:, :3840]
+    people = 7 * 9 * 29  # whole photographs
+    assert len(Scrfd(light).detect(crowd)) < 0.01 * people
+    found = Scrfd(light, tiles=(8, 5)).detect(crowd)
+    whole = found.boxes[:, 2] < 9 * 420
+    assert 0.98 * people < whole.sum() <= people
+    overlaps = ious(found.boxes, found.boxes) - np.eye(len(found))
+    assert overlaps.max() < 0.4
+    assert np.median(found.sizes.max(axis=1)) < 18
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (20, 20), (2000, 20), (20, 2000), (7680, 4320)])
+@pytest.mark.parametrize("tiles", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("large_faces", [False, True])
+def test_any_size_of_picture(
+    light: OnnxRuntimeNetwork, size: tuple[int, int], tiles: tuple[int, int], large_faces: bool
+) -> None:
+    detector = Scrfd(light, (64, 64), tiles=tiles, large_faces=large_faces)
+    found = detector.detect(np.zeros((*size[::-1], 3), np.uint8))
+    assert np.isfinite(found.boxes).all()
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["wide", "tall"])
+def test_long_pictures(light: OnnxRuntimeNetwork, picture: Pictures, turned: bool) -> None:
+    row = cv2.resize(picture("t1.jpg"), (640, 443), interpolation=cv2.INTER_AREA)
+    panorama = np.concatenate([row] * 6, axis=0 if turned else 1).astype(np.uint8)
+    tiles = (1, 6) if turned else (6, 1)
+    found = Scrfd(light, tiles=tiles).detect(panorama)
+    assert len(found) == 36
+    assert (ious(found.boxes, found.boxes) - np.eye(36)).max() < 0.4
+
+
+class Batches(OnnxRuntimeNetwork):
+    """As on a GPU: prefers batches; counts the runs."""
+
+    def __init__(self, path: Path, max_batch: int | None) -> None:
+        super().__init__(path)
+        self.on_gpu = True
+        self.max_batch = max_batch
+        self.sizes: list[int] = []
+
+    def __call__(self, inputs):  # type: ignore[no-untyped-def]
+        self.sizes.append(len(inputs["input.1"]))
+        return super().__call__(inputs)
+
+
+def equal(found: Faces, expected: Faces) -> None:
+    assert len(found) == len(expected) > 0
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("max_batch", "sizes"), [(None, [8, 2]), (8, [8, 2]), (4, [4, 4, 2]), (1, [1] * 10)]
+)
+def test_several_pictures_in_batches(
+    light: OnnxRuntimeNetwork,
+    detector_path: Paths,
+    picture: Pictures,
+    max_batch: int | None,
+    sizes: list[int],
+) -> None:
+    photographs = [picture(name) for name in ("t1.jpg", "obama.jpg", "gdp.jpg")]
+    network = Batches(detector_path("500m"), max_batch)
+    # 4 tiles and the whole of two pictures; of the third, which has no room beside it, too.
+    detector = Scrfd(network, (320, 320), tiles=(2, 2))
+    network.sizes.clear()
+    prepared = detector.prepare(photographs[:2])
+    outputs = detector.infer()
+    assert network.sizes == sizes
+    alone = Scrfd(light, (320, 320), tiles=(2, 2))
+    for photograph, one in zip(photographs, prepared, strict=False):
+        equal(detector.decode(outputs, one), alone.detect(photograph))
+    detector.tiles = (1, 1)  # fewer inputs than before
+    alone.tiles = (1, 1)
+    equal(detector.detect(photographs[2]), alone.detect(photographs[2]))
+
+
+def test_a_network_that_flattens_its_batch_runs_one_by_one(tmp_path: Path) -> None:
+    # It declares a free batch, and answers with the rows of one picture whatever comes.
+    path = write_detector(
+        tmp_path / "flat.onnx", scrfd_outputs(32, 32, rank=2), ("N", 3, "height", "width")
+    )
+    network = Batches(path, None)
+    detector = Scrfd(network, (32, 32), tiles=(2, 1))
+    network.sizes.clear()
+    detector.detect(np.zeros((32, 64, 3), np.uint8))
+    assert network.sizes == [1, 1, 1]
