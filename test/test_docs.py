@@ -1,4 +1,8 @@
-"""Commands, options and messages that the documents name are those there are."""
+"""Commands, options and messages that the documents name are those there are, and they work.
+
+Every line of a code block without a language, or of bash, is a command. Those of `scrfd` and run.sh
+are run where that is possible here; of the others is checked that what they name is there.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,54 @@ import io
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+from ament_index_python.packages import get_package_prefix
+from bag_files import raw, write_bag
+from numpy.typing import NDArray
 
-from scrfd_ros.cli.main import _COMMANDS, _parser
+from scrfd_ros.cli.main import _COMMANDS, _parser, main
+from scrfd_ros.files import write_picture
+from scrfd_ros.pipeline import load_pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "models" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-CALL = re.compile(r"(?:\./run\.sh|ros2 run scrfd_ros scrfd|scrfd) (?P<words>.+)")
+
+# Commands that are run, and what makes them quick, independent of the machine, or harmless.
+RUN = {
+    command: shlex.split(options)
+    for command, options in {
+        "bench": "--backend onnxruntime --detector 500m --recognizer none --repeat 1 --warmup 0",
+        "convert": "",
+        "detect": "--backend onnxruntime",
+        "models": "--list",
+        "replay": "--backend onnxruntime",
+        "verify": "",
+    }.items()
+}
 
 
-def commands() -> Iterator[tuple[Path, list[str]]]:
-    """Command lines of scrfd in the code blocks of the documents, as words."""
-    for document in DOCUMENTS:
-        for block in document.read_text("utf-8").split("```")[1::2]:
-            for line in block.splitlines()[1:]:
-                if call := CALL.fullmatch(line):
-                    yield document, shlex.split(call["words"], comments=True)
+def commands(document: Path) -> Iterator[list[str]]:
+    """The commands of a document, as words."""
+    for block in document.read_text("utf-8").split("```")[1::2]:
+        language, *lines = block.splitlines()
+        for line in lines if language in ("", "bash") else []:
+            line = line.replace("$(ros2 pkg prefix scrfd_ros)/share/scrfd_ros", str(ROOT))
+            for part in line.split("&&"):
+                if words := shlex.split(part, comments=True):
+                    yield words
+
+
+def scrfd_words(words: list[str]) -> list[str] | None:
+    """What follows `scrfd` in a command, however that is called; None for other commands."""
+    for call in (["./run.sh"], ["scrfd"], ["ros2", "run", "scrfd_ros", "scrfd"]):
+        if words[: len(call)] == call:
+            return words[len(call) :]
+    return None
 
 
 def help_of(command: str) -> str:
@@ -47,22 +80,192 @@ def run_sh_commands() -> set[str]:
     return set(re.findall(r"^  ([a-z-]+) ", help_of_run_sh(), re.MULTILINE))
 
 
+def check_scrfd(words: list[str]) -> None:
+    assert words[0] in run_sh_commands()
+    if words[0] in _COMMANDS:
+        _parser().parse_args(words)  # exits if it does not know them
+
+
+def check_topic(name: str) -> None:
+    sources = [path.read_text("utf-8") for path in (ROOT / "scrfd_ros" / "ros").glob("*.py")]
+    assert re.search(rf'"/?{name.split("/")[-1]}"', "".join(sources)), f"no topic {name}"
+
+
+def check_parameter(name: str, value: str) -> None:
+    from scrfd_ros.ros.parameters import _parameters
+
+    assert type(yaml.safe_load(value)) is type(_parameters()[name].default), (name, value)
+
+
+def check_ros_arguments(words: list[str]) -> None:
+    """Remappings and parameters of the node."""
+    for option, text in zip(words[::2], words[1::2], strict=True):
+        name, value = text.split(":=")
+        if option == "-p":
+            check_parameter(name, value)
+        else:
+            assert option == "-r"
+            check_topic(name)
+
+
+def check_ros2_run(words: list[str]) -> None:
+    package, executable, *arguments = words
+    assert package == "scrfd_ros"
+    assert Path(get_package_prefix(package), "lib", package, executable).is_file()
+    if arguments:
+        assert arguments[0] == "--ros-args"
+        check_ros_arguments(arguments[1:])
+
+
+def check_ros2_launch(words: list[str]) -> None:
+    package, file, *arguments = words
+    if package == "foxglove_bridge":
+        assert [file, *arguments] == ["foxglove_bridge_launch.xml"]
+        return
+    assert package == "scrfd_ros"
+    text = (ROOT / "launch" / file).read_text("utf-8")
+    if "faces.launch.py" in text:  # its arguments are those of the other file too
+        text += (ROOT / "launch" / "faces.launch.py").read_text("utf-8")
+    known = re.findall(r'DeclareLaunchArgument\(\s*"(\w+)"', text)
+    for argument in arguments:
+        assert argument == "--show-args" or argument.split(":=")[0] in known, argument
+
+
+def check_ros2_topic(words: list[str]) -> None:
+    assert words[0] in ("echo", "hz")
+    check_topic(words[1])
+
+
+def check_ros2_param(words: list[str]) -> None:
+    verb, node, name, value = words
+    assert (verb, node) == ("set", "/face_node")
+    check_parameter(name, value)
+
+
+def check_ros2_lifecycle(words: list[str]) -> None:
+    verb, node, transition = words
+    assert (verb, node) == ("set", "/face_node")
+    assert transition in ("configure", "activate", "deactivate", "cleanup")
+
+
+def check_ros2_bag(words: list[str]) -> None:
+    assert words[:2] == ["record", "-o"]
+    for topic in words[3:]:
+        check_topic(topic)
+
+
+def check_rviz2(words: list[str]) -> None:
+    option, layout, *arguments = words
+    assert option == "-d"
+    for argument in arguments[2:]:
+        assert f"Value: {argument.split(':=')[0]}\n" in Path(layout).read_text("utf-8")
+
+
+def check_export(words: list[str]) -> None:
+    name, value = words[0].split("=")
+    assert name in (ROOT / "launch" / "faces.launch.py").read_text("utf-8")
+    assert value.startswith("$") or Path(value).is_file()
+
+
+def check_sudo(words: list[str]) -> None:
+    if words[:2] == ["apt", "install"]:
+        names = {name.removeprefix("ros-$ROS_DISTRO-") for name in words[2:]}
+        assert names <= {"rviz2", "rosbag2", "foxglove-bridge", "foxglove-msgs", "hri-msgs"}
+    else:
+        assert words[:2] == ["sysctl", "-w"]
+
+
+def nothing_of_ours(words: list[str]) -> None:
+    """Commands of the shell and of tools, which name nothing that is ours."""
+
+
+CHECKS: dict[str, Callable[[list[str]], None]] = {
+    "ros2 run": check_ros2_run,
+    "ros2 launch": check_ros2_launch,
+    "ros2 topic": check_ros2_topic,
+    "ros2 param": check_ros2_param,
+    "ros2 lifecycle": check_ros2_lifecycle,
+    "ros2 bag": check_ros2_bag,
+    "rviz2": check_rviz2,
+    "export": check_export,
+    "sudo": check_sudo,
+    **dict.fromkeys(
+        ("cd", "colcon", "cp", "git", "mkdir", "pip", "rosdep", "source"), nothing_of_ours
+    ),
+}
+
+
 def test_commands_are_found() -> None:
-    found = {words[0] for _, words in commands()}
-    assert {"models", "convert", "verify", "bench", "detect", "demo", "test"} <= found
+    found = [words for document in DOCUMENTS for words in commands(document)]
+    of_scrfd = {words[0] for words in map(scrfd_words, found) if words}
+    assert {*RUN, "demo", "test"} <= of_scrfd
+    assert {"run", "launch", "topic"} <= {words[1] for words in found if words[0] == "ros2"}
 
 
 @pytest.mark.parametrize(
     "words",
     [
         pytest.param(words, id=f"{document.stem}: {shlex.join(words)}")
-        for document, words in commands()
+        for document in DOCUMENTS
+        for words in commands(document)
     ],
 )
-def test_command_exists(words: list[str]) -> None:
-    assert words[0] in run_sh_commands()
-    if words[0] in _COMMANDS:
-        _parser().parse_args(words)  # exits if it does not know them
+def test_what_a_command_names_is_there(words: list[str]) -> None:
+    if (of_scrfd := scrfd_words(words)) is not None:
+        check_scrfd(of_scrfd)
+        return
+    length = 2 if words[0] == "ros2" else 1
+    kind = " ".join(words[:length])
+    assert kind in CHECKS, "a kind of command that no test knows; output of commands is ```text"
+    CHECKS[kind](words[length:])
+
+
+def runnable(document: Path) -> list[list[str]]:
+    """Commands of a document that are run, without what stands before their names."""
+    return [words for words in map(scrfd_words, commands(document)) if words and words[0] in RUN]
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(document, id=document.relative_to(ROOT).as_posix())
+        for document in DOCUMENTS
+        if runnable(document)
+    ],
+)
+def test_commands_run(
+    document: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    picture: Callable[[str], NDArray[np.uint8]],
+    detector_path: Callable[[str], Path],
+    recognizer_path: Callable[[str], Path],
+) -> None:
+    """In order, in one folder, with a picture, a bag and the weights."""
+    weights = [detector_path("500m"), detector_path("2.5g"), recognizer_path("w600k_mbf")]
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    for path in weights:
+        Path("models", path.name).symlink_to(path)
+    half_size = np.ascontiguousarray(picture("t1.jpg")[::2, ::2])
+    write_picture(Path("holiday.jpg"), half_size)
+    write_bag(Path("drive"), (raw("/camera/image_raw", 10**9 * n, half_size) for n in (1, 2)))
+    for words in runnable(document):
+        assert main([*words, *RUN[words[0]]]) == 0, words
+
+
+@pytest.mark.parametrize("name", ["2.5g", "500m"])
+def test_scores_that_are_said_for_those_who_come_from_retinaface(
+    name: str, detector_path: Callable[[str], Path], picture: Callable[[str], NDArray[np.uint8]]
+) -> None:
+    text = (ROOT / "docs" / "retinaface.md").read_text("utf-8")
+    (said,) = re.findall(rf"([\d.]+) to ([\d.]+) with `{name}`", text)
+    pipeline = load_pipeline(
+        detector_path=detector_path(name), recognizer=None, backend="onnxruntime"
+    )
+    scores = pipeline(picture("t1.jpg")).faces.scores
+    assert said == (f"{scores.min():.2f}", f"{scores.max():.2f}")
 
 
 def test_help_of_run_sh_fits_a_terminal() -> None:
@@ -74,6 +277,21 @@ def test_run_sh_does_what_it_lists() -> None:
     cases = re.findall(r"^  ([^ ].*)\)$", script, re.MULTILINE)
     names = {name for case in cases for name in case.split(" | ")}
     assert set(_COMMANDS) <= run_sh_commands() <= names
+
+
+def anchors(document: Path) -> set[str]:
+    """What GitHub calls the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(document: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", document.read_text("utf-8")):
+        file, _, anchor = link.partition("#")
+        target = document.parent / file if file else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
 
 
 def test_options_of_convert_are_documented() -> None:

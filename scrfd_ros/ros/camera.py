@@ -14,10 +14,19 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
 
+from scrfd_ros.faces import Faces
 from scrfd_ros.msg import FaceArray
 from scrfd_ros.tracking import Tracker
+
+try:
+    from foxglove_msgs.msg import ImageAnnotations
+
+    from scrfd_ros.ros.annotations import image_annotations
+except ImportError:
+    ImageAnnotations = None
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -95,6 +104,9 @@ class Camera:
         self.detections = publisher(Detection2DArray, "detections", RESULT_QOS)
         self.faces = publisher(FaceArray, "faces", RESULT_QOS)
         self.overlay = publisher(Image, "overlay", OVERLAY_QOS)
+        self._annotations: LifecyclePublisher | None = None
+        if ImageAnnotations is not None:  # foxglove_msgs is installed
+            self._annotations = publisher(ImageAnnotations, "annotations", RESULT_QOS)
         self._vision_info = publisher(VisionInfo, "vision_info", _LATCHED_QOS)
         self._label_info = publisher(LabelInfo, "label_info", _LATCHED_QOS)
 
@@ -104,8 +116,8 @@ class Camera:
     @property
     def is_wanted(self) -> bool:
         """Whether anybody subscribes to a result."""
-        results = (self.detections, self.faces, self.overlay)
-        return any(publisher.get_subscription_count() > 0 for publisher in results)
+        results = (self.detections, self.faces, self.overlay, self._annotations)
+        return any(result and result.get_subscription_count() > 0 for result in results)
 
     @property
     def is_subscribed(self) -> bool:
@@ -120,6 +132,11 @@ class Camera:
         """Publish what the detections mean, for those who come now and later."""
         self._vision_info.publish(vision_info)
         self._label_info.publish(label_info)
+
+    def publish_annotations(self, faces: Faces, header: Header) -> None:
+        """Publish the faces, in pixels of the image, as Foxglove draws them, if it wants them."""
+        if self._annotations is not None and self._annotations.get_subscription_count() > 0:
+            self._annotations.publish(image_annotations(faces, header))
 
     def subscribe(self, callback: Callable[[Camera, ImageMessage], None]) -> None:
         """Begin to take images in."""
@@ -163,8 +180,10 @@ class Camera:
             self.overlay,
             self._vision_info,
             self._label_info,
+            self._annotations,
         ):
-            self._node.destroy_lifecycle_publisher(publisher)
+            if publisher is not None:
+                self._node.destroy_lifecycle_publisher(publisher)
 
     def _say_incompatible(self, event: Any) -> None:
         assert self._images is not None

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from scrfd_ros.errors import BackendError
+from scrfd_ros.networks.cuda import device_memory
 from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.rates import rate
 from scrfd_ros.ros.camera import Camera
@@ -67,6 +69,8 @@ def camera_status(
     if pipeline.recognizer is not None:
         network = pipeline.recognizer.network
         values["recogniser"] = f"{network.path.name} on {network.backend}"
+    if network.on_gpu:
+        values["device memory"] = _device_memory()
     return DiagnosticStatus(
         level=level,
         name=f"{node_name}: {camera.name or 'image'}",
@@ -74,6 +78,14 @@ def camera_status(
         hardware_id=camera.topic,
         values=list(_values(values.items())),
     )
+
+
+def _device_memory() -> str:
+    try:
+        used, total = (size >> 20 for size in device_memory())
+    except BackendError as error:
+        return str(error)
+    return f"{used} of {total} MiB in use"
 
 
 def _values(items: Iterable[tuple[str, str]]) -> Iterable[KeyValue]:

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import rclpy
@@ -25,19 +26,23 @@ from std_msgs.msg import Header
 from scrfd_ros.drawing import draw_faces
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.image_encodings import bgr_from_compressed, in_whole_picture
-from scrfd_ros.pipeline import FacePipeline
+from scrfd_ros.pipeline import FacePipeline, Frame, Result
 from scrfd_ros.ros.camera import Camera, Counts, ImageMessage
 from scrfd_ros.ros.diagnostics import camera_status
 from scrfd_ros.ros.images import bgr_from_image, image_message
 from scrfd_ros.ros.messages import detection_array, face_array, label_info, vision_info
 from scrfd_ros.ros.parameters import (
     apply_live_parameters,
+    configured_human_faces,
     configured_pipeline,
     configured_tracker,
     declare_parameters,
     diagnostic_limits,
 )
 from scrfd_ros.ros.worker import Worker
+
+if TYPE_CHECKING:  # needs hri_msgs
+    from scrfd_ros.ros.hri import HumanFaces
 
 _LOG_PERIOD = 5.0  # seconds between repeats of one message
 _DIAGNOSTICS_PERIOD = 1.0  # seconds
@@ -62,6 +67,7 @@ class FaceNode(LifecycleNode):
         self._worker: Worker[Camera, ImageMessage] = Worker(self._find_faces)
         self._pipeline: FacePipeline | None = None
         self._cameras: list[Camera] = []
+        self._humans: HumanFaces | None = None
         self._timers: list[Timer] = []
         # Not a lifecycle publisher: a node that is not active should say so.
         self._diagnostics: Publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -81,7 +87,9 @@ class FaceNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> Transition:
         try:
+            self._humans = configured_human_faces(self)
             self._pipeline = self._worker.call(lambda: configured_pipeline(self))
+            self._worker.most_at_once = self._pipeline.detector.batch
             compressed = self.get_parameter("image_transport").value == "compressed"
             for name in self.get_parameter("cameras").value:
                 self._cameras.append(Camera(self, name, compressed, configured_tracker(self)))
@@ -158,10 +166,12 @@ class FaceNode(LifecycleNode):
         self.get_logger().info(f"waiting for images on {camera.topic}")
 
     def _subscribe_if_wanted(self) -> None:
+        all_are_wanted = self._humans is not None and self._humans.is_wanted
         for camera in self._cameras:
-            if camera.is_wanted and not camera.is_subscribed:
+            is_wanted = all_are_wanted or camera.is_wanted
+            if is_wanted and not camera.is_subscribed:
                 self._subscribe(camera)
-            elif not camera.is_wanted and camera.is_subscribed:
+            elif not is_wanted and camera.is_subscribed:
                 camera.unsubscribe()
                 self.get_logger().info(f"nobody wants results of {camera.topic}")
 
@@ -194,6 +204,9 @@ class FaceNode(LifecycleNode):
         for camera in self._cameras:
             camera.destroy()
         self._cameras = []
+        if self._humans is not None:
+            self._humans.destroy()
+            self._humans = None
         self._pipeline = None
 
     def _publish_diagnostics(self) -> None:
@@ -209,52 +222,83 @@ class FaceNode(LifecycleNode):
             )
         )
 
-    def _find_faces(self, camera: Camera, image: ImageMessage) -> None:
-        """Handle one image, on the worker's thread, while the node is active."""
-        reason = ""
-        milliseconds: dict[str, float] = {}
-        try:
-            milliseconds = self._publish_faces(camera, image)
-        except Exception as error:
-            # One image must not stop a robot's node, whatever a network or library makes of it.
-            # When ROS shuts down during an image, nobody is left to publish to: not an error.
-            if not self.context.ok():
-                return
-            reason = f"image skipped: {_reason(error)}"
-            self.get_logger().error(f"{camera.topic}: {reason}", throttle_duration_sec=_LOG_PERIOD)
-        with camera.lock:
-            counts = camera.counts
-            counts.reason = reason
-            if reason:
-                counts.failed += 1
-            else:
-                counts.handled += 1
-                counts.outputs.append(time.monotonic())
-                counts.milliseconds = milliseconds
-
-    def _publish_faces(self, camera: Camera, image: ImageMessage) -> dict[str, float]:
+    def _find_faces(self, images: list[tuple[Camera, ImageMessage]]) -> None:
+        """Handle images of different cameras, on the worker's thread, while the node is active."""
         assert self._pipeline is not None
         apply_live_parameters(self, self._pipeline)
-        picture, reduction = self._picture_of(image)
-        stamp = image.header.stamp
-        result = self._pipeline(picture, camera.tracker, stamp.sec + 1e-9 * stamp.nanosec)
-        faces = in_whole_picture(result.faces, reduction)
-        detections = detection_array(faces, image.header)
+        taken: list[_Taken] = []
+        for camera, image in images:
+            # One image must not stop a robot's node, whatever a network or library makes of it.
+            try:
+                taken.append(_Taken(camera, image.header, *self._picture_of(image)))
+            except Exception as error:
+                self._skip(camera, error)
+        try:
+            results = self._pipeline.run([one.frame for one in taken]) if taken else []
+        except Exception as error:
+            for one in taken:
+                self._skip(one.camera, error)
+            return
+        for one, result in zip(taken, results, strict=True):
+            try:
+                self._publish(one, result)
+            except Exception as error:
+                self._skip(one.camera, error)
+
+    def _publish(self, taken: _Taken, result: Result) -> None:
+        assert self._pipeline is not None
+        camera, header = taken.camera, taken.header
+        faces = in_whole_picture(result.faces, taken.reduction)
+        detections = detection_array(faces, header)
         camera.detections.publish(detections)
         camera.faces.publish(face_array(detections, faces, self._pipeline))
         if camera.overlay.get_subscription_count() > 0:
-            camera.overlay.publish(image_message(draw_faces(picture, result.faces), image.header))
-        return result.milliseconds
+            overlay = draw_faces(taken.picture, result.faces)
+            camera.overlay.publish(image_message(overlay, header))
+        camera.publish_annotations(faces, header)
+        if self._humans is not None:
+            self._humans.publish(camera.name, faces, taken.picture, header)
+        with camera.lock:
+            counts = camera.counts
+            counts.reason = ""
+            counts.handled += 1
+            counts.outputs.append(time.monotonic())
+            counts.milliseconds = result.milliseconds
+
+    def _skip(self, camera: Camera, error: Exception) -> None:
+        # When ROS shuts down during an image, nobody is left to publish to: not an error.
+        if not self.context.ok():
+            return
+        reason = f"image skipped: {_reason(error)}"
+        self.get_logger().error(f"{camera.topic}: {reason}", throttle_duration_sec=_LOG_PERIOD)
+        with camera.lock:
+            camera.counts.reason = reason
+            camera.counts.failed += 1
 
     def _picture_of(self, image: ImageMessage) -> tuple[NDArray[np.uint8], int]:
         """The picture, and how many times smaller it is than the one that was sent."""
         assert self._pipeline is not None
         if isinstance(image, Image):
             return bgr_from_image(image), 1
-        # Smaller pictures are decoded faster; but faces to recognise are cut from the whole one.
+        # Smaller pictures are decoded faster; but faces that are cut out come from the whole one.
         detector = self._pipeline.detector
-        smallest = detector.input_size if self._pipeline.recognizer is None else None
+        is_cut = self._pipeline.recognizer is not None or self._humans is not None
+        smallest = None if is_cut else detector.input_size
         return bgr_from_compressed(image.format, image.data, smallest)
+
+
+class _Taken(NamedTuple):
+    """An image as a picture, which is so many times smaller than the one that was sent."""
+
+    camera: Camera
+    header: Header
+    picture: NDArray[np.uint8]
+    reduction: int
+
+    @property
+    def frame(self) -> Frame:
+        stamp = self.header.stamp
+        return Frame(self.picture, self.camera.tracker, stamp.sec + 1e-9 * stamp.nanosec)
 
 
 class _RosLogHandler(logging.Handler):

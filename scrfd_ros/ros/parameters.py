@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -17,14 +17,19 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from scrfd_ros.detection.scrfd import SIZE_MULTIPLE
+from scrfd_ros.errors import ScrfdError
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
 from scrfd_ros.networks.load import BACKENDS
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
 from scrfd_ros.ros.diagnostics import Limits
 from scrfd_ros.tracking import Tracker
 
+if TYPE_CHECKING:
+    from scrfd_ros.ros.hri import HumanFaces
+
 AT_CONFIGURE = "Takes effect at the next configure."
 LIVE = "Takes effect with the next image."
+_MOST_TILES = 16
 _SECONDS = {"floating_point_range": [FloatingPointRange(from_value=0.0, to_value=1e6)]}
 _FRACTION = {"floating_point_range": [FloatingPointRange(from_value=0.0, to_value=1.0)]}
 
@@ -95,6 +100,16 @@ def _parameters() -> dict[str, _Parameter]:
             f"Report at most so many faces, the best scores first; 0 for all. {LIVE}",
             limits={"integer_range": [IntegerRange(from_value=0, to_value=100_000, step=1)]},
         ),
+        "detector.tiles": _Parameter(
+            [1, 1],
+            "Columns and rows of overlapping tiles that are looked at besides the whole image, for "
+            f"faces too small in it; each costs a run of the network. {AT_CONFIGURE}",
+        ),
+        "detector.large_faces": _Parameter(
+            False,
+            "Also find faces that fill the image, by a second look at a smaller scale. Costs "
+            f"nothing but with images about as high as wide: there a run more. {LIVE}",
+        ),
         "recognizer.enabled": _Parameter(
             True, f"Compute an embedding for every face. {AT_CONFIGURE}"
         ),
@@ -118,6 +133,11 @@ def _parameters() -> dict[str, _Parameter]:
             5.0,
             f"Seconds after which a face is embedded anew; 0 for every image. {AT_CONFIGURE}",
             limits=_SECONDS,
+        ),
+        "hri": _Parameter(
+            False,
+            "Publish the faces for ROS4HRI (REP-155) too, under /humans/faces. Needs hri_msgs and "
+            f"tracking. {AT_CONFIGURE}",
         ),
         "diagnostics.stale_after": _Parameter(
             2.0,
@@ -166,6 +186,13 @@ def _refusal(change: Parameter, choices: tuple[str, ...]) -> str:
             f"{list(change.value)} is not a width and a height in multiples of {SIZE_MULTIPLE}, "
             f"such as [640, 640]"
         )
+    if change.name == "detector.tiles" and (
+        len(change.value) != 2 or not all(1 <= count <= _MOST_TILES for count in change.value)
+    ):
+        return (
+            f"{list(change.value)} is not a number of columns and of rows, each 1 to "
+            f"{_MOST_TILES}, such as [3, 2]"
+        )
     if change.name == "cameras":
         names = list(change.value)
         valid = all(re.fullmatch(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*", name) for name in names)
@@ -192,6 +219,7 @@ def configured_pipeline(node: Node) -> FacePipeline:
 
     enabled = value("recognizer.enabled")
     width, height = value("detector.input_size")
+    columns, rows = value("detector.tiles")
     return load_pipeline(
         detector=value("detector.model"),
         detector_path=path("detector.engine_path"),
@@ -201,6 +229,8 @@ def configured_pipeline(node: Node) -> FacePipeline:
         backend=value("backend"),
         cuda_graph=value("cuda_graph"),
         input_size=(width, height),
+        tiles=(columns, rows),
+        pictures=len(value("cameras")),
     )
 
 
@@ -212,6 +242,29 @@ def configured_tracker(node: Node) -> Tracker | None:
         max_age=node.get_parameter("tracking.max_age").value,
         refresh_period=node.get_parameter("tracking.refresh_period").value,
     )
+
+
+def configured_human_faces(node: Node) -> HumanFaces | None:
+    """What publishes faces for ROS4HRI, if the node's parameters ask for it.
+
+    Raises:
+        ScrfdError: the faces are not tracked, or hri_msgs is missing.
+    """
+    if not node.get_parameter("hri").value:
+        return None
+    if not node.get_parameter("tracking.enabled").value:
+        raise ScrfdError(
+            "hri is true, but tracking.enabled is false: faces without an id that stays cannot "
+            "be published for ROS4HRI; set tracking.enabled to true, or hri to false"
+        )
+    try:
+        from scrfd_ros.ros.hri import HumanFaces
+    except ImportError as error:
+        raise ScrfdError(
+            f"hri is true, but the ROS 2 package hri_msgs, 2.0 or newer, is not there ({error}): "
+            f"install or build it and source its workspace, or set hri to false"
+        ) from error
+    return HumanFaces(node, node.get_parameter("tracking.max_age").value)
 
 
 def diagnostic_limits(node: Node) -> Limits:
@@ -228,3 +281,4 @@ def apply_live_parameters(node: Node, pipeline: FacePipeline) -> None:
     detector.score_threshold = node.get_parameter("detector.score_threshold").value
     detector.nms_threshold = node.get_parameter("detector.nms_threshold").value
     detector.max_faces = node.get_parameter("detector.max_faces").value
+    detector.large_faces = node.get_parameter("detector.large_faces").value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
@@ -19,10 +19,14 @@ class Worker(Generic[Key, Item]):
     does not come more often than they, and one that offers nothing delays nobody.
 
     Args:
-        handle: called on the thread with a key and its item. It must not raise.
+        handle: called on the thread with keys and their items, at least one. It must not raise.
+
+    Attributes:
+        most_at_once: so many items, of different keys, are handled together if they wait.
     """
 
-    def __init__(self, handle: Callable[[Key, Item], None]) -> None:
+    def __init__(self, handle: Callable[[list[tuple[Key, Item]]], None]) -> None:
+        self.most_at_once = 1
         self._handle = handle
         self._calls: list[Callable[[], None]] = []
         self._waiting: dict[Key, Item] = {}
@@ -76,8 +80,7 @@ class Worker(Generic[Key, Item]):
     def _run(self) -> None:
         while True:
             call = None
-            key: Any = None
-            item: Any = None
+            items: list[tuple[Key, Item]] = []
             with self._wake:
                 self._wake.wait_for(lambda: self._calls or self._waiting or self._stopped)
                 if self._calls:
@@ -85,9 +88,9 @@ class Worker(Generic[Key, Item]):
                 elif self._stopped:
                     return
                 else:
-                    key = next(iter(self._waiting))
-                    item = self._waiting.pop(key)
+                    keys = list(self._waiting)[: self.most_at_once]
+                    items = [(key, self._waiting.pop(key)) for key in keys]
             if call is not None:
                 call()
             else:
-                self._handle(key, item)
+                self._handle(items)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from scrfd_ros.ros.images import bgr_from_image, image_message
 
 Pictures = Callable[[str], NDArray[np.uint8]]
 
+SIMULATED_GPU = Path(__file__).parents[1] / "simulated_gpu"
 LIGHT = {"detector.model": "500m", "detector.input_size": [320, 320], "recognizer.enabled": False}
 SENSOR = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
@@ -250,3 +253,33 @@ def test_names_of_cameras(tmp_path: Path) -> None:
             assert not accepted and "is not a list of different names" in reason
         for names in (["front", "robot/rear"], [""]):
             assert wire.harness.set_parameter("cameras", names) == (True, "")
+
+
+def test_cameras_share_a_batch_on_a_gpu(
+    tmp_path: Path,
+    picture: Pictures,
+    detector_path: Callable[[str], Path],
+    simulated_driver: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The GPU is simulated: the batch and the answers are real, what it gains cannot be seen.
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(simulated_driver), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(SIMULATED_GPU), prepend=os.pathsep)
+    shutil.copy(detector_path("500m"), tmp_path)
+    names = ["front", "rear", "left"]
+    with node(tmp_path, model_directory=tmp_path, cameras=names) as wire:
+        pictures = dict(zip(names, ("t1.jpg", "obama.jpg", "gdp.jpg"), strict=True))
+        for name, faces in zip(names, (6, 1, 3), strict=True):
+            answers = wire.listen(Detection2DArray, f"{name}/detections")
+            image = image_message(picture(pictures[name]), Header(frame_id=name))
+            send = wire.camera(Image, f"{name}/image")
+            wire.send_until(send, image, f"{name}/detections")
+            assert {len(answer.detections) for answer in answers} == {faces}
+            assert {answer.header.frame_id for answer in answers} == {name}
+        wire.listen(DiagnosticArray, "/diagnostics")
+        values = {
+            value.key: value.value for value in wire.wait_for("/diagnostics").status[0].values
+        }
+        assert values["device memory"] == "3072 of 8192 MiB in use"
+    (engine,) = (tmp_path / "engines").glob("*.engine")
+    assert engine.name == "scrfd_500m_bnkps_320x320_b3_sm87_tensorrt-10.3.0.engine"

@@ -16,16 +16,18 @@ class Recorder:
     def __init__(self) -> None:
         self.items: list[int] = []
         self.keys: list[str] = []
+        self.counts: list[int] = []
         self.threads: set[int] = set()
         self.started = threading.Semaphore(0)
         self.go_on = threading.Semaphore(0)
 
-    def __call__(self, key: str, item: int) -> None:
+    def __call__(self, items: list[tuple[str, int]]) -> None:
         self.threads.add(threading.get_ident())
         self.started.release()
         self.go_on.acquire()
-        self.items.append(item)
-        self.keys.append(key)
+        self.items += [item for _, item in items]
+        self.keys += [key for key, _ in items]
+        self.counts.append(len(items))
 
 
 @pytest.fixture
@@ -72,6 +74,21 @@ def test_keys_are_served_in_turns(worker: Worker[str, int], recorder: Recorder) 
     worker.forget()
     assert recorder.keys == ["fast", "fast", "slow", "fast", "slow", "fast"]
     assert recorder.items == [0, 9, 10, 11, 12, 12]
+
+
+def test_items_that_wait_are_handled_together(worker: Worker[str, int], recorder: Recorder) -> None:
+    worker.most_at_once = 3
+    worker.offer("front", 0)
+    recorder.started.acquire()
+    for item, key in enumerate(("left", "right", "front", "rear", "left"), 1):
+        worker.offer(key, item)
+    recorder.go_on.release(3)
+    for _ in range(2):
+        recorder.started.acquire()
+    worker.forget()
+    assert recorder.counts == [1, 3, 1]
+    assert recorder.keys == ["front", "left", "right", "front", "rear"]
+    assert recorder.items == [0, 5, 2, 3, 4]
 
 
 def test_items_and_calls_share_one_thread_which_is_not_the_callers(
