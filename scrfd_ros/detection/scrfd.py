@@ -8,6 +8,7 @@ landmarks, in units of the grid's stride.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -52,6 +53,10 @@ class Level:
     score: str
     box: str
     landmark: str | None
+
+
+_SIDES = np.array([-1, -1, 1, 1], np.float32)  # left and top are distances too
+_BOTH = np.array([0, 1, 0, 1])
 
 
 class Prepared(NamedTuple):
@@ -161,6 +166,7 @@ class Scrfd:
             self.levels = recognise_outputs(shapes, width, height)
         except ModelError as error:
             raise ModelError(f"{network.path}: {error}") from None
+        self._centres = [_anchor_centres(level, shapes[level.score]) for level in self.levels]
         self.batch = self._most_at_once()
 
     @property
@@ -282,20 +288,27 @@ class Scrfd:
     def _candidates(self, outputs: Outputs) -> _Candidates:
         """What scores enough on one input, in its pixels."""
         found = []
-        for level in self.levels:
+        for level, centres in zip(self.levels, self._centres, strict=True):
             all_scores = outputs[level.score].reshape(-1)
             rows = np.flatnonzero(all_scores >= self.score_threshold)
-            # Locations run row by row, with the anchors of one location next to each other.
-            y, x = np.divmod(rows // level.anchors, level.columns)
-            centre = (np.stack((x, y), axis=1) * level.stride).astype(np.float32)
-            sides = outputs[level.box].reshape(-1, 4)[rows] * level.stride
-            box = np.hstack((centre - sides[:, :2], centre + sides[:, 2:]))
+            centre = centres[rows]
+            box = outputs[level.box].reshape(-1, 4)[rows] * level.stride
+            box *= _SIDES
+            box += centre[:, _BOTH]
             points = np.empty((len(rows), 0, 2), np.float32)
             if level.landmark is not None:
-                offsets = outputs[level.landmark].reshape(-1, len(LANDMARK_NAMES), 2)[rows]
-                points = centre[:, None] + offsets * level.stride
+                points = outputs[level.landmark].reshape(-1, len(LANDMARK_NAMES), 2)[rows]
+                points *= level.stride
+                points += centre[:, None]
             found.append(_Candidates(all_scores[rows], box, points, centre))
         return _Candidates(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def _anchor_centres(level: Level, shape: tuple[int, ...]) -> FloatArray:
+    """Where the anchors of a level are, in pixels of the input, for its scores of this shape."""
+    # Locations run row by row, with the anchors of one location next to each other.
+    y, x = np.divmod(np.arange(math.prod(shape)) // level.anchors, level.columns)
+    return (np.stack((x, y), axis=1) * level.stride).astype(np.float32)
 
 
 class _Candidates(NamedTuple):
@@ -331,11 +344,13 @@ def _seen_in(view: View, candidates: _Candidates) -> _Candidates:
     target, source = (np.array(part[:2], np.float32) for part in (view.target, view.source))
     scale = np.float32(view.scale)
     corners = (candidates.boxes.reshape(-1, 2, 2) - target) / scale + source
-    low, high = corners[:, 0], corners[:, 1]
-    # Not the other way round: a box that is not a number is not for this function to drop.
-    drop = (high - low).max(axis=1, initial=0) < view.smallest
-    drop |= (low < view.bounds[:2]).any(axis=1) | (high > view.bounds[2:]).any(axis=1)
-    return candidates._replace(
+    seen = candidates._replace(
         boxes=corners.reshape(-1, 4),
         landmarks=(candidates.landmarks - target) / scale + source,
-    ).where(~drop)
+    )
+    if not view.is_limited:
+        return seen
+    low, high = corners[:, 0], corners[:, 1]
+    drop = (high - low).max(axis=1, initial=0) < view.smallest
+    drop |= (low < view.bounds[:2]).any(axis=1) | (high > view.bounds[2:]).any(axis=1)
+    return seen.where(~drop)

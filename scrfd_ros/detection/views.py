@@ -30,6 +30,8 @@ _OVERLAP = 0.25  # part of a tile that the next one sees too
 _SURE = 0.75  # part of that overlap; faces up to this size are left to the tiles
 _EDGE = 4  # pixels of the input from a tile's edge; a box that comes so near is that of a cut face
 
+_EVERYWHERE = (-math.inf, -math.inf, math.inf, math.inf)
+
 
 class View(NamedTuple):
     """A part of the picture on one of the network's inputs.
@@ -48,7 +50,12 @@ class View(NamedTuple):
     target: Rectangle
     scale: float
     smallest: float = 0.0
-    bounds: tuple[float, float, float, float] = (-math.inf, -math.inf, math.inf, math.inf)
+    bounds: tuple[float, float, float, float] = _EVERYWHERE
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether not all boxes count."""
+        return self.smallest > 0 or self.bounds != _EVERYWHERE
 
 
 @lru_cache(maxsize=32)
