@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.errors import ScrfdError
-from scrfd_ros.faces import Faces, boxes_around
+from scrfd_ros.faces import Faces, boxes_around, stacked_embeddings
 from scrfd_ros.pipeline import FacePipeline
 
 try:
@@ -83,8 +83,8 @@ def faces_of(message: Any) -> Faces:
     boxes = [face.detection.bbox for face in faces]
     centers = [(box.center.position.x, box.center.position.y) for box in boxes]
     landmarks = [[(point.x, point.y) for point in face.landmarks] for face in faces]
-    embedded = bool(faces) and len(faces[0].embedding) > 0
     try:
+        embeddings = stacked_embeddings([face.embedding for face in faces])
         return Faces(
             boxes=boxes_around(
                 _pairs(centers), _pairs([(box.size_x, box.size_y) for box in boxes])
@@ -93,9 +93,11 @@ def faces_of(message: Any) -> Faces:
                 [face.detection.results[0].hypothesis.score for face in faces], np.float32
             ),
             landmarks=np.array(landmarks, np.float32) if any(landmarks) else None,
-            embeddings=np.stack([face.embedding for face in faces]) if embedded else None,
+            embeddings=embeddings,
             embedding_norms=(
-                np.array([face.embedding_norm for face in faces], np.float32) if embedded else None
+                None
+                if embeddings is None
+                else np.array([face.embedding_norm for face in faces], np.float32)
             ),
         )
     except (IndexError, ValueError) as error:
@@ -105,7 +107,11 @@ def faces_of(message: Any) -> Faces:
 def _face(detection: Any, faces: Faces, row: int) -> Any:
     points = [] if faces.landmarks is None else faces.landmarks[row].tolist()
     embedding, norm = np.zeros(0, np.float32), 0.0
-    if faces.embeddings is not None and faces.embedding_norms is not None:
+    if (
+        faces.embeddings is not None
+        and faces.embedding_norms is not None
+        and faces.embedding_norms[row] > 0
+    ):
         embedding, norm = faces.embeddings[row], faces.embedding_norms[row].item()
     return _message(
         "scrfd_ros/msg/Face",

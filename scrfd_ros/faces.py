@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,7 +32,8 @@ class Faces:
         scores: float32 [N], 0 to 1.
         landmarks: float32 [N, 5, 2], x and y in the order of `LANDMARK_NAMES`; None if the
             detector finds no landmarks.
-        embeddings: float32 [N, D], rows of unit length; None if not computed.
+        embeddings: float32 [N, D], rows of unit length, or of zeros for faces that were not
+            embedded; None if none were.
         embedding_norms: float32 [N], length of each embedding before it was normalised; None
             exactly when `embeddings` is.
         ids: int64 [N], a number from 1 on that each face keeps from picture to picture; None
@@ -90,6 +92,13 @@ class Faces:
         corners = self.boxes.astype(np.float64)
         return corners[:, 2:] - corners[:, :2]
 
+    @property
+    def embedded(self) -> NDArray[np.bool_]:
+        """Which faces have an embedding, bool [N]."""
+        if self.embedding_norms is None:
+            return np.zeros(len(self), np.bool_)
+        return self.embedding_norms > 0
+
     def with_embeddings(self, embeddings: FloatArray, norms: FloatArray) -> Faces:
         """The same faces with their embeddings [N, D] and the norms [N] these had."""
         return replace(self, embeddings=embeddings, embedding_norms=norms)
@@ -103,7 +112,11 @@ class Faces:
                 "score": self.scores[row].item(),
                 "box": self.boxes[row].tolist(),
                 "landmarks": [] if self.landmarks is None else self.landmarks[row].tolist(),
-                "embedding": [] if self.embeddings is None else self.embeddings[row].tolist(),
+                "embedding": (
+                    self.embeddings[row].tolist()
+                    if self.embeddings is not None and self.embedded[row]
+                    else []
+                ),
             }
             for row in range(len(self))
         ]
@@ -112,3 +125,19 @@ class Faces:
 def boxes_around(centers: NDArray[np.float64], sizes: NDArray[np.float64]) -> FloatArray:
     """Boxes, float32 [N, 4], x1, y1, x2, y2, from centres and sizes, float64 [N, 2]."""
     return np.hstack((centers - sizes / 2, centers + sizes / 2)).astype(np.float32)
+
+
+def stacked_embeddings(embeddings: Sequence[Sequence[float]]) -> FloatArray | None:
+    """Embeddings as `Faces` has them, from one for each face, empty where there is none.
+
+    Raises:
+        ValueError: they differ in length.
+    """
+    dimensions = max(map(len, embeddings), default=0)
+    if dimensions == 0:
+        return None
+    stacked = np.zeros((len(embeddings), dimensions), np.float32)
+    for row, embedding in zip(stacked, embeddings, strict=True):
+        if len(embedding) > 0:
+            row[:] = embedding
+    return stacked

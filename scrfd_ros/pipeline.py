@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from scrfd_ros.detection.scrfd import MOST_AT_ONCE, Scrfd
 from scrfd_ros.engines import open_network
-from scrfd_ros.faces import Faces
-from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, installed_model
+from scrfd_ros.faces import Faces, FloatArray
+from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, SUPER_RESOLUTION, installed_model
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.recognition.arcface import ArcFace
+from scrfd_ros.recognition.quality import useful
+from scrfd_ros.recognition.super_resolution import FaceEnlarger, window_size
 
 if TYPE_CHECKING:  # SciPy takes long to load, and only those who track need it
     from scrfd_ros.tracking import Tracker
@@ -54,10 +56,23 @@ class FacePipeline:
     """Detects faces, and embeds them where there is a recogniser and the detector gives landmarks.
 
     Keeps buffers between calls: use one per thread.
+
+    Args:
+        detector, recognizer: None for no embeddings.
+        enlarger: enlarges small faces before they are embedded.
+        min_quality: faces less `useful` are not embedded; may be changed between calls.
     """
 
-    def __init__(self, detector: Scrfd, recognizer: ArcFace | None = None) -> None:
+    def __init__(
+        self,
+        detector: Scrfd,
+        recognizer: ArcFace | None = None,
+        enlarger: FaceEnlarger | None = None,
+        min_quality: float = 0.0,
+    ) -> None:
         self.detector = detector
+        self.enlarger = enlarger
+        self.min_quality = min_quality
         self.recognizer = recognizer if detector.has_landmarks else None
         self.warning = ""
         if recognizer is not None and not detector.has_landmarks:
@@ -99,11 +114,10 @@ class FacePipeline:
                 found[number], rows[number] = tracker.update(found[number], time)
                 done("track")
         if self.recognizer is not None:
-            crops = [
-                align_faces(frame.picture, faces.landmarks[chosen])
-                for frame, faces, chosen in zip(frames, found, rows, strict=True)
-                if faces.landmarks is not None
-            ]
+            crops = []
+            for number, (frame, faces) in enumerate(zip(frames, found, strict=True)):
+                rows[number], aligned = self._align(frame.picture, faces, rows[number])
+                crops.append(aligned)
             done("align")
             embeddings, norms = self.recognizer.embed(np.concatenate(crops))
             done("embed")
@@ -112,12 +126,37 @@ class FacePipeline:
             for number, part in enumerate(parts):
                 tracker = frames[number].tracker
                 if tracker is None:
-                    found[number] = found[number].with_embeddings(*part)
+                    found[number] = _with_embeddings(found[number], rows[number], *part)
                 else:
                     found[number] = tracker.learn(found[number], rows[number], *part)
                     done("track")
         milliseconds["total"] = 1e3 * (last - start)
         return [Result(faces, milliseconds) for faces in found]
+
+    def _align(
+        self, picture: NDArray[np.uint8], faces: Faces, rows: NDArray[np.intp]
+    ) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
+        """Those of the rows that are worth to be embedded, and their aligned faces."""
+        assert faces.landmarks is not None
+        align = align_faces if self.enlarger is None else self.enlarger.align
+        crops = align(picture, faces.landmarks[rows])
+        if self.min_quality > 0:
+            quality = useful(faces.scores[rows], faces.landmarks[rows], crops)
+            enough = quality >= self.min_quality
+            rows, crops = rows[enough], crops[enough]
+        return rows, crops
+
+
+def _with_embeddings(
+    faces: Faces, rows: NDArray[np.intp], embeddings: FloatArray, norms: FloatArray
+) -> Faces:
+    """The faces with embeddings of these rows, and zeros for the others."""
+    if len(rows) < len(faces):
+        whole = np.zeros((len(faces), embeddings.shape[1]), np.float32)
+        lengths = np.zeros(len(faces), np.float32)
+        whole[rows], lengths[rows] = embeddings, norms
+        embeddings, norms = whole, lengths
+    return faces.with_embeddings(embeddings, norms)
 
 
 def load_pipeline(
@@ -136,6 +175,11 @@ def load_pipeline(
     tiles: tuple[int, int] = (1, 1),
     large_faces: bool = False,
     pictures: int = 1,
+    min_quality: float = 0.0,
+    enlarge: bool = False,
+    enlarger_path: Path | None = None,
+    enlarger_max_size: float = 32,
+    enlarger_max_faces: int = 4,
 ) -> FacePipeline:
     """Load the networks and run each once, so that the first picture is as quick as the next.
 
@@ -147,6 +191,10 @@ def load_pipeline(
         input_size, score_threshold, nms_threshold, max_faces, tiles, large_faces: see `Scrfd`.
         pictures: so many come at once; an engine is built to take them as one batch, if the model
             can.
+        min_quality: see `FacePipeline`.
+        enlarge: enlarge small faces before they are embedded.
+        enlarger_path: the model file for that; None for Real-ESRGAN of the catalogue.
+        enlarger_max_size, enlarger_max_faces: see `FaceEnlarger`.
 
     Raises:
         ModelError: a model is unknown, missing, damaged or of another kind.
@@ -168,4 +216,18 @@ def load_pipeline(
     if recognizer_path is None:
         return FacePipeline(faces)
     network = open_network(recognizer_path, backend, cuda_graph=cuda_graph)
-    return FacePipeline(faces, ArcFace(network))
+    enlarger = None
+    if enlarge:
+        enlarger_path = enlarger_path or installed_model(
+            "realesrgan_x4plus", SUPER_RESOLUTION, model_directory
+        )
+        side = window_size(enlarger_max_size)
+        enlarging = open_network(
+            enlarger_path,
+            backend,
+            input_size=(side, side),
+            batch=enlarger_max_faces,
+            cuda_graph=cuda_graph,
+        )
+        enlarger = FaceEnlarger(enlarging, enlarger_max_size, enlarger_max_faces)
+    return FacePipeline(faces, ArcFace(network), enlarger, min_quality)

@@ -124,11 +124,14 @@ class Tracker:
         """Take in the embeddings that `update` asked for.
 
         Args:
-            faces, rows: as `update` returned them last.
+            faces: as `update` returned them last.
+            rows: intp [M], those of the rows it returned that were embedded. It will ask for the
+                others again.
             embeddings, norms: float32 [M, D] and [M], as from `ArcFace.embed`.
 
         Returns:
-            The faces with the newest embedding of each, and with ids that can have changed.
+            The faces with the newest embedding of each, zeros for those never embedded, and with
+            ids that can have changed.
         """
         unlike = self._identify(faces, rows, embeddings)
         tracks, slots = self._tracks, self._slots[rows]
@@ -142,8 +145,9 @@ class Tracker:
         for slot, embedding in zip(slots, embeddings[~unlike], strict=True):
             tracks["embedding"][slot] = embedding.copy()  # not a view that keeps all of them
         of_faces = tracks[self._slots]
-        newest = np.array(of_faces["embedding"].tolist(), np.float32)
-        newest = newest.reshape(len(faces), embeddings.shape[1])
+        newest = np.zeros((len(faces), embeddings.shape[1]), np.float32)
+        for row in np.flatnonzero(np.isfinite(of_faces["embedded_time"])):
+            newest[row] = of_faces["embedding"][row]
         return replace(faces, ids=of_faces["id"]).with_embeddings(newest, of_faces["norm"])
 
     def _match(self, faces: Faces, overdue: NDArray[np.float64]) -> None:

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from onnx_files import scrfd_outputs, write_detector, write_recognizer
+from onnx import helper
+from onnx_files import scrfd_outputs, write_detector, write_graph, write_recognizer
 
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.errors import ModelError
@@ -163,3 +165,75 @@ def test_several_pictures_at_once_are_as_one_by_one(
         np.testing.assert_allclose(result.faces.embeddings, alone.embeddings, atol=1e-5)
     assert [len(result.faces) for result in results] == [0, 6, 1, 5, 1]
     assert results[-1].faces.ids is not None and results[1].faces.ids is None
+
+
+def blurred(photograph: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The picture with this part of it blurred."""
+    x1, y1, x2, y2 = box.astype(int)
+    result = photograph.copy()
+    result[y1:y2, x1:x2] = cv2.GaussianBlur(result[y1:y2, x1:x2], (0, 0), 5)
+    return result
+
+
+def test_hopeless_faces_are_not_embedded(pipeline: FacePipeline, picture: Picture) -> None:
+    people = picture("t1.jpg")
+    sharp = pipeline(people).faces
+    spoilt = blurred(people, sharp.boxes[2])
+    expected = pipeline(spoilt).faces
+    choosy = FacePipeline(pipeline.detector, pipeline.recognizer, min_quality=0.4)
+    faces = choosy(spoilt).faces
+    assert faces.embeddings is not None and faces.embedded.sum() == len(faces) - 1
+    row = np.abs(faces.boxes - sharp.boxes[2]).sum(axis=1).argmin()
+    assert not faces.embedded[row] and not faces.embeddings[row].any()
+    np.testing.assert_allclose(
+        faces.embeddings[faces.embedded], expected.embeddings[faces.embedded], atol=1e-5
+    )
+    assert faces.as_json()[row]["embedding"] == []
+    choosy.min_quality = 1.0
+    none = choosy(spoilt).faces
+    assert len(none) == len(faces) and not none.embedded.any()
+
+
+def test_a_tracked_face_is_embedded_as_soon_as_it_is_useful(
+    pipeline: FacePipeline, picture: Picture
+) -> None:
+    people = picture("t1.jpg")
+    sharp = pipeline(people).faces
+    spoilt = blurred(people, sharp.boxes[0])
+    choosy = FacePipeline(pipeline.detector, pipeline.recognizer, min_quality=0.4)
+    tracker = Tracker()
+    counts, ids = [], []
+    for number, shown in enumerate((spoilt, spoilt, people, spoilt)):
+        faces = choosy(shown, tracker, number / 30).faces
+        counts.append(int(faces.embedded.sum()))
+        assert faces.ids is not None
+        ids.append(sorted(faces.ids.tolist()))
+    assert counts == [5, 5, 6, 6]
+    assert ids == [[1, 2, 3, 4, 5, 6]] * 4
+
+
+def test_small_faces_are_enlarged(
+    tmp_path: Path, detector_path: ModelPath, recognizer_path: ModelPath, picture: Picture
+) -> None:
+    # In place of Real-ESRGAN, which takes more than a second for a face, plain repetition of pixels.
+    nodes = [helper.make_node("Resize", ["input.1", "", "factors"], ["output"], mode="nearest")]
+    factors = {"factors": np.array([1, 1, 4, 4], np.float32)}
+    shape = ("N", 3, "height", "width")
+    enlarger = write_graph(tmp_path / "x4.onnx", nodes, shape, {"output": shape}, factors)
+    small = cv2.resize(picture("t1.jpg"), None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
+    results = [
+        load_pipeline(
+            detector_path=detector_path("2.5g"),
+            recognizer_path=recognizer_path("w600k_mbf"),
+            enlarge=enlarge,
+            enlarger_path=enlarger,
+            enlarger_max_size=64,
+            enlarger_max_faces=3,
+        )(small.astype(np.uint8)).faces
+        for enlarge in (False, True)
+    ]
+    without, with_it = (faces.embeddings for faces in results)
+    assert without is not None and with_it is not None
+    cosines = (without * with_it).sum(axis=1)
+    np.testing.assert_allclose(cosines[3:], 1, atol=1e-4)  # only the first three were enlarged
+    assert (cosines[:3] < 0.9999).all() and (cosines > 0.8).all()

@@ -8,7 +8,7 @@ import re
 import textwrap
 from pathlib import Path
 
-from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
+from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, SUPER_RESOLUTION, load_catalogue
 from scrfd_ros.models.download import ensure_model
 from scrfd_ros.networks.load import BACKENDS
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
@@ -79,6 +79,18 @@ def add_pipeline_arguments(
         action="store_true",
         help="also look for faces that fill the picture",
     )
+    parser.add_argument(
+        "--min-quality",
+        type=fraction,
+        default=0.0,
+        metavar="Q",
+        help="do not embed faces less useful than this, 0 to 1 (default: embed all)",
+    )
+    parser.add_argument(
+        "--enlarge",
+        action="store_true",
+        help="enlarge small faces with Real-ESRGAN before they are embedded",
+    )
 
 
 def pipeline_of(args: argparse.Namespace) -> FacePipeline:
@@ -99,6 +111,9 @@ def pipeline_of(args: argparse.Namespace) -> FacePipeline:
         nms_threshold=args.nms,
         tiles=args.tiles,
         large_faces=args.large_faces,
+        min_quality=args.min_quality,
+        enlarge=args.enlarge,
+        enlarger_path=model_path("realesrgan_x4plus", SUPER_RESOLUTION) if args.enlarge else None,
     )
     if pipeline.warning:
         print(textwrap.fill(f"note: {pipeline.warning}", 80))

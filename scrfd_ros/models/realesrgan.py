@@ -28,8 +28,8 @@ _OTHER_WEIGHTS = "these are not ncnn's weights of Real-ESRGAN x4plus, or they ar
 def onnx_from_ncnn(weights: bytes) -> bytes:
     """The content of an ONNX file, from that of ncnn's realesrgan-x4plus.bin.
 
-    The network's input is `input`, float32 [1, 3, H, W] of any height and width, RGB in 0..1; its
-    output is `output`, float32 [1, 3, 4 H, 4 W], the same enlarged. Weights are stored in single
+    The network's input is `input`, float32 [N, 3, H, W] of any sizes, RGB in 0..1; its output is
+    `output`, float32 [N, 3, 4 H, 4 W], the same enlarged. Weights are stored in single
     precision; ncnn's half precision loses nothing by it. The same weights give the same bytes on
     every machine.
 
@@ -121,8 +121,8 @@ class _Network:
             raise ModelError(_OTHER_WEIGHTS)
         graph = b"".join(field(1, node) for node in self._nodes) + field(2, "realesrgan_x4plus")
         graph += b"".join(field(5, tensor) for tensor in self._tensors)
-        graph += field(11, _value("input", [1, 3, "height", "width"]))
-        graph += field(12, _value("output", [1, 3, "4*height", "4*width"]))
+        graph += field(11, _value("input", ["batch", 3, "height", "width"]))
+        graph += field(12, _value("output", ["batch", 3, "4*height", "4*width"]))
         opset = field(1, "") + field(2, _OPSET)
         return field(1, _IR_VERSION) + field(2, "scrfd_ros") + field(7, graph) + field(8, opset)
 

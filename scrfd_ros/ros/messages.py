@@ -21,7 +21,7 @@ from vision_msgs.msg import (
     VisionInfo,
 )
 
-from scrfd_ros.faces import Faces, boxes_around
+from scrfd_ros.faces import Faces, boxes_around, stacked_embeddings
 from scrfd_ros.msg import Face, FaceArray
 from scrfd_ros.pipeline import FacePipeline
 
@@ -45,11 +45,12 @@ def face_array(detections: Detection2DArray, faces: Faces, pipeline: FacePipelin
         recognizer = pipeline.recognizer.network
         message.recognizer = recognizer.name
         message.recognizer_sha256 = recognizer.sha256
+    embedded = faces.embedded
     for row, detection in enumerate(detections.detections):
         face = Face(detection=detection)
         if faces.landmarks is not None:
             face.landmarks = [Point2D(x=x, y=y) for x, y in faces.landmarks[row].tolist()]
-        if faces.embeddings is not None and faces.embedding_norms is not None:
+        if embedded[row] and faces.embeddings is not None and faces.embedding_norms is not None:
             # An array of the right type code is taken as it is; anything else value by value.
             face.embedding = array("f", faces.embeddings[row].tobytes())
             face.embedding_norm = faces.embedding_norms[row].item()
@@ -98,6 +99,7 @@ def faces_of(message: FaceArray) -> Faces:
     """The `Faces` of a received message; the inverse of `face_array`."""
     faces = message.faces
     boxes = [face.detection.bbox for face in faces]
+    embeddings = stacked_embeddings([face.embedding for face in faces])
     return Faces(
         boxes=boxes_around(
             _pairs([(box.center.position.x, box.center.position.y) for box in boxes]),
@@ -109,15 +111,11 @@ def faces_of(message: FaceArray) -> Faces:
             if faces and faces[0].landmarks
             else None
         ),
-        embeddings=(
-            np.array([face.embedding for face in faces], np.float32)
-            if faces and faces[0].embedding
-            else None
-        ),
+        embeddings=embeddings,
         embedding_norms=(
-            np.array([face.embedding_norm for face in faces], np.float32)
-            if faces and faces[0].embedding
-            else None
+            None
+            if embeddings is None
+            else np.array([face.embedding_norm for face in faces], np.float32)
         ),
         ids=(
             np.array([int(face.detection.id) for face in faces], np.int64)

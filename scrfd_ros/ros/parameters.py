@@ -119,6 +119,28 @@ def _parameters() -> dict[str, _Parameter]:
         "recognizer.engine_path": _Parameter(
             "", f"A recogniser's model file, which wins over recognizer.model. {AT_CONFIGURE}"
         ),
+        "recognizer.min_quality": _Parameter(
+            0.0,
+            "Faces less useful than this, of 0 to 1, are not embedded: small, blurred, turned or "
+            f"hidden ones; 0 for all. {LIVE}",
+            limits=_FRACTION,
+        ),
+        "super_resolution.enabled": _Parameter(
+            False, f"Enlarge small faces by a network before they are embedded. {AT_CONFIGURE}"
+        ),
+        "super_resolution.engine_path": _Parameter(
+            "", f"The model file for that; empty for realesrgan_x4plus. {AT_CONFIGURE}"
+        ),
+        "super_resolution.max_size": _Parameter(
+            32,
+            f"Faces smaller than so many pixels are enlarged. {AT_CONFIGURE}",
+            limits={"integer_range": [IntegerRange(from_value=8, to_value=112, step=1)]},
+        ),
+        "super_resolution.max_faces": _Parameter(
+            4,
+            f"At most so many faces of an image are enlarged, the best scores first. {LIVE}",
+            limits={"integer_range": [IntegerRange(from_value=1, to_value=1000, step=1)]},
+        ),
         "tracking.enabled": _Parameter(
             True,
             "Give each face an id that stays with it, and embed it only when it is new or has "
@@ -231,6 +253,9 @@ def configured_pipeline(node: Node) -> FacePipeline:
         input_size=(width, height),
         tiles=(columns, rows),
         pictures=len(value("cameras")),
+        enlarge=value("super_resolution.enabled"),
+        enlarger_path=path("super_resolution.engine_path"),
+        enlarger_max_size=value("super_resolution.max_size"),
     )
 
 
@@ -282,3 +307,6 @@ def apply_live_parameters(node: Node, pipeline: FacePipeline) -> None:
     detector.nms_threshold = node.get_parameter("detector.nms_threshold").value
     detector.max_faces = node.get_parameter("detector.max_faces").value
     detector.large_faces = node.get_parameter("detector.large_faces").value
+    pipeline.min_quality = node.get_parameter("recognizer.min_quality").value
+    if pipeline.enlarger is not None:
+        pipeline.enlarger.max_faces = node.get_parameter("super_resolution.max_faces").value

@@ -60,6 +60,19 @@ def test_round_trip(count: int, pipelines: dict[str, FacePipeline]) -> None:
         np.testing.assert_array_equal(back.landmarks, faces.landmarks)
 
 
+def test_faces_that_were_not_embedded_have_no_embedding(
+    pipelines: dict[str, FacePipeline],
+) -> None:
+    faces = _faces(3)
+    assert faces.embeddings is not None and faces.embedding_norms is not None
+    faces.embeddings[1] = faces.embedding_norms[1] = 0
+    message = face_array(detection_array(faces, HEADER), faces, pipelines["recognises"])
+    assert [len(face.embedding) for face in message.faces] == [512, 0, 512]
+    back = faces_of(message)
+    np.testing.assert_array_equal(back.embeddings, faces.embeddings)
+    assert back.embedded.tolist() == [True, False, True]
+
+
 def test_without_landmarks_and_embeddings_the_fields_are_empty(
     pipelines: dict[str, FacePipeline],
 ) -> None:

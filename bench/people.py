@@ -1,0 +1,102 @@
+"""Real faces and whose they are, for measurements of recognition.
+
+    ./run.sh test --co -q     # once: sets up .venv with the packages this needs
+    .venv/bin/python bench/people.py OUT [DIR ...]
+    ./run.sh eval verification OUT/pairs.csv --images OUT --aligned
+
+writes aligned faces into the folder OUT, and all pairs of them as OUT/pairs.csv. The faces are
+those of pictures of the catalogue, and of pictures DIR/PERSON/PICTURE. Who is in a picture of the
+catalogue too has to be called there as here, such as obama or t1_2.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from scrfd_ros.evaluation.verification import main_face
+from scrfd_ros.faces import Faces
+from scrfd_ros.files import read_picture, write_picture, write_text
+from scrfd_ros.models.download import ensure_picture
+from scrfd_ros.pipeline import FacePipeline, load_pipeline
+from scrfd_ros.recognition.alignment import align_faces
+
+ONE_PERSON = {"obama.jpg": "obama", "obama2.jpg": "obama", "obama3.jpg": "obama"}
+DIFFERENT_PEOPLE = ("biden.jpg", "t1.jpg", "gdp.jpg", "players.jpg", "solvay_conference_1927.jpg")
+"""Pictures of the catalogue in which nobody is twice, nor in another of them."""
+
+
+class Person(NamedTuple):
+    """One face in one picture.
+
+    Attributes:
+        name: the same for all faces of a person.
+        picture: uint8 [H, W, 3] BGR.
+        faces: that one face in it, with its embedding.
+    """
+
+    name: str
+    picture: NDArray[np.uint8]
+    faces: Faces
+
+
+def find_people(pipeline: FacePipeline, folders: list[Path]) -> list[Person]:
+    """All faces of the catalogue's pictures, and the main one of each in the folders."""
+    sources = [(ensure_picture(name), person) for name, person in ONE_PERSON.items()]
+    sources += [(ensure_picture(name), "") for name in DIFFERENT_PEOPLE]
+    for folder in folders:
+        sources += [(path, path.parent.name) for path in sorted(folder.glob("*/*"))]
+    people = []
+    for path, name in tqdm(sources, "finding people", leave=False, disable=None):
+        picture = read_picture(path)
+        faces = pipeline(picture).faces
+        if name and len(faces):
+            height, width = picture.shape[:2]
+            rows = [main_face(faces, width, height)]
+        else:
+            rows = list(range(len(faces)))
+        if not rows:
+            print(f"{path}: no face found")
+        for row in rows:
+            people.append(Person(name or f"{path.stem}_{row}", picture, one_of(faces, row)))
+    return people
+
+
+def one_of(faces: Faces, row: int) -> Faces:
+    """One face of several."""
+    assert faces.landmarks is not None
+    assert faces.embeddings is not None and faces.embedding_norms is not None
+    only = slice(row, row + 1)
+    return Faces(
+        faces.boxes[only],
+        faces.scores[only],
+        faces.landmarks[only],
+        faces.embeddings[only],
+        faces.embedding_norms[only],
+    )
+
+
+def main() -> None:
+    out, *folders = (Path(argument) for argument in sys.argv[1:])
+    people = find_people(load_pipeline(large_faces=True), folders)
+    files = []
+    for number, person in enumerate(people):
+        files.append(f"{number:04}_{person.name}.png")
+        write_picture(out / files[-1], align_faces(person.picture, person.faces.landmarks)[0])
+    lines = [
+        f"{files[a]},{files[b]},{int(people[a].name == people[b].name)}\n"
+        for a, b in combinations(range(len(people)), 2)
+    ]
+    write_text(out / "pairs.csv", "".join(lines))
+    names = {person.name for person in people}
+    print(f"{len(people)} faces of {len(names)} people, {len(lines)} pairs in {out}")
+
+
+if __name__ == "__main__":
+    main()

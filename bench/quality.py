@@ -1,0 +1,258 @@
+"""Does leaving out the worst faces by `useful` raise accuracy? The tables of docs/verification.md.
+
+    ./run.sh test --co -q     # once: sets up .venv with the packages this needs
+    .venv/bin/python bench/quality.py OUT DIR ...
+
+In the folders there are pictures DIR/PERSON/PICTURE, at least two of each person. All faces are
+made worse in the ways below, found and embedded anew, and compared with a picture of the same and
+one of another person, which are left as they are. A false non-match is a cosine below the
+recommended threshold. OUT/quality.png has the curves of error versus discard: what part of the
+faces is not matched when the worst are left out (Grother and Tabassi, Performance of Biometric
+Quality Measures, IEEE PAMI 29(4), 2007).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from people import Person, find_people, one_of
+from tqdm import tqdm
+
+from scrfd_ros.evaluation.plots import new_plot, write_plot
+from scrfd_ros.evaluation.verification import equal_error_rate, main_face, roc
+from scrfd_ros.pipeline import FacePipeline, load_pipeline
+from scrfd_ros.recognition.alignment import align_faces
+from scrfd_ros.recognition.quality import face_sizes, pose, sharpness, useful
+
+Picture = NDArray[np.uint8]
+
+THRESHOLD = 0.4
+"""Cosine from which on two faces are one person, docs/verification.md."""
+
+SIDE = 320
+"""Pixels of the square that a face is cut out in; the face has up to half of it."""
+
+FRAME = 640
+"""Pixels of the black picture around that, the detector's input: nothing is enlarged."""
+
+TURNS = 2
+"""How often each face is made worse in each way."""
+
+
+def worse_ways(rng: np.random.Generator) -> dict[str, Callable[[Picture], Picture]]:
+    """One draw of each way to make a picture of a face worse."""
+    u = rng.uniform
+
+    def smaller(picture: Picture) -> Picture:
+        scale = 2 ** -u(0, 4.5)
+        return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+    def blurred(picture: Picture) -> Picture:
+        return cv2.GaussianBlur(picture, (0, 0), 2 ** u(0, 3.5))
+
+    def moved(picture: Picture) -> Picture:
+        length = int(u(5, 40))
+        line = np.zeros((length, length), np.float32)
+        angle = u(0, np.pi)
+        reach = np.array([np.cos(angle), np.sin(angle)]) * length / 2
+        ends = (length / 2 + np.array([-reach, reach])).astype(int)
+        cv2.line(line, ends[0].tolist(), ends[1].tolist(), 1)
+        return cv2.filter2D(picture, -1, line / max(line.sum(), 1))
+
+    def compressed(picture: Picture) -> Picture:
+        return jpeg(picture, int(u(1, 30)))
+
+    def noisy(picture: Picture) -> Picture:
+        return noise(picture, 2 ** u(3, 6.5))
+
+    def dark(picture: Picture) -> Picture:
+        return noise(picture * 2 ** -u(1, 6), u(1, 5))
+
+    def noise(picture: Picture, sigma: float) -> Picture:
+        return np.clip(picture + rng.normal(0, sigma, picture.shape), 0, 255).astype(np.uint8)
+
+    def covered(picture: Picture) -> Picture:
+        picture = picture.copy()
+        size = np.array(picture.shape[1::-1])
+        part = u(0.1, 0.35)
+        # From below, above, the left or the right, into the middle half that the face has.
+        low, high = np.array([[0.25, 0.25], [0.75, 0.75]])
+        side = rng.integers(4)
+        if side < 2:
+            high[side % 2] = 0.25 + part
+        else:
+            low[side % 2] = 0.75 - part
+        (x1, y1), (x2, y2) = (np.array([low, high]) * size).astype(int)
+        picture[y1:y2, x1:x2] = rng.integers(0, 256, 3)
+        return picture
+
+    def turned(picture: Picture) -> Picture:
+        """As if painted on an upright cylinder that is turned."""
+        height, width = picture.shape[:2]
+        radius, angle = 0.4 * width, np.radians(u(15, 70)) * rng.choice([-1, 1])
+        across = (np.arange(width) - width / 2) / radius
+        around = np.arcsin(np.clip(across, -1, 1)) - angle
+        source = np.where(np.abs(around) < np.pi / 2, np.sin(around), np.sign(around))
+        columns = (source * radius + width / 2).astype(np.float32)
+        x, y = np.meshgrid(columns, np.arange(height, dtype=np.float32))
+        return cv2.remap(picture, x, y, cv2.INTER_LINEAR)
+
+    def far_away(picture: Picture) -> Picture:
+        return noise(jpeg(smaller(picture), int(u(10, 60))), u(0, 15))
+
+    return {
+        "as it is": lambda picture: picture,
+        "smaller": smaller,
+        "blurred": blurred,
+        "moved": moved,
+        "JPEG": compressed,
+        "noise": noisy,
+        "dark": dark,
+        "covered": covered,
+        "turned": turned,
+        "small, JPEG, noise": far_away,
+    }
+
+
+def jpeg(picture: Picture, quality: int) -> Picture:
+    content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(content, cv2.IMREAD_COLOR)
+
+
+def cut_out(person: Person) -> Picture:
+    """The square around a face, twice as large as that, at most `SIDE` pixels."""
+    center, size = person.faces.centers[0], person.faces.sizes[0].max() * 2
+    scale = min(SIDE / size, 1)
+    side = round(size * scale)
+    shift = side / 2 - scale * center
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    return cv2.warpAffine(person.picture, matrix, (side, side), flags=cv2.INTER_AREA)
+
+
+class Probes(NamedTuple):
+    """N faces that were made worse.
+
+    Attributes:
+        ways: str [N], how.
+        scores, landmarks, norms: what detector and recogniser say of them.
+        crops: uint8 [N, 112, 112, 3] BGR, aligned.
+        own, others: float64 [N], cosine with another picture of the person, and of another person.
+    """
+
+    ways: NDArray[np.str_]
+    scores: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+    norms: NDArray[np.float32]
+    crops: Picture
+    own: NDArray[np.float64]
+    others: NDArray[np.float64]
+
+
+def make_probes(pipeline: FacePipeline, people: list[Person]) -> tuple[Probes, dict[str, int]]:
+    """All faces made worse, and how many of each way the detector does not find any more."""
+    rng = np.random.default_rng(1)
+    missed = {way: 0 for way in worse_ways(rng)}
+    rows = []
+    for number, person in enumerate(tqdm(people, "making worse", leave=False, disable=None)):
+        rest = people[number + 1 :] + people[:number]
+        same = next(each for each in rest if each.name == person.name)
+        picture = cut_out(person)
+        for way, make_worse in (item for _ in range(TURNS) for item in worse_ways(rng).items()):
+            worse = make_worse(picture)
+            frame = np.zeros((FRAME, FRAME, 3), np.uint8)
+            y, x = (FRAME - np.array(worse.shape[:2])) // 2
+            frame[y : y + worse.shape[0], x : x + worse.shape[1]] = worse
+            found = pipeline(frame).faces
+            if not len(found):
+                missed[way] += 1
+                continue
+            face = one_of(found, main_face(found, FRAME, FRAME))
+            strangers = [each for each in rest if each.name != person.name]
+            cosines = [
+                float(face.embeddings[0] @ each.faces.embeddings[0])
+                for each in (same, strangers[rng.integers(len(strangers))])
+            ]
+            crop = align_faces(frame, face.landmarks)[0]
+            norm = face.embedding_norms[0]
+            rows.append((way, face.scores[0], face.landmarks[0], norm, crop, *cosines))
+    return Probes(*(np.array(column) for column in zip(*rows, strict=True))), missed
+
+
+def error_left(quality: NDArray[np.float64], missed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """False non-match rate of the faces that are left when the 0, 1, 2, ... worst are left out."""
+    errors = missed[np.argsort(quality, kind="stable")][::-1].cumsum()[::-1]
+    return errors / np.arange(len(errors), 0, -1)
+
+
+def main() -> None:
+    out, *folders = (Path(argument) for argument in sys.argv[1:])
+    people = find_people(load_pipeline(large_faces=True), folders)
+    names = [person.name for person in people]
+    people = [person for person in people if names.count(person.name) > 1]
+    probes, lost = make_probes(load_pipeline(), people)
+    missed = probes.own < THRESHOLD
+    count = len({person.name for person in people})
+    print(f"{len(people)} faces of {count} people, {len(missed)} made worse and found")
+
+    print("\n| made worse | found | not found any more | FNMR |\n|---|---:|---:|---:|")
+    for way, count in lost.items():
+        own = probes.ways == way
+        print(f"| {way} | {own.sum()} | {count} | {missed[own].mean():.1%} |")
+
+    figure = useful(probes.scores, probes.landmarks, probes.crops)
+    laplacian = [
+        cv2.Laplacian(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.CV_32F).var()
+        for crop in probes.crops
+    ]
+    qualities = {
+        "size": face_sizes(probes.landmarks),
+        "pose": -np.abs(pose(probes.landmarks)[:, :2]).max(axis=1),
+        "variance of the Laplacian": np.array(laplacian),
+        "sharpness": sharpness(probes.crops),
+        "detector's score": probes.scores,
+        "useful": figure,
+        "useful, with pose": figure * np.cos(np.radians(pose(probes.landmarks)[:, 0])),
+        "norm of the embedding": probes.norms,
+        "useful x norm": figure * probes.norms,
+        "best possible": probes.own,
+    }
+    parts = (0.05, 0.1, 0.2, 0.3)
+    print(f"\n| FNMR without the worst, by | {' | '.join(f'{part:.0%}' for part in parts)} |")
+    print("|---|" + "---:|" * len(parts))
+    print("| chance |", " | ".join(f"{missed.mean():.1%}" for _ in parts), "|")
+    axes = new_plot("Made worse on purpose", "part of the faces left out", "false non-match rate")
+    axes.axhline(missed.mean(), color="grey", linestyle=":", label="chance")
+    for name, quality in qualities.items():
+        curve = error_left(quality, missed)
+        cells = [f"{curve[int(part * len(curve))]:.1%}" for part in parts]
+        print(f"| {name} | {' | '.join(cells)} |")
+        width = 3 if name == "useful" else 1
+        axes.plot(np.arange(len(curve)) / len(curve), curve, label=name, linewidth=width)
+    axes.set(xlim=(0, 0.5), ylim=(0, 1.4 * missed.mean()))
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    write_plot(out / "quality.png", axes)
+
+    print(
+        "\n| useful at least | left out | of those not made worse | FNMR | FNMR of those left out "
+        "| equal error rate |\n|---|---:|---:|---:|---:|---:|"
+    )
+    good = probes.ways == "as it is"
+    for least in (0, 0.3, 0.4, 0.5, 0.6, 0.7):
+        kept = figure >= least
+        scores = np.concatenate((probes.own[kept], probes.others[kept]))
+        curve = roc(scores, np.arange(len(scores)) < kept.sum())
+        rejected = f"{missed[~kept].mean():.1%}" if not kept.all() else "-"
+        print(
+            f"| {least} | {1 - kept.mean():.1%} | {1 - kept[good].mean():.1%} | "
+            f"{missed[kept].mean():.1%} | {rejected} | {equal_error_rate(curve):.1%} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

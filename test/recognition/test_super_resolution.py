@@ -1,0 +1,181 @@
+"""Small faces, and no others, are enlarged before they are aligned, and stay where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import helper
+from onnx_files import Recorded, Shape, write_graph, write_recognizer
+
+from scrfd_ros.errors import ModelError
+from scrfd_ros.models.catalogue import SUPER_RESOLUTION, load_catalogue
+from scrfd_ros.models.download import ensure_model
+from scrfd_ros.networks.load import load_network
+from scrfd_ros.pipeline import load_pipeline
+from scrfd_ros.recognition.alignment import TEMPLATE, align_faces
+from scrfd_ros.recognition.super_resolution import FaceEnlarger, window_size
+
+FREE = ("N", 3, "height", "width")
+ONE = (1, 3, "height", "width")
+
+
+def write_enlarger(path: Path, shape: Shape = FREE, factor: int = 4) -> Path:
+    """A network that enlarges by linear interpolation."""
+    node = helper.make_node("Resize", ["input.1", "", "factors"], ["output"], mode="linear")
+    factors = np.array([1, 1, factor, factor], np.float32)
+    return write_graph(path, [node], shape, {"output": ("N", 3, "y", "x")}, {"factors": factors})
+
+
+@pytest.fixture(scope="module")
+def people(
+    picture: Callable[[str], NDArray[np.uint8]], detector_path: Callable[[str], Path]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Six faces of 26 to 35 pixels, and their landmarks."""
+    pipeline = load_pipeline(detector_path=detector_path("500m"), recognizer=None)
+    large = picture("t1.jpg")
+    landmarks = pipeline(large).faces.landmarks
+    assert landmarks is not None
+    small = cv2.resize(large, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    return small, (landmarks + 0.5) / 4 - 0.5
+
+
+def sizes(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The distance between the eyes, as a part of that in the template, of 112 pixels."""
+    eyes = np.linalg.norm(landmarks[:, 0] - landmarks[:, 1], axis=1)
+    return 112 * eyes / (TEMPLATE[1, 0] - TEMPLATE[0, 0])
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_enlarged_faces_lie_where_the_others_do(
+    factor: int, people: tuple[NDArray[np.uint8], NDArray[np.float32]], tmp_path: Path
+) -> None:
+    network = load_network(write_enlarger(tmp_path / "e.onnx", factor=factor))
+    enlarger = FaceEnlarger(network, max_size=60, max_faces=6)
+    picture, landmarks = people
+    expected = align_faces(picture, landmarks)
+    found = enlarger.align(picture, landmarks)
+    assert (found != expected).any(axis=(1, 2, 3)).all(), "all six are enlarged"
+    differences = [
+        np.abs(found.astype(int) - np.roll(expected, shift, (1, 2))).mean()
+        for shift in ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
+    ]
+    assert differences[0] < 1.5
+    assert differences[0] < 0.6 * min(differences[1:]), "a pixel more would be seen"
+
+
+def test_a_turned_face_is_in_its_window_as_a_whole(tmp_path: Path) -> None:
+    angle = np.radians(45)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    landmarks = ((TEMPLATE - 55.5) @ turn.T * 31 / 112 + 50).astype(np.float32)[None]
+    white = np.full((100, 100, 3), 255, np.uint8)
+    network = load_network(write_enlarger(tmp_path / "e.onnx"))
+    assert FaceEnlarger(network, max_size=32).align(white, landmarks).min() == 255
+
+
+def test_what_is_beyond_the_picture_is_black(
+    people: tuple[NDArray[np.uint8], NDArray[np.float32]], tmp_path: Path
+) -> None:
+    picture, landmarks = people
+    left, top = landmarks[0].mean(axis=0).astype(int)
+    cut = np.ascontiguousarray(picture[top:, left:])
+    enlarger = FaceEnlarger(load_network(write_enlarger(tmp_path / "e.onnx")), 60)
+    (found,) = enlarger.align(cut, (landmarks[:1] - (left, top)).astype(np.float32))
+    assert not found[:40].any() and not found[:, :40].any()
+    assert found[80:, 80:].any()
+
+
+def test_only_small_faces_and_not_too_many(
+    people: tuple[NDArray[np.uint8], NDArray[np.float32]], tmp_path: Path
+) -> None:
+    picture, landmarks = people
+    network = Recorded(load_network(write_enlarger(tmp_path / "e.onnx")))
+    limit = float(np.median(sizes(landmarks)))
+    enlarger = FaceEnlarger(network, limit, max_faces=2)
+    network.shapes.clear()
+    changed = (enlarger.align(picture, landmarks) != align_faces(picture, landmarks)).any((1, 2, 3))
+    assert network.shapes == [(2, 3, window_size(limit), window_size(limit))]
+    assert changed.sum() == 2
+    others = landmarks[~changed]
+    FaceEnlarger(network, limit, max_faces=9).align(picture, others)
+    network.shapes.clear()
+    # The first of the small ones come first.
+    everyone = FaceEnlarger(network, limit, max_faces=9)
+    small = (everyone.align(picture, landmarks) != align_faces(picture, landmarks)).any((1, 2, 3))
+    assert 2 < small.sum() < 6
+    assert np.flatnonzero(changed).tolist() == np.flatnonzero(small)[:2].tolist()
+
+
+@pytest.mark.parametrize(
+    ("shape", "most", "batches"),
+    [(FREE, None, [6]), (FREE, 4, [4, 2]), (ONE, None, [1] * 6)],
+    ids=["any batch", "four at most", "one at a time"],
+)
+def test_batches(
+    shape: Shape,
+    most: int | None,
+    batches: list[int],
+    people: tuple[NDArray[np.uint8], NDArray[np.float32]],
+    tmp_path: Path,
+) -> None:
+    one_by_one = load_network(write_enlarger(tmp_path / "one.onnx", ONE))
+    expected = FaceEnlarger(one_by_one, 60, 9).align(*people)
+    network = Recorded(load_network(write_enlarger(tmp_path / "e.onnx", shape)))
+    network.max_batch = most
+    enlarger = FaceEnlarger(network, 60, max_faces=0)
+    network.shapes.clear()
+    np.testing.assert_array_equal(enlarger.align(*people), align_faces(*people))
+    assert network.shapes == []
+    enlarger.max_faces = 9
+    np.testing.assert_array_equal(enlarger.align(*people), expected)
+    assert [batch for batch, *_ in network.shapes] == batches
+
+
+def test_nobody_and_landmarks_on_one_spot(tmp_path: Path) -> None:
+    enlarger = FaceEnlarger(load_network(write_enlarger(tmp_path / "e.onnx")))
+    picture = np.full((40, 40, 3), 9, np.uint8)
+    assert enlarger.align(picture, np.zeros((0, 5, 2), np.float32)).shape == (0, 112, 112, 3)
+    spot = np.full((1, 5, 2), 20, np.float32)
+    np.testing.assert_array_equal(enlarger.align(picture, spot), align_faces(picture, spot))
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: write_recognizer(path), "found input.1 .* and an output"),
+        (lambda path: write_enlarger(path, (1, 3, 64, 64)), r"\[N, 3, 48, 48\] \(sizes may be fr"),
+        (lambda path: write_enlarger(path, (2, 3, 48, 48)), r"found input.1 \[2, 3, 48, 48\]"),
+        (lambda path: write_enlarger(path, ("N", 1, 48, 48)), r"found input.1 \[None, 1, 48, 48\]"),
+    ],
+    ids=["a recogniser", "another window", "a batch of two", "grey"],
+)
+def test_other_networks_are_refused(
+    write: Callable[[Path], Path], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        FaceEnlarger(load_network(write(tmp_path / "other.onnx")), max_size=32)
+
+
+def test_a_network_of_the_right_window(tmp_path: Path) -> None:
+    path = write_enlarger(tmp_path / "e.onnx", (1, 3, 48, 48))
+    assert FaceEnlarger(load_network(path), max_size=32).max_faces == 4
+
+
+def test_real_esrgan_shows_the_same_faces_sharper(
+    people: tuple[NDArray[np.uint8], NDArray[np.float32]],
+) -> None:
+    entry = load_catalogue().find("realesrgan_x4plus", SUPER_RESOLUTION)
+    enlarger = FaceEnlarger(load_network(ensure_model(entry)), max_size=40, max_faces=2)
+    picture, landmarks = people
+    expected = align_faces(picture, landmarks)[:2]
+    found = enlarger.align(picture, landmarks)[:2]
+    for ours, blurred in zip(found, expected, strict=True):
+        assert cv2.Laplacian(ours, cv2.CV_32F).std() > 2 * cv2.Laplacian(blurred, cv2.CV_32F).std()
+        coarse = [
+            cv2.resize(face, (8, 8), interpolation=cv2.INTER_AREA) for face in (ours, blurred)
+        ]
+        assert np.abs(coarse[0].astype(int) - coarse[1]).mean() < 12
