@@ -20,10 +20,13 @@ Usage: ./run.sh COMMAND [ARGUMENTS]
   verify ENGINE     check an engine, tell what is known of it
   bench ...         measure how fast each model is here, and where time goes
   replay BAG ...    find the faces in the images of a bag, into another bag
+  compare A B ...   what changes with another model, precision or input size
+  eval ...          measure accuracy by public protocols
   test ...          check style and types, run the tests; pytest's arguments
   test-gpu ...      run the tests that need a GPU
 
-detect, models, convert, verify, bench and replay tell their options: --help.
+detect, models, convert, verify, bench, replay, compare and eval tell their
+options: --help.
 
 Every command sets up first what it needs and is missing; this takes minutes
 the first time and no time after that. If ROS 2 is sourced, it is used.
@@ -46,7 +49,7 @@ die() {
 # Module and package, for what the package needs from the Python registry.
 python_modules=(
   numpy:numpy cv2:opencv-python-headless onnxruntime:onnxruntime
-  rosbags:rosbags scipy:scipy tqdm:tqdm yaml:pyyaml
+  matplotlib:matplotlib rosbags:rosbags scipy:scipy tqdm:tqdm yaml:pyyaml
 )
 
 # ROS 2, where it is not sourced: the client library, messages, and the
@@ -72,6 +75,9 @@ test_packages=(
   catkin-pkg cmake ninja "setuptools<80" colcon-common-extensions
 )
 insightface=insightface==2.1
+
+# For bench --peers, beside insightface, and likewise without its requirements.
+uniface="uniface==4.2.1; python_version >= '3.11'"
 
 # --- Set-up -------------------------------------------------------------------
 
@@ -216,6 +222,10 @@ do_test_packages() {
   pip_install --no-deps "$insightface"
 }
 
+key_peer_packages() { echo "$uniface"; }
+
+do_peer_packages() { pip_install --no-deps "$uniface"; }
+
 key_gpu_packages() { key_packages; }
 
 do_gpu_packages() { # only what the system lacks; pycuda is compiled with nvcc
@@ -276,8 +286,13 @@ case $command in
     setup
     say "Set-up complete: $venv"
     ;;
-  models | convert | verify | bench | replay)
-    setup
+  models | convert | verify | bench | replay | eval | compare)
+    if [[ $command == bench && " $* " == *" --peers "* ]]; then
+      setup tests
+      step peer_packages "Packages to compare with"
+    else
+      setup
+    fi
     exec scrfd "$command" "$@"
     ;;
   detect | test-img)

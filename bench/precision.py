@@ -1,22 +1,27 @@
-"""What FP16 and INT8 cost in agreement: prints the table of docs/tensorrt.md.
+"""What FP16 and INT8 cost in agreement and time: prints the table of docs/accuracy.md.
 
     ./run.sh test --co -q     # once: sets up .venv with the packages this needs
     .venv/bin/python bench/precision.py
 
 Needs no GPU: the converted ONNX files run on the processor, which for FP16 keeps some values in
-between in single precision.
+between in single precision. The time is that of the network on this processor, as a multiple of the
+FP32 file's, both in turns; it tells nothing of a GPU.
 """
 
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
+
+import numpy as np
 
 from scrfd_ros.convert import Settings, crops_of, kind_of, typed_model
 from scrfd_ros.evaluation.parity import compare_detectors, compare_recognizers
 from scrfd_ros.files import read_picture
 from scrfd_ros.models.catalogue import DETECTOR, load_catalogue
 from scrfd_ros.models.download import ensure_model, ensure_picture
+from scrfd_ros.networks.network import Network
 from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
 
 MODELS = ("500m", "2.5g", "det_500m", "w600k_mbf")
@@ -37,12 +42,28 @@ COLUMNS = {
     "max_landmark_distance": "of landmarks, of the face's size",
     "min_cosine": "smallest cosine",
 }
+ROUNDS = 30
+
+
+def time_ratio(candidate: Network, reference: Network) -> float:
+    """Median time of a run of the candidate over that of the reference."""
+    (tensor,) = reference.inputs
+    _, _, height, width = tensor.shape
+    blob = np.random.default_rng(0).standard_normal((1, 3, height or 640, width or 640))
+    inputs = {tensor.name: blob.astype(np.float32)}
+    times: dict[Network, list[float]] = {candidate: [], reference: []}
+    for _ in range(ROUNDS):
+        for network, taken in times.items():
+            start = time.perf_counter()
+            network(inputs)
+            taken.append(time.perf_counter() - start)
+    return float(np.median(times[candidate]) / np.median(times[reference]))
 
 
 def main() -> None:
     pictures = [read_picture(ensure_picture(name)) for name in PICTURES]
-    print("| model | precision | faces |", " | ".join(COLUMNS.values()), "|")
-    print("|---|---|" + "---:|" * (1 + len(COLUMNS)))
+    print("| model | precision | faces |", " | ".join(COLUMNS.values()), "| time |")
+    print("|---|---|" + "---:|" * (2 + len(COLUMNS)))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for picture in CALIBRATION:
@@ -62,6 +83,7 @@ def main() -> None:
                     )
                 cells = [agreement.figures.get(column) for column in COLUMNS]
                 words = ["" if cell is None else f"{cell:.5g}" for cell in cells]
+                words.append(f"{time_ratio(candidate, reference):.2f}")
                 faces = f"{agreement.figures['faces']:g}"
                 print("|", " | ".join((model, precision, faces, *words)), "|", flush=True)
 

@@ -12,6 +12,7 @@ from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 from insightface.model_zoo.scrfd import SCRFD
 from insightface.utils.face_align import norm_crop
 from numpy.typing import NDArray
+from skimage.data import astronaut
 
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.faces import Faces
@@ -21,6 +22,7 @@ from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.recognition.arcface import ArcFace
 
 PICTURES = ["t1.jpg", "solvay_conference_1927.jpg", "obama.jpg", "players.jpg", "gdp.jpg"]
+MORE_PICTURES = ["obama2.jpg", "obama3.jpg", "biden.jpg", "yaoming.jpg", "Tom_Hanks_54745.png"]
 
 Picture = Callable[[str], NDArray[np.uint8]]
 Find = Callable[[str, str], Faces]
@@ -54,13 +56,13 @@ def embedded(detector: Callable[..., Scrfd], arcface: ArcFace, picture: Picture)
     )
 
 
-@pytest.mark.parametrize("name", PICTURES)
 @pytest.mark.parametrize(
     ("model", "size"),
     [
         ("2.5g", (640, 640)),
         ("500m", (640, 640)),
         ("500m", (320, 320)),
+        ("500m", (1280, 1280)),
         ("500m", (640, 384)),
         ("det_500m", (640, 640)),
         ("det_500m", (320, 320)),
@@ -73,16 +75,21 @@ def test_same_detections(
     picture: Picture,
     model: str,
     size: tuple[int, int],
-    name: str,
 ) -> None:
     reference = SCRFD(str(model_path(model)))
     reference.prepare(-1, input_size=size, det_thresh=0.5, nms_thresh=0.4)
-    expected, landmarks = reference.detect(picture(name))
-    faces = detector(model, size).detect(picture(name))
-    assert len(faces) == len(expected) > 0 and faces.landmarks is not None
-    np.testing.assert_allclose(faces.boxes, expected[:, :4], rtol=0, atol=0.01)
-    np.testing.assert_allclose(faces.scores, expected[:, 4], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(faces.landmarks, landmarks, rtol=0, atol=0.01)
+    pictures = {name: picture(name) for name in (*PICTURES, *MORE_PICTURES)}
+    pictures["astronaut.png"] = np.ascontiguousarray(astronaut()[:, :, ::-1])
+    count = 0
+    for name, each in pictures.items():
+        expected, landmarks = reference.detect(each)
+        faces = detector(model, size).detect(each)
+        assert len(faces) == len(expected) and faces.landmarks is not None, name
+        np.testing.assert_allclose(faces.boxes, expected[:, :4], rtol=0, atol=0.01, err_msg=name)
+        np.testing.assert_allclose(faces.scores, expected[:, 4], rtol=0, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(faces.landmarks, landmarks, rtol=0, atol=0.01, err_msg=name)
+        count += len(faces)
+    assert len(pictures) == 11 and count > 40
 
 
 @pytest.mark.filterwarnings("ignore:`estimate` is deprecated:FutureWarning")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from scrfd_ros.benchmark import (
@@ -19,6 +22,7 @@ from scrfd_ros.benchmark import (
     network_times,
 )
 from scrfd_ros.cli.arguments import model_path, picture_size
+from scrfd_ros.errors import ScrfdError
 from scrfd_ros.files import read_picture, write_text
 from scrfd_ros.models.catalogue import (
     DETECTOR,
@@ -92,9 +96,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="runs of each before those (default: %(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON")
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="instead, compare with insightface, uniface and a plain node; by ./run.sh of a "
+        "checkout, with --repeat and --json",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.peers:
+        return _compare_with_peers(args)
     image = args.image or ensure_picture("t1.jpg")
     picture = read_picture(image)
     configurations, missing = load_configurations(
@@ -167,6 +179,19 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.json, json.dumps(report, indent=1) + "\n")
         print(f"\nresults in {args.json}")
     return 0
+
+
+def _compare_with_peers(args: argparse.Namespace) -> int:
+    program = default_model_directory().parent / "bench" / "peers"
+    if not program.exists() or find_spec("insightface") is None:
+        raise ScrfdError(
+            "--peers needs a checkout of scrfd_ros, for its folder bench, and insightface, which "
+            "its run.sh installs: in the checkout, ./run.sh bench --peers"
+        )
+    command = [sys.executable, str(program), "--repeat", str(args.repeat)]
+    if args.json:
+        command += ["--json", str(args.json)]
+    return subprocess.run(command).returncode
 
 
 def _models(names: Sequence[str] | None, kind: str) -> list[Path]:

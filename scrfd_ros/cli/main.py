@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
-from scrfd_ros.cli import bench, convert, detect, models, replay, verify
+from scrfd_ros.cli import bench, compare, convert, detect, evaluate, models, replay, verify
 from scrfd_ros.errors import ScrfdError
 
 _COMMANDS = {
@@ -17,6 +18,8 @@ _COMMANDS = {
     "verify": verify,
     "bench": bench,
     "replay": replay,
+    "eval": evaluate,
+    "compare": compare,
 }
 
 
@@ -26,12 +29,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parser().parse_args(argv)
         status: int = _COMMANDS[args.command].run(args)
+        sys.stdout.flush()
         return status
     except ScrfdError as error:
         print(f"scrfd: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read the output, such as head, has seen enough; Python shall not write the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,19 +1,24 @@
-"""How far a network agrees with a reference network of the same model.
+"""How far two findings of the same faces agree, and whether that is near enough.
 
-The reference is the ONNX file run by ONNX Runtime; the candidate is what was made of it, such as a
-TensorRT engine. Such an engine can be wrong without any error: an overflow in float16 gives NaN or
-zeros, a bad calibration loses faces.
+The one way in which faces are matched and judged: for the networks that `scrfd convert` and
+`scrfd compare` hold against each other, and for the recordings of `scrfd replay --compare`.
+
+Where networks are compared, the reference is the ONNX file run by ONNX Runtime; the candidate is
+what was made of it, such as a TensorRT engine. Such an engine can be wrong without any error: an
+overflow in float16 gives NaN or zeros, a bad calibration loses faces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.faces import Faces
 from scrfd_ros.networks.network import Network
 from scrfd_ros.recognition.arcface import ArcFace
 
@@ -54,7 +59,8 @@ calibrated on three other photographs: IoU 0.89, score 0.066, landmarks 0.066, c
 Engines may also round sums to float16, so the limits leave room. FP32 has the same limits, since
 GPUs multiply float32 as TF32, which has the mantissa of float16.
 """
-_AT_LEAST = ("faces", "min_iou", "min_cosine")
+_AT_LEAST = ("faces", "frames", "min_iou", "min_cosine")
+_NONE = np.zeros(0, np.intp)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,118 @@ class Agreement:
     def accepted(self) -> bool:
         """Whether every figure is within its limit."""
         return not self.failures
+
+
+@dataclass(frozen=True, eq=False)
+class Differences:
+    """How the faces that two sides found in one picture differ.
+
+    Attributes:
+        counts: numbers of faces, by the names of the figures.
+        values: for each face in both what was measured, [P], by the names of the figures.
+        missed, extra: rows of the faces that only the expected or only the found ones have.
+    """
+
+    counts: dict[str, int]
+    values: dict[str, NDArray[Any]]
+    missed: NDArray[np.intp] = field(default_factory=_NONE.copy)
+    extra: NDArray[np.intp] = field(default_factory=_NONE.copy)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The counts, and the worst of each measured value."""
+        figures: dict[str, float] = dict(self.counts)
+        for name, values in self.values.items():
+            if len(values):
+                figures[name] = (values.min() if is_least(name) else values.max()).item()
+        return figures
+
+
+def is_least(name: str) -> bool:
+    """Whether the limit of this figure is the least that it may be, rather than the most."""
+    return name in _AT_LEAST
+
+
+def worst(figures: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The figures of several pictures together: sums of counts, and the worst of the others."""
+    together: dict[str, float] = {}
+    for each in figures:
+        for name, value in each.items():
+            if name not in together:
+                together[name] = value
+            elif name.startswith("min_"):
+                together[name] = min(together[name], value)
+            elif name.startswith("max_"):
+                together[name] = max(together[name], value)
+            else:
+                together[name] += value
+    return together
+
+
+def judge(figures: Mapping[str, float], limits: Mapping[str, float]) -> tuple[str, ...]:
+    """A sentence for each figure that is outside its limit; those without a limit do not count."""
+    failures = []
+    for name, value in figures.items():
+        if name in limits and (value < limits[name] if is_least(name) else value > limits[name]):
+            bound = "at least" if is_least(name) else "at most"
+            words = name.replace("_", " ")
+            failures.append(f"{words}: {value:.4g}, {bound} {limits[name]:g} wanted")
+    return tuple(failures)
+
+
+def compare_faces(
+    found: Faces, expected: Faces, certain: float, counted: float = 0.0
+) -> Differences:
+    """Match the faces of one picture by IoU, and measure how they differ.
+
+    Args:
+        certain: score from which on a face has to be in both.
+        counted: faces in both that score less on both sides are not measured.
+
+    Returns:
+        Counts missed_faces and extra_faces, those that only one side has. Values min_iou of the
+        boxes, max_score_difference, max_landmark_distance relative to the square root of the
+        expected box's area, and min_cosine of the embeddings. Landmarks or embeddings that only
+        one side has are infinitely bad, as is what is not a number; of what neither has nothing
+        is measured.
+    """
+    overlaps = ious(found.boxes, expected.boxes)
+    ours, theirs = np.nonzero(
+        (overlaps >= SAME_FACE_IOU)
+        & (overlaps == overlaps.max(axis=0, initial=0))
+        & (overlaps == overlaps.max(axis=1, initial=0, keepdims=True))
+    )
+    missed, extra = (
+        np.setdiff1d(np.flatnonzero(~(faces.scores < certain)), rows)
+        for faces, rows in ((expected, theirs), (found, ours))
+    )
+    counts = np.fmax(found.scores[ours], expected.scores[theirs]) >= counted
+    ours, theirs = ours[counts], theirs[counts]
+    score_differences = np.abs(found.scores[ours] - expected.scores[theirs])
+    values = {
+        "min_iou": overlaps[ours, theirs],
+        "max_score_difference": np.nan_to_num(score_differences, nan=np.inf, posinf=np.inf),
+    }
+    if found.landmarks is not None and expected.landmarks is not None:
+        moved = np.linalg.norm(found.landmarks[ours] - expected.landmarks[theirs], axis=2)
+        distances = moved.max(axis=1) / np.sqrt(expected.sizes[theirs].prod(axis=1))
+        values["max_landmark_distance"] = np.nan_to_num(distances, nan=np.inf, posinf=np.inf)
+    elif found.landmarks is not expected.landmarks:
+        values["max_landmark_distance"] = np.full(len(ours), np.inf)
+    if found.embeddings is not None or expected.embeddings is not None:
+        cosines = np.full(len(ours), -np.inf)
+        sides = [
+            faces.embeddings[rows]
+            for faces, rows in ((found, ours), (expected, theirs))
+            if faces.embeddings is not None
+        ]
+        first, second = found.embedded[ours], expected.embedded[theirs]
+        if len({side.shape for side in sides}) == 1 < len(sides):
+            cosines = np.where(first & second, (sides[0] * sides[1]).sum(axis=1), -np.inf)
+        values["min_cosine"] = np.nan_to_num(cosines, nan=-np.inf, neginf=-np.inf)[first | second]
+    return Differences(
+        {"missed_faces": len(missed), "extra_faces": len(extra)}, values, missed, extra
+    )
 
 
 def compare_detectors(
@@ -95,10 +213,9 @@ def compare_detectors(
 
     Returns:
         Figures over all pictures. faces: found by the reference; missed_faces: of these, by the
-        reference only; extra_faces: by the candidate only. Of the faces found by both: min_iou of
-        the boxes, max_score_difference, and max_landmark_distance relative to the square root of
-        the box's area (not where the networks find no landmarks). Where non_finite_values of the
-        candidate's outputs is not 0, it is all that is measured.
+        reference only; extra_faces: by the candidate only. Of the faces found by both, the worst
+        of what `compare_faces` measures. Where non_finite_values of the candidate's outputs is not
+        0, it is all that is measured.
 
     Raises:
         ModelError: a network is not an SCRFD network of this input size.
@@ -107,45 +224,46 @@ def compare_detectors(
     lowest = SCORE_THRESHOLD - limits["max_score_difference"]
     checked = Scrfd(candidate, input_size, lowest)
     trusted = Scrfd(reference, input_size, lowest)
-    faces = missed = extra = 0
-    measured: dict[str, list[float]] = {
-        "min_iou": [],
-        "max_score_difference": [],
-        "max_landmark_distance": [],
-    }
+    figures: dict[str, float] = dict.fromkeys(_COMMON_LIMITS, 0)
     for picture in pictures:
         (prepared,) = checked.prepare([picture])
         outputs = checked.infer()
-        if non_finite := _count_non_finite(outputs[0].values()):
-            return _judge({"non_finite_values": non_finite}, limits)
+        if non_finite := count_non_finite(outputs[0].values()):
+            return _judged({"non_finite_values": non_finite}, limits)
         found, expected = checked.decode(outputs, prepared), trusted.detect(picture)
-        overlaps = ious(found.boxes, expected.boxes)
-        ours, theirs = np.nonzero(
-            (overlaps >= SAME_FACE_IOU)
-            & (overlaps == overlaps.max(axis=0, initial=0))
-            & (overlaps == overlaps.max(axis=1, initial=0, keepdims=True))
-        )
-        faces += int((expected.scores >= SCORE_THRESHOLD).sum())
-        missed += int((np.delete(expected.scores, theirs) >= SCORE_THRESHOLD).sum())
-        extra += int((np.delete(found.scores, ours) >= SCORE_THRESHOLD).sum())
-        scores = np.stack((found.scores[ours], expected.scores[theirs]))
-        count = scores.max(axis=0, initial=0) >= SCORE_THRESHOLD
-        measured["min_iou"] += overlaps[ours, theirs][count].tolist()
-        measured["max_score_difference"] += np.ptp(scores, axis=0)[count].tolist()
-        if found.landmarks is not None and expected.landmarks is not None:
-            moved = np.linalg.norm(found.landmarks[ours] - expected.landmarks[theirs], axis=2)
-            size = np.sqrt(expected.sizes[theirs].prod(axis=1))
-            measured["max_landmark_distance"] += (moved.max(axis=1) / size)[count].tolist()
-    figures: dict[str, float] = {
-        "faces": faces,
-        "missed_faces": missed,
-        "extra_faces": extra,
-        "non_finite_values": 0,
-    }
-    for name, values in measured.items():
-        if values:
-            figures[name] = min(values) if name in _AT_LEAST else max(values)
-    return _judge(figures, limits)
+        differences = compare_faces(found, expected, SCORE_THRESHOLD, SCORE_THRESHOLD)
+        faces = int((expected.scores >= SCORE_THRESHOLD).sum())
+        figures = worst((figures, {"faces": faces}, differences.figures))
+    return _judged(figures, limits)
+
+
+def compare_embeddings(
+    found: NDArray[np.float32],
+    found_norms: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    expected_norms: NDArray[np.float32],
+) -> Differences:
+    """Compare the embeddings that two networks of one model give the same faces.
+
+    Args:
+        found, expected: float32 [N, D], rows of unit length.
+        found_norms, expected_norms: float32 [N], their lengths before.
+
+    Returns:
+        Counts faces and non_finite_values of the found ones. Values min_cosine, and
+        max_norm_difference relative to the expected norm; none where there are non-finite values.
+    """
+    non_finite = count_non_finite((found, found_norms))
+    counts = {"faces": len(found), "non_finite_values": non_finite}
+    if non_finite:
+        return Differences(counts, {})
+    return Differences(
+        counts,
+        {
+            "min_cosine": (found * expected).sum(axis=1),
+            "max_norm_difference": np.abs(found_norms / expected_norms - 1),
+        },
+    )
 
 
 def compare_recognizers(
@@ -162,24 +280,14 @@ def compare_recognizers(
         precision: the candidate's, a key of `LIMITS`.
 
     Returns:
-        faces: N; non_finite_values of the candidate's embeddings; min_cosine of the two embeddings
-        of a face; max_norm_difference, of the embeddings' lengths before they are normalised,
-        relative to the reference's. Where non_finite_values is not 0, it is all that is measured.
+        The figures of `compare_embeddings`.
 
     Raises:
         ModelError: a network is not an ArcFace network.
     """
-    found, found_norms = ArcFace(candidate).embed(crops)
-    if non_finite := _count_non_finite((found, found_norms)):
-        return _judge({"non_finite_values": non_finite}, LIMITS[precision])
-    expected, expected_norms = ArcFace(reference).embed(crops)
-    figures: dict[str, float] = {
-        "faces": len(crops),
-        "non_finite_values": 0,
-        "min_cosine": (found * expected).sum(axis=1).min().item(),
-        "max_norm_difference": np.abs(found_norms / expected_norms - 1).max().item(),
-    }
-    return _judge(figures, LIMITS[precision])
+    embeddings = (ArcFace(network).embed(crops) for network in (candidate, reference))
+    found, expected = embeddings
+    return _judged(compare_embeddings(*found, *expected).figures, LIMITS[precision])
 
 
 def compare_outputs(
@@ -207,8 +315,8 @@ def compare_outputs(
     shapes = [{name: out.shape for name, out in side.items()} for side in (found, expected)]
     if shapes[0] != shapes[1]:
         return Agreement({}, (f"the outputs are {shapes[0]}, expected {shapes[1]}",))
-    if non_finite := _count_non_finite(found.values()):
-        return _judge({"non_finite_values": non_finite}, LIMITS[precision])
+    if non_finite := count_non_finite(found.values()):
+        return _judged({"non_finite_values": non_finite}, LIMITS[precision])
     differences, cosines = [], []
     for name, array in expected.items():
         ours, theirs = found[name].astype(np.float64), array.astype(np.float64)
@@ -221,10 +329,11 @@ def compare_outputs(
         "max_relative_difference": float(max(differences)),
         "min_cosine": float(min(cosines)),
     }
-    return _judge(figures, LIMITS[precision])
+    return _judged(figures, LIMITS[precision])
 
 
-def _count_non_finite(arrays: Iterable[NDArray[np.float32]]) -> int:
+def count_non_finite(arrays: Iterable[NDArray[np.float32]]) -> int:
+    """How many values of the arrays are infinite or not numbers."""
     return sum(int((~np.isfinite(array)).sum()) for array in arrays)
 
 
@@ -238,11 +347,5 @@ def ious(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.
     return ious
 
 
-def _judge(figures: dict[str, float], limits: Mapping[str, float]) -> Agreement:
-    failures = []
-    for name, value in figures.items():
-        least = name in _AT_LEAST
-        if value < limits[name] if least else value > limits[name]:
-            bound = "at least" if least else "at most"
-            failures.append(f"{name.replace('_', ' ')}: {value:.4g}, {bound} {limits[name]} wanted")
-    return Agreement(figures, tuple(failures))
+def _judged(figures: dict[str, float], limits: Mapping[str, float]) -> Agreement:
+    return Agreement(figures, judge(figures, limits))

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from scrfd_ros.evaluation.parity import LIMITS, SAME_FACE_IOU, SCORE_THRESHOLD, ious
+from scrfd_ros.evaluation.parity import (
+    LIMITS,
+    SCORE_THRESHOLD,
+    compare_faces,
+    judge,
+    worst,
+)
 from scrfd_ros.faces import Faces
 
 FrameKey = tuple[int, int]
 """The stamp of an image, nanoseconds, and a number from 0 on for images of the same stamp."""
 
 _FLOAT = LIMITS["fp32"]
-_AT_LEAST = ("frames", "min_iou")
 RECORDING_LIMITS: Mapping[str, float] = {
     "frames": 1,
     "missing_frames": 0,
@@ -70,7 +70,7 @@ def compare_recordings(
     """
     figures: dict[str, float] = {
         "frames": len(expected.keys() & found.keys()),
-        "missing_frames": len(expected.keys() - found.keys()),
+        "missing_frames": 0,
         "new_frames": len(found.keys() - expected.keys()),
         "faces": 0,
         "missed_faces": 0,
@@ -82,17 +82,11 @@ def compare_recordings(
     }
     first_difference = None
     for key, reference in expected.items():
-        frame = _compare_frame(found[key], reference) if key in found else {"missing_frames": 1.0}
-        if first_difference is None and _failures(frame):
+        frame = _compare_frame(found[key], reference) if key in found else {"missing_frames": 1}
+        if first_difference is None and judge(frame, RECORDING_LIMITS):
             first_difference = key
-        for name, value in frame.items():
-            if name == "min_iou":
-                figures[name] = min(figures[name], value)
-            elif name.startswith("max_"):
-                figures[name] = max(figures[name], value)
-            elif name != "missing_frames":
-                figures[name] += value
-    return Comparison(figures, tuple(_failures(figures)), first_difference)
+        figures = worst((figures, frame))
+    return Comparison(figures, judge(figures, RECORDING_LIMITS), first_difference)
 
 
 def seconds(nanoseconds: int) -> str:
@@ -102,51 +96,9 @@ def seconds(nanoseconds: int) -> str:
 
 
 def _compare_frame(found: Faces, expected: Faces) -> dict[str, float]:
-    overlaps = ious(found.boxes, expected.boxes)
-    ours, theirs = np.nonzero(
-        (overlaps >= SAME_FACE_IOU)
-        & (overlaps == overlaps.max(axis=0, initial=0))
-        & (overlaps == overlaps.max(axis=1, initial=0, keepdims=True))
-    )
     certain = SCORE_THRESHOLD + RECORDING_LIMITS["max_score_difference"]
-    missed, extra = np.delete(expected.scores, theirs), np.delete(found.scores, ours)
-    figures: dict[str, float] = {
-        "faces": len(ours),
-        "missed_faces": int((~(missed <= certain)).sum()),
-        "extra_faces": int((~(extra <= certain)).sum()),
-    }
-    if not len(ours):
-        return figures
-    figures["min_iou"] = overlaps[ours, theirs].min().item()
-    figures["max_score_difference"] = _largest(found.scores[ours] - expected.scores[theirs])
-    if found.landmarks is not None and expected.landmarks is not None:
-        moved = np.linalg.norm(found.landmarks[ours] - expected.landmarks[theirs], axis=2)
-        size = np.sqrt(expected.sizes[theirs].prod(axis=1))
-        figures["max_landmark_distance"] = _largest(moved.max(axis=1) / size)
-    elif found.landmarks is not expected.landmarks:
-        figures["max_landmark_distance"] = math.inf
-    if found.embeddings is not None and expected.embeddings is not None:
-        if found.embeddings.shape[1] != expected.embeddings.shape[1]:
-            figures["max_embedding_distance"] = math.inf
-        else:
-            cosines = (found.embeddings[ours] * expected.embeddings[theirs]).sum(axis=1)
-            figures["max_embedding_distance"] = _largest(1 - cosines)
-    elif found.embeddings is not expected.embeddings:
-        figures["max_embedding_distance"] = math.inf
+    differences = compare_faces(found, expected, certain)
+    figures = differences.figures | {"faces": len(differences.values["min_iou"])}
+    if "min_cosine" in figures:
+        figures["max_embedding_distance"] = 1 - figures.pop("min_cosine")
     return figures
-
-
-def _largest(differences: NDArray[Any]) -> float:
-    """The largest of the differences, whatever their sign; infinite if one is not a number."""
-    return float(np.nan_to_num(np.abs(differences), nan=np.inf, posinf=np.inf).max())
-
-
-def _failures(figures: Mapping[str, float]) -> list[str]:
-    failures = []
-    for name, limit in RECORDING_LIMITS.items():
-        value = figures.get(name, limit)
-        least = name in _AT_LEAST
-        if value < limit if least else value > limit:
-            bound = "at least" if least else "at most"
-            failures.append(f"{name.replace('_', ' ')}: {value:.4g}, {bound} {limit:g} wanted")
-    return failures

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,17 @@ def test_interrupt_has_the_shells_status(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(detect, "run", interrupted)
     assert main(["detect", "any.jpg"]) == 130
+
+
+def test_output_that_nobody_reads_to_its_end() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    code = "from scrfd_ros.cli.main import main; raise SystemExit(main(['models', '--list']))"
+    process = subprocess.run(
+        [sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert (process.returncode, process.stderr) == (1, b"")
 
 
 def test_arguments_default_to_the_command_line(

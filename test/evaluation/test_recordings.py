@@ -62,6 +62,11 @@ def with_landmark(pixels: float) -> Faces:
 
 
 SCORES = np.array([0.8, 0.83, 0.8], np.float32)
+FIRST_EMBEDDED = replace(
+    faces(),
+    embeddings=np.eye(8, dtype=np.float32)[:3] * np.float32([[1], [0], [0]]),
+    embedding_norms=np.float32([1, 0, 0]),
+)
 NOT_A_NUMBER = np.full((3, 8), np.nan, np.float32)
 BARE = replace(faces(), landmarks=None, embeddings=None, embedding_norms=None)
 
@@ -88,6 +93,7 @@ def test_the_same_is_equal() -> None:
 def test_no_faces_and_no_embeddings_are_equal_too() -> None:
     assert not compare_recordings({(1, 0): faces(0)}, {(1, 0): faces(0)}).failures
     assert not compare_recordings({(1, 0): BARE}, {(1, 0): BARE}).failures
+    assert not compare_recordings({(1, 0): FIRST_EMBEDDED}, {(1, 0): FIRST_EMBEDDED}).failures
 
 
 @pytest.mark.parametrize(
@@ -121,6 +127,9 @@ def test_no_faces_and_no_embeddings_are_equal_too() -> None:
             np.inf,
             "embedding",
             id="another recogniser",
+        ),
+        pytest.param(
+            FIRST_EMBEDDED, "max_embedding_distance", np.inf, "embedding", id="fewer embedded"
         ),
     ],
 )

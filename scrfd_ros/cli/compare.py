@@ -1,0 +1,266 @@
+"""What changes with another model, precision, input size or backend.
+
+Finds the faces of INPUT with A and with B, matches them, and holds the differences against limits:
+those at which `scrfd convert` takes an engine for its model. A is the reference; what only A finds
+is missed by B. A and B may also be two recognisers: then they embed the same faces, those that
+--detector finds.
+
+A and B are each a name that `scrfd models` lists, an .onnx or an .engine file, and can go on with
+what is to be different on that side, after commas: input-size=WxH, backend=NAME, and precision=fp16
+or int8, which runs the file that `scrfd convert` would build an engine from. For example:
+500m 500m,input-size=320x320 or 2.5g 2.5g,precision=fp16
+
+Exit status: 0 if all figures are within the limits; 1 if not; 2 for bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import textwrap
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from scrfd_ros.cli.arguments import (
+    add_pipeline_arguments,
+    model_path,
+    picture_size,
+    pipeline_of,
+)
+from scrfd_ros.convert import Settings, kind_of, load_model, typed_model
+from scrfd_ros.engines import open_network
+from scrfd_ros.errors import ModelError, ScrfdError
+from scrfd_ros.evaluation.comparison import (
+    Figure,
+    Report,
+    compare_pipelines,
+    compare_recognizers,
+    open_pictures,
+)
+from scrfd_ros.evaluation.parity import LIMITS
+from scrfd_ros.files import write_bytes, write_text
+from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER
+from scrfd_ros.networks.build import PRECISIONS
+from scrfd_ros.networks.load import BACKENDS, load_network
+from scrfd_ros.pipeline import FacePipeline
+from scrfd_ros.recognition.arcface import ArcFace
+
+_LABELS = {
+    "faces": "faces in A",
+    "missed_faces": "found by A only",
+    "extra_faces": "found by B only",
+    "min_iou": "IoU of boxes",
+    "max_score_difference": "scores differ by",
+    "max_landmark_distance": "landmarks, of face size",
+    "min_cosine": "cosine of embeddings",
+    "max_norm_difference": "norms differ by",
+    "non_finite_values": "not finite in B",
+}
+_OPTIONS = ("backend", "input-size", "precision")
+
+
+class Setup(NamedTuple):
+    """One side of a comparison: a model, and what the command line says of this side only."""
+
+    text: str
+    model: str
+    backend: str | None = None
+    input_size: tuple[int, int] | None = None
+    precision: str | None = None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    for name, what in (("a", "the reference"), ("b", "what is compared with it")):
+        parser.add_argument(
+            name, type=_setup, metavar=name.upper(), help=f"{what}: MODEL[,KEY=VALUE...]"
+        )
+    parser.add_argument(
+        "input", type=Path, metavar="INPUT", help="a picture, a folder of pictures, or a bag"
+    )
+    parser.add_argument(
+        "--limits",
+        choices=tuple(LIMITS),
+        default="fp32",
+        help="how far B may differ: as an engine of this precision may (default: %(default)s; fp16 "
+        "has the same)",
+    )
+    parser.add_argument(
+        "--limit",
+        type=_limit,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another limit, such as min_iou=0.9; the names are those of --json",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="DIR",
+        help="pictures with faces, for precision=int8",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write both sides' faces of every picture that differs into a new folder",
+    )
+    add_pipeline_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.output and args.output.exists():
+        raise ScrfdError(f"{args.output}: exists already; give another path, or remove it")
+    limits = {**LIMITS[args.limits], **dict(args.limit)}
+    pictures = open_pictures(args.input)
+    with TemporaryDirectory() as name:
+        paths = [_path(setup, args.calibration, Path(name)) for setup in (args.a, args.b)]
+        kinds = [kind_of(load_network(path)) for path in paths]
+        if kinds[0] != kinds[1] or kinds[0] is None:
+            known = {DETECTOR: "a detector", RECOGNIZER: "a recogniser", None: "neither"}
+            raise ModelError(
+                f"expected two detectors or two recognisers; {args.a.model} is {known[kinds[0]]}, "
+                f"{args.b.model} is {known[kinds[1]]}"
+            )
+        sides = [
+            _options(setup, path, args) for setup, path in zip((args.a, args.b), paths, strict=True)
+        ]
+        if kinds[0] == DETECTOR:
+            first, second = (pipeline_of(side) for side in sides)
+            titles = [_title(first), _title(second)]
+            networks = [first.detector.network, second.detector.network]
+            report = compare_pipelines(first, second, pictures, limits, args.output)
+        else:
+            if args.output or args.a.input_size or args.b.input_size:
+                raise ScrfdError(
+                    "--output and input-size= are for detectors; A and B are recognisers"
+                )
+            args.recognizer = "none"
+            finder = pipeline_of(args)
+            reference, candidate = (
+                ArcFace(open_network(Path(side.detector), side.backend)) for side in sides
+            )
+            networks = [reference.network, candidate.network]
+            titles = [f"{network.name}, {network.backend}" for network in networks]
+            report = compare_recognizers(reference, candidate, finder, pictures, limits)
+    _print(titles, report)
+    if args.output and report.different:
+        print(f"drawn into {args.output}")
+    if args.json:
+        content = {
+            **{
+                letter: {"setup": setup.text, "title": title, "sha256": network.sha256}
+                for letter, setup, title, network in zip(
+                    "ab", (args.a, args.b), titles, networks, strict=True
+                )
+            },
+            "input": str(args.input),
+            "limits": limits,
+            **report.as_json(),
+        }
+        write_text(args.json, f"{json.dumps(content, indent=1)}\n")
+        print(f"all figures in {args.json}")
+    return int(bool(report.failures))
+
+
+def _path(setup: Setup, calibration: Path | None, folder: Path) -> Path:
+    """The file of one side, of which one in another precision is written into the folder."""
+    path = model_path(setup.model)
+    if setup.precision is None:
+        return path
+    if setup.backend == "tensorrt":
+        raise ModelError(
+            f"{setup.text}: precision is for ONNX Runtime. Build an engine with `scrfd convert "
+            f"--precision {setup.precision}`, and compare that"
+        )
+    settings = Settings(input_size=setup.input_size, calibration=calibration)
+    typed = folder / f"{path.stem}_{setup.precision}.onnx"
+    write_bytes(typed, typed_model(load_model(path), settings, setup.precision, fp16_inside=True))
+    return typed
+
+
+def _options(setup: Setup, path: Path, args: argparse.Namespace) -> argparse.Namespace:
+    """The command line as it is for one side."""
+    side = argparse.Namespace(**vars(args))
+    side.detector = str(path)
+    side.backend = setup.backend or ("onnxruntime" if setup.precision else args.backend)
+    side.input_size = setup.input_size or args.input_size
+    return side
+
+
+def _title(pipeline: FacePipeline) -> str:
+    detector = pipeline.detector
+    recognizer = f", {pipeline.recognizer.network.name}" if pipeline.recognizer else ""
+    size = "x".join(map(str, detector.input_size))
+    return f"{detector.network.name}, {size}, {detector.network.backend}{recognizer}"
+
+
+def _print(titles: list[str], report: Report) -> None:
+    for letter, title in zip("AB", titles, strict=True):
+        print(textwrap.fill(f"{letter}  {title}", 80, subsequent_indent="   "))
+    print(f"\n{'':24}{'worst':>9}{'median':>9}{'limit':>10}           worst in")
+    for name, figure in report.figures.items():
+        print(f"{_LABELS[name]:24}{_row(figure)}".rstrip())
+    count = len(report.pictures)
+    pictures = "1 picture" if count == 1 else f"{count} pictures"
+    if report.failures:
+        print(f"\noutside the limits; {len(report.different)} of {pictures} differ")
+    else:
+        print(f"\nwithin the limits, {pictures}")
+
+
+def _row(figure: Figure) -> str:
+    value = str(figure.value) if figure.median is None else f"{figure.value:.4f}"
+    median = "" if figure.median is None else f"{figure.median:.4f}"
+    limit = "" if figure.limit is None else f"{'>=' if figure.least else '<='} {figure.limit:g}"
+    picture = figure.picture or ""
+    if len(picture) > 17:
+        picture = f"...{picture[-14:]}"
+    verdict = "within" if figure.within else "outside"
+    return f"{value:>9}{median:>9}{limit:>10}  {verdict:9}{picture}"
+
+
+def _setup(text: str) -> Setup:
+    # A comma may also be in a path: only those before KEY= part.
+    model, *options = re.split(r",(?=[^,=]*=)", text)
+    if not model.endswith((".onnx", ".engine")) and not re.fullmatch(r"[\w.-]+", model):
+        raise argparse.ArgumentTypeError(
+            f"expected MODEL or MODEL,KEY=VALUE such as 500m,input-size=320x320, found {text!r}"
+        )
+    values = {}
+    for option in options:
+        key, _, value = option.partition("=")
+        if key not in _OPTIONS or key in values:
+            what = "twice" if key in values else "unknown"
+            raise argparse.ArgumentTypeError(
+                f"{key!r} in {text!r} is {what}; expected {', '.join(_OPTIONS)}"
+            )
+        choices = {"backend": BACKENDS, "precision": PRECISIONS}.get(key, (value,))
+        if value not in choices:
+            raise argparse.ArgumentTypeError(
+                f"{key} in {text!r}: expected {' or '.join(choices)}, found {value!r}"
+            )
+        values[key] = value
+    size = values.get("input-size")
+    return Setup(
+        text,
+        model,
+        values.get("backend"),
+        picture_size(size) if size is not None else None,
+        values.get("precision"),
+    )
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        name = ""
+    if name not in _LABELS:
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=VALUE, NAME one of {', '.join(_LABELS)}, found {text!r}"
+        )
+    return name, number

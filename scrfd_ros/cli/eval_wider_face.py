@@ -1,0 +1,168 @@
+"""Average precision on the validation set of WIDER FACE.
+
+Finds the faces in its 3226 pictures, writes them in the benchmark's submission format, and holds
+them against the ground truth: average precision (AP) of the subsets easy, medium and hard, the same
+for each event, and for faces by their height. An interrupted run goes on where it ended.
+
+The protocol vga is that of the published table of SCRFD: pictures letterboxed to 640x640, score
+threshold 0.02, NMS 0.45. The protocol original gives pictures to the detector in their own size,
+padded to multiples of 32; it needs a detector that takes any size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from scrfd_ros.cli.arguments import add_pipeline_arguments, pipeline_of
+from scrfd_ros.errors import ScrfdError
+from scrfd_ros.evaluation.wider_face import (
+    PUBLISHED_SETTINGS,
+    at_original_size,
+    detect,
+    find_ground_truth,
+    find_pictures,
+    prepare_folder,
+    read_detections,
+    read_ground_truth,
+    settings_of,
+)
+from scrfd_ros.evaluation.wider_face_ap import (
+    Curve,
+    Evaluation,
+    above,
+    evaluate,
+    lowest_events,
+    plot,
+    published_figures,
+)
+from scrfd_ros.files import write_text
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "directory",
+        nargs="?",
+        type=Path,
+        metavar="DIR",
+        help="the folder that holds WIDER_val, and the ground truth if you have it (else it is "
+        "fetched); with --detections it can be left out",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=("vga", "original"),
+        default="vga",
+        dest="mode",
+        help="vga: letterboxed to --input-size; original: in their own size (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--detections",
+        type=Path,
+        metavar="FOLDER",
+        help="run no network, take the detections from EVENT/NAME.txt in this folder",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="OUT",
+        help="folder for detections and results, made if missing (default: one in "
+        "output/wider_face)",
+    )
+    add_pipeline_arguments(parser, recognizer="none", score=0.02, nms=0.45)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.directory is None and args.detections is None:
+        raise ScrfdError("give the folder that holds WIDER_val, or --detections")
+    ground_truth = read_ground_truth(find_ground_truth(args.directory))
+    settings: dict[str, object] | None = None
+    published: Mapping[str, float] = {}
+    if args.detections is not None:
+        folder = args.detections
+        output = args.output or _default_output(folder.resolve().name)
+        title = str(folder)
+    else:
+        paths = find_pictures(args.directory, ground_truth)
+        pipeline = pipeline_of(args)
+        network = pipeline.detector.network
+        settings = settings_of(args.mode, pipeline)
+        find = (
+            at_original_size(pipeline)
+            if args.mode == "original"
+            else lambda picture: pipeline(picture).faces
+        )
+        output = args.output or _default_output(f"{network.name}_{args.mode}")
+        published = published_figures(network.name)
+        title = f"{network.name} on {network.backend}, {_words(settings)}"
+        folder = prepare_folder(output, settings)
+        count = detect(find, ground_truth, paths, folder)
+        print(f"{count} pictures run now, {len(paths) - count} before")
+    evaluation = evaluate(ground_truth, read_detections(folder, ground_truth))
+
+    _print(title, evaluation, published)
+    if published and settings and not PUBLISHED_SETTINGS.items() <= settings.items():
+        _say(f"note: the published figures are of {_words(PUBLISHED_SETTINGS)}")
+    report = {
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "detections_in": str(folder),
+        "settings": settings,
+        "published": published,
+        "published_settings": PUBLISHED_SETTINGS,
+        "difference": above(evaluation, published),
+        **evaluation.as_json(),
+    }
+    write_text(output / "result.json", f"{json.dumps(report, indent=1)}\n")
+    plot(output / "precision_recall.png", textwrap.fill(title, 80), evaluation)
+    _say(f"result.json and precision_recall.png in {output}")
+    return 0
+
+
+def _default_output(name: str) -> Path:
+    return Path("output") / "wider_face" / name
+
+
+def _words(settings: Mapping[str, object]) -> str:
+    size, tiles = settings["input_size"], settings["tiles"]
+    words = ["x".join(map(str, size)) if isinstance(size, list) else "original size"]
+    if isinstance(tiles, list) and tiles != [1, 1]:
+        words.append(f"{'x'.join(map(str, tiles))} tiles")
+    if settings["large_faces"]:
+        words.append("second look for large faces")
+    return ", ".join((*words, f"score {settings['score']}", f"NMS {settings['nms']}"))
+
+
+def _print(title: str, evaluation: Evaluation, published: Mapping[str, float]) -> None:
+    _say(title)
+    print(
+        f"{evaluation.pictures} pictures, {evaluation.faces} faces, {evaluation.detections} "
+        f"detections\n\nsubset          faces   recall       AP  published  difference"
+    )
+    difference = above(evaluation, published)
+    for name, curve in evaluation.subsets.items():
+        there = f"{published[name]:11.2%}" if name in published else f"{'-':>11}"
+        by = f"{difference[name]:+12.2%}" if name in difference else f"{'-':>12}"
+        print(_row(name, curve) + there + by)
+    print("\nheight, px      faces   recall       AP   (faces of the subset hard)")
+    for name, curve in evaluation.heights.items():
+        print(_row(name, curve))
+    worst = lowest_events(evaluation, 5)
+    print(f"\nthe lowest of {len(evaluation.events)} events, by the subset hard")
+    for event, curve in worst.items():
+        print(f"{_row('', curve)}  {event}")
+    print()
+
+
+def _row(name: str, curve: Curve) -> str:
+    return f"{name:11}{curve.faces:10d}{_percent(curve.recall)}{_percent(curve.average_precision)}"
+
+
+def _percent(value: float | None) -> str:
+    return f"{'-':>9}" if value is None else f"{value:9.2%}"
+
+
+def _say(text: str) -> None:
+    print(textwrap.fill(text, 80, subsequent_indent="  ", break_on_hyphens=False))

@@ -1,0 +1,313 @@
+"""What changes when faces are found with another model, precision, input size or backend.
+
+Matching and limits are those of `scrfd_ros.evaluation.parity`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from scrfd_ros.drawing import draw_faces
+from scrfd_ros.errors import ImageError, ModelError, ScrfdError
+from scrfd_ros.evaluation.parity import (
+    Differences,
+    compare_embeddings,
+    compare_faces,
+    is_least,
+    judge,
+    worst,
+)
+from scrfd_ros.faces import Faces
+from scrfd_ros.files import PICTURE_SUFFIXES, read_picture, write_picture
+from scrfd_ros.models.catalogue import load_catalogue
+from scrfd_ros.networks.network import Network
+from scrfd_ros.pipeline import FacePipeline
+from scrfd_ros.recognition.alignment import align_faces
+from scrfd_ros.recognition.arcface import ArcFace
+
+Picture = NDArray[np.uint8]
+
+_LOWEST_SCORE = 0.02  # below it, almost everything in a picture is a candidate
+_BAG_FILES = (".db3", ".mcap")
+_RED, _WHITE, _BLACK = (40, 40, 230), (255, 255, 255), (0, 0, 0)  # BGR
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure over all pictures.
+
+    Attributes:
+        value: the sum of a count, or the worst of what was measured.
+        median: of what was measured, over all faces; None for counts.
+        limit: that of `value`; None if it has none.
+        within: whether the value is.
+        least: whether the limit is the least that the value may be, rather than the most.
+        picture: where the worst was found, or most of a count; None for faces and a count of 0.
+    """
+
+    value: float
+    median: float | None
+    limit: float | None
+    within: bool
+    least: bool
+    picture: str | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a comparison measured.
+
+    Attributes:
+        figures: by their names; see `compare_pipelines` and `compare_recognizers`.
+        pictures: the figures of each picture alone, by its name.
+        different: names of the pictures in which something is outside its limit.
+        failures: a sentence for each figure that is outside its limit.
+    """
+
+    figures: dict[str, Figure]
+    pictures: dict[str, dict[str, float]]
+    different: tuple[str, ...]
+    failures: tuple[str, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """Everything; what is infinitely bad as null."""
+        return {
+            "within_limits": not self.failures,
+            "failures": list(self.failures),
+            "figures": {
+                name: {
+                    "value": _finite(figure.value),
+                    "median": _finite(figure.median),
+                    "limit": figure.limit,
+                    "within": figure.within,
+                    "picture": figure.picture,
+                }
+                for name, figure in self.figures.items()
+            },
+            "different": list(self.different),
+            "pictures": {
+                name: {key: _finite(value) for key, value in figures.items()}
+                for name, figures in self.pictures.items()
+            },
+        }
+
+
+def open_pictures(path: Path) -> Iterator[tuple[str, Picture]]:
+    """The pictures of a folder and those below it, of a bag, or one picture, with their names.
+
+    A name is the path in the folder, or topic and stamp of an image in a bag; it ends in the suffix
+    of a picture. Images of a bag that are damaged are skipped and logged. Progress is shown on a
+    terminal.
+
+    Raises:
+        ScrfdError: there are none; while they are read: one of the files is no picture.
+    """
+    if (path / "metadata.yaml").is_file() or (path.is_file() and path.suffix in _BAG_FILES):
+        return _in_bag(path)
+    if not path.is_dir():
+        return iter([(path.name, read_picture(path))])
+    paths = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
+    if not paths:
+        raise ScrfdError(
+            f"{path}: no pictures in it; expected a picture, a folder with .jpg or .png files, or "
+            f"a bag"
+        )
+    return (
+        (file.relative_to(path).as_posix(), read_picture(file))
+        for file in tqdm(paths, "comparing", unit="picture", leave=False, disable=None)
+    )
+
+
+def _in_bag(path: Path) -> Iterator[tuple[str, Picture]]:
+    # Not above: pictures do without rosbags.
+    from scrfd_ros.bag_messages import COMPRESSED_IMAGE, IMAGE, MessageError, decoded
+    from scrfd_ros.bags import open_bag
+    from scrfd_ros.evaluation.recordings import seconds
+    from scrfd_ros.image_encodings import bgr_from_compressed, bgr_from_image
+
+    with open_bag(path) as bag, logging_redirect_tqdm():
+        topics = bag.topics(IMAGE, COMPRESSED_IMAGE)
+        total = bag.count(topics)
+        if not total:
+            raise ScrfdError(f"{path}: no images in it; expected {IMAGE} or {COMPRESSED_IMAGE}")
+        bar = tqdm(bag.records(topics), "comparing", total, unit="image", leave=False, disable=None)
+        for topic, kind, time, data in bar:
+            name = f"{topic.lstrip('/')}/{seconds(time)}.jpg"
+            try:
+                image = decoded(data, kind)
+                picture = (
+                    bgr_from_image(image)
+                    if kind == IMAGE
+                    else bgr_from_compressed(image.format, image.data)[0]
+                )
+            except (MessageError, ImageError) as error:
+                _LOG.warning("%s: image skipped: %s", name, error)
+                continue
+            yield name, picture
+
+
+def compare_pipelines(
+    reference: FacePipeline,
+    candidate: FacePipeline,
+    pictures: Iterable[tuple[str, Picture]],
+    limits: Mapping[str, float],
+    output: Path | None = None,
+) -> Report:
+    """Compare the faces that two pipelines with the same recogniser, or none, find.
+
+    A face that scores the reference's threshold on one side has to be found by the other, where it
+    may score less by the limit of the score's difference: none fails for lying on the threshold.
+    The thresholds of both pipelines are lowered by that much.
+
+    Args:
+        pictures: see `open_pictures`.
+        limits: see `scrfd_ros.evaluation.parity.LIMITS`.
+        output: folder for a picture of both sides' faces wherever something is outside its limit,
+            those of the reference on the left; red are faces that only one side has.
+
+    Returns:
+        faces: those of the reference; the others are those of `parity.compare_faces`.
+
+    Raises:
+        ModelError: the recognisers are different models.
+        ScrfdError: a picture cannot be read or written.
+    """
+    if reference.recognizer is not None and candidate.recognizer is not None:
+        refuse_different_models(reference.recognizer, candidate.recognizer)
+    certain = reference.detector.score_threshold
+    for pipeline in (reference, candidate):
+        pipeline.detector.score_threshold = max(
+            certain - limits["max_score_difference"], _LOWEST_SCORE
+        )
+    differences = {}
+    for name, picture in pictures:
+        expected, found = reference(picture).faces, candidate(picture).faces
+        each = compare_faces(found, expected, certain, certain)
+        each.counts["faces"] = int((expected.scores >= certain).sum())
+        differences[name] = each
+        if output is not None and judge(_of_one(each), limits):
+            write_picture(output / name, _side_by_side(picture, expected, found, each))
+    return _report(differences, limits)
+
+
+def compare_recognizers(
+    reference: ArcFace,
+    candidate: ArcFace,
+    finder: FacePipeline,
+    pictures: Iterable[tuple[str, Picture]],
+    limits: Mapping[str, float],
+) -> Report:
+    """Compare the embeddings that two recognisers of one model give the same faces.
+
+    Args:
+        finder: finds the faces; its detector has to give landmarks.
+        pictures, limits: see `compare_pipelines`.
+
+    Returns:
+        The figures of `parity.compare_embeddings`.
+
+    Raises:
+        ModelError: the recognisers are different models, or the finder gives no landmarks.
+        ScrfdError: a picture cannot be read.
+    """
+    refuse_different_models(reference, candidate)
+    if not finder.detector.has_landmarks:
+        raise ModelError(
+            f"{finder.detector.network.path}: finds no landmarks, without which there are no "
+            f"faces to recognise; choose another detector, such as 2.5g"
+        )
+    differences = {}
+    for name, picture in pictures:
+        landmarks = finder(picture).faces.landmarks
+        assert landmarks is not None
+        crops = align_faces(picture, landmarks)
+        differences[name] = compare_embeddings(*candidate.embed(crops), *reference.embed(crops))
+    return _report(differences, limits)
+
+
+def refuse_different_models(reference: ArcFace, candidate: ArcFace) -> None:
+    """Raises ModelError if two recognisers are known to be of different models.
+
+    Each model has a space of its own, in which the others' embeddings point anywhere.
+    """
+    first, second = (_catalogue_name(side.network) for side in (reference, candidate))
+    if (first and second and first != second) or reference.dimensions != candidate.dimensions:
+        names = [
+            name or f"{side.network.name} ({side.dimensions} values)"
+            for name, side in ((first, reference), (second, candidate))
+        ]
+        raise ModelError(
+            f"{' and '.join(names)} are different models: the cosine of their embeddings means "
+            f"nothing. What each is worth, `scrfd eval verification` tells"
+        )
+
+
+def _catalogue_name(network: Network) -> str | None:
+    for entry in load_catalogue().models.values():
+        if entry.sha256 == network.sha256:
+            return entry.name
+    return None
+
+
+def _of_one(differences: Differences) -> dict[str, float]:
+    """The figures of one picture. One without faces is not different for that."""
+    return {name: value for name, value in differences.figures.items() if name != "faces"}
+
+
+def _report(differences: Mapping[str, Differences], limits: Mapping[str, float]) -> Report:
+    pictures = {name: each.figures for name, each in differences.items()}
+    together = worst(({"faces": 0}, *pictures.values()))
+    figures = {}
+    for name, value in together.items():
+        values = [each.values[name] for each in differences.values() if name in each.values]
+        having = {key: each[name] for key, each in pictures.items() if name in each}
+        least = is_least(name)
+        where = (min if least else max)(having, key=lambda key: having[key], default=None)
+        figures[name] = Figure(
+            value,
+            float(np.median(np.concatenate(values))) if values else None,
+            limits.get(name),
+            not judge({name: value}, limits),
+            least,
+            where if values or (value and name != "faces") else None,
+        )
+    different = tuple(name for name, each in differences.items() if judge(_of_one(each), limits))
+    return Report(figures, pictures, different, judge(together, limits))
+
+
+def _side_by_side(
+    picture: Picture, expected: Faces, found: Faces, differences: Differences
+) -> Picture:
+    sides = []
+    for letter, faces, rows in (
+        ("A", expected, differences.missed),
+        ("B", found, differences.extra),
+    ):
+        side = draw_faces(picture, faces)
+        line = max(min(side.shape[:2]) // 200, 1)
+        around = faces.boxes[rows] + 3 * line * np.array([-1, -1, 1, 1])
+        for x1, y1, x2, y2 in around.round().astype(int).tolist():
+            cv2.rectangle(side, (x1, y1), (x2, y2), _RED, line)
+        scale = line / 2
+        (width, height), _ = cv2.getTextSize(letter, cv2.FONT_HERSHEY_SIMPLEX, scale, line)
+        cv2.rectangle(side, (0, 0), (2 * width, 2 * height), _BLACK, cv2.FILLED)
+        place = (width // 2, 3 * height // 2)
+        cv2.putText(side, letter, place, cv2.FONT_HERSHEY_SIMPLEX, scale, _WHITE, line)
+        sides.append(side)
+    return np.hstack(sides)
+
+
+def _finite(value: float | None) -> Any:
+    return value if value is not None and np.isfinite(value) else None

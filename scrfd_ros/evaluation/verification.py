@@ -1,0 +1,524 @@
+"""Face verification: do two pictures show one person? From pairs to scores, from scores to figures.
+
+A score is the cosine of two embeddings, and a pair is accepted where it is at or above a threshold.
+FAR, the false accept rate, is the part of the pairs of different people that is accepted; TAR, the
+true accept rate, that of the pairs of one person.
+
+The protocol is that of Labeled Faces in the Wild (LFW): Huang et al., University of Massachusetts
+TR 07-49, 2007, http://vis-www.cs.umass.edu/lfw.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from scrfd_ros.errors import ImageError, ModelError, ScrfdError
+from scrfd_ros.evaluation.plots import new_plot, write_plot
+from scrfd_ros.faces import Faces
+from scrfd_ros.files import read_picture
+from scrfd_ros.pipeline import FacePipeline
+from scrfd_ros.recognition.alignment import CROP_SIZE
+from scrfd_ros.recognition.arcface import ArcFace
+
+FARS = (1e-2, 1e-3, 1e-4)
+"""The false accept rates at which TAR is told."""
+
+FOLDS = 10
+"""Parts that pairs are split into where their file does not."""
+
+NO_FACE = -1.0
+"""Score of a pair where no face is found: the lowest cosine, so it is not accepted.
+
+To leave such pairs out would reward a detector that misses the difficult faces.
+"""
+
+_CSV_HEADER = ["picture_a", "picture_b", "same"]
+_LFW_ROWS = {
+    True: (r"(\S+)\s+(\d+)\s+(\d+)", "NAME number number"),
+    False: (r"(\S+)\s+(\d+)\s+(\S+)\s+(\d+)", "NAME number NAME number"),
+}
+"""How a pair of one person, and one of different people, stands in pairs.txt."""
+
+_SHOWN = 3  # of many files that are amiss
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """N pairs of pictures.
+
+    Attributes:
+        pictures: paths of the distinct pictures, relative to their folder.
+        rows: int64 [N, 2], which two of them are a pair.
+        same: bool [N], whether they show one person.
+        folds: int64 [N], the part that each pair belongs to.
+    """
+
+    pictures: tuple[str, ...]
+    rows: NDArray[np.int64]
+    same: Bools
+    folds: NDArray[np.int64]
+
+
+class Roc(NamedTuple):
+    """Receiver operating characteristic: rates by threshold, from none accepted to all.
+
+    Attributes:
+        thresholds: float64 [T], infinity, then every distinct score from the highest down.
+        far, tar: float64 [T], 0 to 1.
+    """
+
+    thresholds: Floats
+    far: Floats
+    tar: Floats
+
+
+class Interval(NamedTuple):
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What one threshold does.
+
+    Attributes:
+        wanted_far: the FAR that it was to keep below.
+        threshold: cosine from which on a pair is accepted; infinity where none may be.
+        far, tar: 0 to 1.
+        false_accepts: number of pairs behind `far`.
+        far_interval: where the FAR lies with 95 % confidence, see `wilson_interval`.
+    """
+
+    wanted_far: float
+    threshold: float
+    far: float
+    tar: float
+    false_accepts: int
+    far_interval: Interval
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Part of the pairs that is judged rightly with the best threshold of the other folds.
+
+    Attributes:
+        mean: over the folds.
+        standard_error: of the mean, as LFW defines it: sample deviation / sqrt(number of folds).
+        thresholds: of each fold.
+    """
+
+    mean: float
+    standard_error: float
+    thresholds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """All figures of one set of pairs.
+
+    Attributes:
+        accuracy: None where a kind of pairs has fewer than `FOLDS`.
+        points: for each of `FARS` for which there are at least 1 / FAR pairs of different people.
+        recommended: the last of them, its threshold rounded up to hundredths; None where there is
+            no such point, or none with a threshold.
+    """
+
+    same_pairs: int
+    different_pairs: int
+    area_under_curve: float
+    equal_error_rate: float
+    accuracy: Accuracy | None
+    points: tuple[OperatingPoint, ...]
+    recommended: OperatingPoint | None
+
+    def as_json(self) -> dict[str, object]:
+        """All attributes; None in place of a threshold of infinity, which JSON does not know."""
+        content = asdict(self)
+        for point in content["points"]:
+            if math.isinf(point["threshold"]):
+                point["threshold"] = None
+        if self.accuracy is not None:
+            content["accuracy"]["thresholds"] = [
+                None if math.isinf(threshold) else threshold
+                for threshold in self.accuracy.thresholds
+            ]
+        return content
+
+
+def read_pairs(path: Path) -> Pairs:
+    """Read a list of pairs: CSV where the file's name ends so, else as LFW's pairs.txt.
+
+    CSV: picture_a, picture_b, same (0 or 1), a header with these names is optional. The pairs of
+    each kind are dealt out to `FOLDS` folds in turns.
+
+    LFW: the number of folds and of pairs of each kind in a fold; then for each fold the pairs of
+    one person (NAME, number, number) and those of different people (NAME, number, NAME, number),
+    separated by tabs. The pictures are NAME/NAME_0001.jpg.
+
+    Raises:
+        ScrfdError: the file cannot be read or is malformed; names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise ScrfdError(f"{path}: cannot read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ScrfdError(f"{path}: not a text file: {error}") from error
+    if path.suffix.lower() == ".csv":
+        names, same = _csv_pairs(path, lines)
+        folds = _dealt_out(same)
+    else:
+        names, same, folds = _lfw_pairs(path, lines)
+    pictures = {name: None for pair in names for name in pair}
+    row_of = {name: row for row, name in enumerate(pictures)}
+    rows = np.array([[row_of[name] for name in pair] for pair in names], np.int64)
+    return Pairs(tuple(pictures), rows, same, folds)
+
+
+def _csv_pairs(path: Path, lines: Sequence[str]) -> tuple[list[tuple[str, str]], Bools]:
+    names, same = [], []
+    reader = csv.reader(lines, skipinitialspace=True)
+    for cells in reader:
+        row = [cell.strip() for cell in cells]
+        if not row or (reader.line_num == 1 and row == _CSV_HEADER):
+            continue
+        if len(row) != 3 or not all(row) or row[2] not in ("0", "1"):
+            raise ScrfdError(
+                f"{path}, line {reader.line_num}: expected {', '.join(_CSV_HEADER)} (0 or 1), "
+                f"found {','.join(cells)!r}"
+            )
+        names.append((row[0], row[1]))
+        same.append(row[2] == "1")
+    if not names:
+        raise ScrfdError(f"{path}: no pairs in it")
+    return names, np.array(same)
+
+
+def _dealt_out(same: Bools) -> NDArray[np.int64]:
+    folds = np.empty(len(same), np.int64)
+    for kind in (False, True):
+        folds[same == kind] = np.arange((same == kind).sum()) % FOLDS
+    return folds
+
+
+def _lfw_pairs(
+    path: Path, lines: Sequence[str]
+) -> tuple[list[tuple[str, str]], Bools, NDArray[np.int64]]:
+    try:
+        folds, size = (int(word) for word in (lines or [""])[0].split())
+    except ValueError:
+        folds = size = 0
+    if folds < 2 or size < 1:
+        raise ScrfdError(
+            f"{path}, line 1: expected the number of folds and of pairs of each kind in a fold, "
+            f"such as 10 300, found {(lines or [''])[0]!r}. A list of another form has to be "
+            f"named .csv"
+        )
+    rows = "\n".join(lines[1:]).rstrip().split("\n")
+    if len(rows) != 2 * folds * size:
+        raise ScrfdError(
+            f"{path}, line 1: announces {folds} folds of 2 x {size} pairs, {len(rows)} follow"
+        )
+    number = np.arange(len(rows))
+    same = number // size % 2 == 0
+    names = []
+    for line, (row, one_person) in enumerate(zip(rows, same, strict=True), start=2):
+        pattern, expected = _LFW_ROWS[one_person]
+        match = re.fullmatch(pattern, row.strip())
+        if match is None:
+            raise ScrfdError(f"{path}, line {line}: expected {expected}, found {row!r}")
+        first, a, *second, b = match.groups()
+        names.append((_lfw_picture(first, a), _lfw_picture(second[0] if second else first, b)))
+    return names, same, number // (2 * size)
+
+
+def _lfw_picture(name: str, number: str) -> str:
+    return f"{name}/{name}_{int(number):04}.jpg"
+
+
+def find_pictures(folder: Path, pairs: Pairs) -> list[Path]:
+    """The files of the pictures.
+
+    Raises:
+        ScrfdError: some are missing.
+    """
+    paths = [folder / name for name in pairs.pictures]
+    missing = [name for name, path in zip(pairs.pictures, paths, strict=True) if not path.is_file()]
+    if missing:
+        more = ", ..." if len(missing) > _SHOWN else ""
+        raise ScrfdError(
+            f"{folder}: lacks {len(missing)} of the {len(paths)} pictures of the pairs: "
+            f"{', '.join(missing[:_SHOWN])}{more}"
+        )
+    return paths
+
+
+def recognizer_of(pipeline: FacePipeline) -> ArcFace:
+    """The recogniser of a pipeline.
+
+    Raises:
+        ModelError: it makes no embeddings.
+    """
+    if pipeline.recognizer is None:
+        raise ModelError("verification needs a recogniser, and a detector that finds landmarks")
+    return pipeline.recognizer
+
+
+def embed_pictures(
+    pipeline: FacePipeline, paths: Sequence[Path], aligned: bool
+) -> tuple[NDArray[np.float32], Bools]:
+    """Embeddings of the person in each picture, see `main_face`. Progress is shown on a terminal.
+
+    Args:
+        aligned: the pictures are aligned faces, as `scrfd_ros.recognition.alignment` makes them.
+
+    Returns:
+        embeddings: float32 [N, D], rows of unit length; zero where there is no face.
+        found: bool [N], whether there is one.
+
+    Raises:
+        ModelError: the pipeline makes no embeddings.
+        ImageError: a picture cannot be read, or is to be an aligned face and has another size.
+    """
+    recognizer = recognizer_of(pipeline)
+    embeddings = np.zeros((len(paths), recognizer.dimensions), np.float32)
+    found = np.zeros(len(paths), np.bool_)
+    for row, path in enumerate(tqdm(paths, "embedding", leave=False, disable=None)):
+        picture = read_picture(path)
+        height, width = picture.shape[:2]
+        if aligned:
+            if (width, height) != (CROP_SIZE, CROP_SIZE):
+                raise ImageError(
+                    f"{path}: {width}x{height} pixels; aligned faces have {CROP_SIZE}x{CROP_SIZE}"
+                )
+            embeddings[row] = recognizer.embed(picture[None])[0][0]
+            found[row] = True
+            continue
+        faces = pipeline(picture).faces
+        if faces.embeddings is not None and len(faces):
+            embeddings[row] = faces.embeddings[main_face(faces, width, height)]
+            found[row] = True
+    return embeddings, found
+
+
+def main_face(faces: Faces, width: int, height: int) -> int:
+    """Which face the picture is about: greatest is its area - 2 * (distance from the middle)^2.
+
+    The rule by which LFW is usually aligned (align_dataset_mtcnn.py of facenet, align_lfw.py of
+    insightface).
+
+    Args:
+        width, height: of the picture, pixels.
+    """
+    offsets = faces.centers - np.array([width, height]) / 2
+    return int(np.argmax(faces.sizes.prod(axis=1) - 2 * (offsets**2).sum(axis=1)))
+
+
+def score_pairs(pairs: Pairs, embeddings: NDArray[np.float32], found: Bools) -> Floats:
+    """Cosine of each pair, float64 [N]; `NO_FACE` where a picture of it has none.
+
+    Args:
+        embeddings, found: of `pairs.pictures`, from `embed_pictures`.
+    """
+    first, second = pairs.rows.T
+    cosines = np.einsum("nd,nd->n", embeddings[first], embeddings[second], dtype=np.float64)
+    return np.where(found[first] & found[second], cosines, NO_FACE)
+
+
+def roc(scores: Floats, same: Bools) -> Roc:
+    """Rates at every threshold that makes a difference (roc_curve of scikit-learn, no point left
+    out).
+
+    Args:
+        scores: float64 [N], finite.
+        same: bool [N].
+
+    Raises:
+        ScrfdError: a score is not finite, or a kind of pairs is missing.
+    """
+    if not np.isfinite(scores).all():
+        count = int((~np.isfinite(scores)).sum())
+        raise ScrfdError(
+            f"{count} of {len(scores)} scores are not finite: the recogniser gives no usable "
+            f"embeddings"
+        )
+    if same.all() or not same.any():
+        kind = "different people" if same.all() else "one person"
+        raise ScrfdError(f"no pair of {kind} among {len(same)}: verification needs both kinds")
+    thresholds, ranks = np.unique(scores, return_inverse=True)
+    rates = []
+    for rows in (~same, same):
+        accepted = np.bincount(ranks[rows], minlength=len(thresholds))[::-1].cumsum()
+        rates.append(np.concatenate(([0.0], accepted / accepted[-1])))
+    return Roc(np.concatenate(([np.inf], thresholds[::-1])), *rates)
+
+
+def area_under(curve: Roc) -> float:
+    """Area under the ROC by trapezoids: how often a pair of one person scores higher than one of
+    different people, ties counted half."""
+    heights = (curve.tar[1:] + curve.tar[:-1]) / 2
+    return float((np.diff(curve.far) * heights).sum())
+
+
+def equal_error_rate(curve: Roc) -> float:
+    """Where FAR = 1 - TAR, on straight lines between the points of the ROC."""
+    gaps = curve.far + curve.tar - 1  # from -1 up to 1, every step upwards
+    after = int(np.argmax(gaps >= 0))
+    part = -gaps[after - 1] / (gaps[after] - gaps[after - 1])
+    return float(curve.far[after - 1] + part * (curve.far[after] - curve.far[after - 1]))
+
+
+def threshold_at(curve: Roc, far: float) -> float:
+    """The lowest score that, as a threshold, keeps the FAR at or below `far`; else infinity."""
+    return float(curve.thresholds[np.searchsorted(curve.far, far, side="right") - 1])
+
+
+def operating_point(
+    scores: Floats, same: Bools, threshold: float, wanted_far: float
+) -> OperatingPoint:
+    """What accepting scores at or above the threshold gives."""
+    accepted = scores >= threshold
+    different = int((~same).sum())
+    false_accepts = int(accepted[~same].sum())
+    return OperatingPoint(
+        wanted_far,
+        threshold,
+        false_accepts / different,
+        float(accepted[same].mean()),
+        false_accepts,
+        wilson_interval(false_accepts, different),
+    )
+
+
+def wilson_interval(count: int, total: int) -> Interval:
+    """Where a rate lies with 95 % confidence, `count` of `total` independent cases seen.
+
+    Wilson, Probable inference, the law of succession, and statistical inference, JASA 22, 1927.
+    Pairs that share a picture are not independent: then it is too narrow.
+    """
+    z = 1.959964
+    rate = count / total
+    middle = rate + z**2 / (2 * total)
+    half = z * math.sqrt(rate * (1 - rate) / total + z**2 / (4 * total**2))
+    whole = 1 + z**2 / total
+    return Interval(max((middle - half) / whole, 0.0), min((middle + half) / whole, 1.0))
+
+
+def best_threshold(curve: Roc, same: Bools) -> float:
+    """The threshold that judges most pairs rightly, halfway between two scores.
+
+    Of several it is the middle one: the pairs cannot tell them apart.
+
+    Args:
+        same: bool [N], of the pairs that `curve` is made of.
+    """
+    right = curve.tar * same.sum() - curve.far * (~same).sum()
+    # Rates of equal counts can differ in their last digits.
+    best = np.flatnonzero(right > right.max() - 0.5)
+    row = best[len(best) // 2]
+    if row in (0, len(right) - 1):
+        return float(curve.thresholds[row])
+    return float(curve.thresholds[row : row + 2].mean())
+
+
+def fold_accuracy(scores: Floats, same: Bools, folds: NDArray[np.int64]) -> Accuracy:
+    """How many pairs of each fold are judged rightly with the best threshold of all others.
+
+    Raises:
+        ScrfdError: as `roc`, of the pairs outside a fold.
+    """
+    accuracies, thresholds = [], []
+    for fold in np.unique(folds):
+        own, others = folds == fold, folds != fold
+        threshold = best_threshold(roc(scores[others], same[others]), same[others])
+        accuracies.append(np.mean((scores[own] >= threshold) == same[own]))
+        thresholds.append(threshold)
+    return Accuracy(
+        float(np.mean(accuracies)),
+        float(np.std(accuracies, ddof=1) / math.sqrt(len(accuracies))),
+        tuple(thresholds),
+    )
+
+
+def pairs_needed(far: float) -> int:
+    """Fewest pairs of different people that a false accept rate is told of: one accepted is it."""
+    return math.ceil(1 / far)
+
+
+def evaluate(scores: Floats, same: Bools, folds: NDArray[np.int64]) -> Verification:
+    """All figures of N pairs.
+
+    Args:
+        scores: float64 [N], cosines.
+        same: bool [N], whether a pair is of one person.
+        folds: int64 [N].
+
+    Raises:
+        ScrfdError: a score is not finite, or a kind of pairs is missing.
+    """
+    curve = roc(scores, same)
+    same_pairs, different_pairs = int(same.sum()), int((~same).sum())
+    points = tuple(
+        operating_point(scores, same, threshold_at(curve, far), far)
+        for far in FARS
+        if different_pairs >= pairs_needed(far)
+    )
+    recommended = None
+    if points and math.isfinite(points[-1].threshold):
+        rounded = math.ceil(100 * points[-1].threshold) / 100
+        recommended = operating_point(scores, same, rounded, points[-1].wanted_far)
+    enough = min(same_pairs, different_pairs) >= FOLDS
+    return Verification(
+        same_pairs,
+        different_pairs,
+        area_under(curve),
+        equal_error_rate(curve),
+        fold_accuracy(scores, same, folds) if enough else None,
+        points,
+        recommended,
+    )
+
+
+def plot_roc(path: Path, title: str, scores: Floats, same: Bools) -> None:
+    """Draw TAR over FAR as PNG; the FAR logarithmic, as the low ones matter.
+
+    Raises:
+        ScrfdError: as `roc`; Matplotlib is missing, or the file cannot be written.
+    """
+    curve = roc(scores, same)
+    axes = new_plot(title, "false accept rate", "true accept rate")
+    axes.step(curve.far, curve.tar, where="post")
+    axes.set(xscale="log", xlim=(0.5 / (~same).sum(), 1), ylim=(0, 1.02))
+    write_plot(path, axes)
+
+
+def plot_histogram(
+    path: Path, title: str, scores: Floats, same: Bools, threshold: float | None
+) -> None:
+    """Draw how the scores of both kinds of pairs are distributed, and a threshold, as PNG.
+
+    Raises:
+        ScrfdError: Matplotlib is missing, or the file cannot be written.
+    """
+    axes = new_plot(title, "cosine", "part of the pairs")
+    edges = np.linspace(-1, 1, 101).tolist()
+    for rows, label in ((~same, "different people"), (same, "one person")):
+        weights = np.full(rows.sum(), 1 / rows.sum())
+        axes.hist(np.clip(scores[rows], -1, 1), edges, weights=weights, alpha=0.6, label=label)
+    if threshold is not None:
+        axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.2f}")
+    axes.legend()
+    write_plot(path, axes)

@@ -1,0 +1,409 @@
+"""WIDER FACE validation: its faces, its pictures, and detections in its submission format.
+
+WIDER FACE: A Face Detection Benchmark, Yang et al., CVPR 2016, https://arxiv.org/abs/1511.06523.
+Boxes are those of the benchmark here: x and y of the top left corner, width and height, in pixels
+of the picture.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import math
+import struct
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from scrfd_ros.detection.scrfd import SIZE_MULTIPLE, Scrfd
+from scrfd_ros.errors import ModelError, ScrfdError
+from scrfd_ros.faces import Faces
+from scrfd_ros.files import read_picture, write_bytes
+from scrfd_ros.models.catalogue import default_model_directory
+from scrfd_ros.models.download import ensure_picture
+from scrfd_ros.pipeline import FacePipeline
+
+SUBSETS = ("easy", "medium", "hard")
+GROUND_TRUTH = tuple(f"wider_{part}_val.mat" for part in ("face", *SUBSETS))
+
+PUBLISHED_SETTINGS: Mapping[str, object] = {
+    "protocol": "vga",
+    "input_size": [640, 640],
+    "score": 0.02,
+    "nms": 0.45,
+    "tiles": [1, 1],
+    "large_faces": False,
+}
+"""How the published table of SCRFD was measured, as `settings_of` tells it."""
+
+_MAT_HEADER = 128  # bytes of a .mat file of version 5
+_MAT_COMPRESSED = 15  # kind of an element of it
+
+_SHOWN = 3  # of many files that are amiss
+
+_T = TypeVar("_T")
+
+FindFaces = Callable[[NDArray[np.uint8]], Faces]
+"""From a picture, uint8 [H, W, 3] BGR, to its faces."""
+
+
+@dataclass(frozen=True)
+class AnnotatedPicture:
+    """A picture of the validation set and the faces that people saw in it.
+
+    Attributes:
+        event: the folder it is in.
+        name: its file name without .jpg.
+        boxes: float64 [N, 4], x, y, width, height.
+        counted: bool [3, N], which faces belong to each of `SUBSETS`.
+    """
+
+    event: str
+    name: str
+    boxes: NDArray[np.float64]
+    counted: NDArray[np.bool_]
+
+
+def find_ground_truth(directory: Path | None) -> Path:
+    """The folder with the files of the ground truth, fetched if they are not in `directory`.
+
+    Raises:
+        ScrfdError: there is no such directory, or only some of them are there.
+        DownloadError: they could not be fetched.
+    """
+    if directory is not None:
+        if not directory.is_dir():
+            raise ScrfdError(f"{directory}: no such folder; expected the one that holds WIDER_val")
+        for folder in (
+            directory,
+            directory / "ground_truth",
+            directory / "eval_tools" / "ground_truth",
+        ):
+            missing = [name for name in GROUND_TRUTH if not (folder / name).is_file()]
+            if not missing:
+                return folder
+            if len(missing) < len(GROUND_TRUTH):
+                raise ScrfdError(f"{folder}: lacks {', '.join(missing)} of the ground truth")
+    folder = default_model_directory() / "wider_face"
+    for name in GROUND_TRUTH:
+        ensure_picture(name, folder)
+    return folder
+
+
+def read_ground_truth(folder: Path) -> list[AnnotatedPicture]:
+    """All pictures of the validation set, in the order of the ground truth.
+
+    Raises:
+        ScrfdError: a file of the ground truth is missing, damaged or does not fit the others.
+    """
+    faces, *subsets = (folder / name for name in GROUND_TRUTH)
+    names, boxes = _read_mat(faces, _names_and_boxes)
+    rows = [_read_mat(path, _rows) for path in subsets]
+    sizes = (len(boxes), *(len(own) for own in rows))
+    for path, size in zip((faces, *subsets), sizes, strict=True):
+        if size != len(names):
+            raise ScrfdError(f"{path}: tells of {size} pictures, expected {len(names)}")
+    pictures = []
+    for number, (event, name) in enumerate(names):
+        if "/" in event + name or event.startswith(".") or not (event and name):
+            raise ScrfdError(f"{faces}: {event}/{name} is not an event and the name of a picture")
+        counted = np.zeros((len(SUBSETS), len(boxes[number])), np.bool_)
+        for subset, path in enumerate(subsets):
+            own = rows[subset][number]
+            if own.size and not 0 <= own.min() <= own.max() < counted.shape[1]:
+                raise ScrfdError(f"{path}: {event}/{name} does not have the faces it names")
+            counted[subset, own] = True
+        pictures.append(AnnotatedPicture(event, name, boxes[number], counted))
+    return pictures
+
+
+def _read_mat(path: Path, parse: Callable[[Mapping[str, Any]], _T]) -> _T:
+    from scipy.io import loadmat  # not above: it takes long to load
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ScrfdError(f"{path}: cannot read: {error.strerror}") from error
+    try:
+        _check(content)
+        return parse(loadmat(io.BytesIO(content)))
+    except Exception as error:  # of nearly any class, where a file is damaged
+        raise ScrfdError(
+            f"{path}: damaged, or not of the ground truth of WIDER FACE: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _check(content: bytes) -> None:
+    """Hold the variables, which are compressed in all official files, against their checksums.
+
+    SciPy does that after it has read them, and a wrong byte can end the process before.
+    """
+    position = _MAT_HEADER
+    while position < len(content):
+        kind, size = struct.unpack_from("<II", content, position)
+        variable = content[position + 8 : position + 8 + size]
+        if kind != _MAT_COMPRESSED or len(variable) != size:
+            raise ValueError(f"no whole compressed variable at byte {position}")
+        zlib.decompress(variable)
+        position += 8 + size
+
+
+def _names_and_boxes(
+    mat: Mapping[str, Any],
+) -> tuple[list[tuple[str, str]], list[NDArray[np.float64]]]:
+    names = [
+        (str(event.item()), str(name.item()))
+        for event, pictures in zip(_cells(mat["event_list"]), _cells(mat["file_list"]), strict=True)
+        for name in _cells(pictures)
+    ]
+    boxes = [
+        cell.reshape(-1, 4).astype(np.float64)
+        for event in _cells(mat["face_bbx_list"])
+        for cell in _cells(event)
+    ]
+    return names, boxes
+
+
+def _rows(mat: Mapping[str, Any]) -> list[NDArray[np.int64]]:
+    return [
+        cell.reshape(-1).astype(np.int64) - 1  # MATLAB counts from 1
+        for event in _cells(mat["gt_list"])
+        for cell in _cells(event)
+    ]
+
+
+def _cells(array: NDArray[Any]) -> list[NDArray[Any]]:
+    """The arrays in a column of MATLAB cells, [N, 1]."""
+    if array.dtype != object or array.ndim != 2 or array.shape[1] != 1:
+        raise ValueError(f"expected a column of cells, found {array.dtype} {list(array.shape)}")
+    return list(array[:, 0])
+
+
+def find_pictures(directory: Path, ground_truth: Sequence[AnnotatedPicture]) -> list[Path]:
+    """The files of the pictures.
+
+    Args:
+        directory: the folder that holds WIDER_val, or WIDER_val, or images in that.
+
+    Raises:
+        ScrfdError: pictures are missing.
+    """
+    folders = (directory / "WIDER_val" / "images", directory / "images", directory)
+    events = dict.fromkeys(picture.event for picture in ground_truth)
+    images = next(
+        (folder for folder in folders if any((folder / event).is_dir() for event in events)), None
+    )
+    if images is None:
+        raise ScrfdError(
+            f"{directory}: no pictures; expected them in {folders[0] / next(iter(events))} and the "
+            f"other folders of WIDER_val.zip"
+        )
+    paths = [images / picture.event / f"{picture.name}.jpg" for picture in ground_truth]
+    missing = [str(path.relative_to(images)) for path in paths if not path.is_file()]
+    if missing:
+        raise ScrfdError(
+            f"{images}: lacks {len(missing)} of the {len(paths)} pictures: {_some(missing)}; "
+            f"unpack WIDER_val.zip once more"
+        )
+    return paths
+
+
+def at_original_size(pipeline: FacePipeline) -> FindFaces:
+    """The detector of a pipeline, given pictures as they are, padded to multiples of 32.
+
+    Raises:
+        ModelError: the detector takes pictures of one size only.
+    """
+    detector = pipeline.detector
+    network = detector.network
+    fixed = network.inputs[0].shape[2:]
+    if fixed != (None, None):
+        raise ModelError(
+            f"{network.path} on {network.backend}: the protocol original needs a detector that "
+            f"takes pictures of any size, this one takes {fixed[1]}x{fixed[0]}. The files of 500m "
+            f"and det_500m take any, with --backend onnxruntime"
+        )
+
+    # Most pictures share a few sizes; each holds buffers and costs a run when it is made.
+    @functools.lru_cache(maxsize=8)
+    def sized(width: int, height: int) -> FacePipeline:
+        return FacePipeline(
+            Scrfd(
+                network,
+                (width, height),
+                detector.score_threshold,
+                detector.nms_threshold,
+                tiles=detector.tiles,
+                large_faces=detector.large_faces,
+            )
+        )
+
+    def find(picture: NDArray[np.uint8]) -> Faces:
+        height, width = picture.shape[:2]
+        right, bottom = -width % SIZE_MULTIPLE, -height % SIZE_MULTIPLE
+        padded = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
+        return sized(width + right, height + bottom)(padded.astype(np.uint8, copy=False)).faces
+
+    return find
+
+
+def settings_of(protocol: str, pipeline: FacePipeline) -> dict[str, object]:
+    """What the detections of a pipeline depend on, as JSON can hold it."""
+    detector = pipeline.detector
+    return {
+        "protocol": protocol,
+        "detector": detector.network.name,
+        "sha256": detector.network.sha256,
+        "backend": detector.network.backend,
+        "input_size": list(detector.input_size) if protocol == "vga" else None,
+        "score": detector.score_threshold,
+        "nms": detector.nms_threshold,
+        "tiles": list(detector.tiles),
+        "large_faces": detector.large_faces,
+    }
+
+
+def prepare_folder(folder: Path, settings: Mapping[str, object]) -> Path:
+    """The folder for detections in a folder of results, which notes how they are made.
+
+    Args:
+        settings: from `settings_of`.
+
+    Raises:
+        ScrfdError: there are detections made with other settings.
+    """
+    note, detections = folder / "settings.json", folder / "detections"
+    if not note.exists() and any(detections.glob("*/*.txt")):
+        raise ScrfdError(
+            f"{folder}: nothing tells how the detections in it were made; {_ELSEWHERE}"
+        )
+    if not note.exists():
+        write_bytes(note, f"{json.dumps(settings, indent=1)}\n".encode())
+        return detections
+    try:
+        there = dict(json.loads(note.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ScrfdError(f"{note}: not as it was written: {error}; {_ELSEWHERE}") from error
+    differences = [
+        f"{name} was {there.get(name)}, is {settings.get(name)}"
+        for name in dict.fromkeys((*there, *settings))
+        if there.get(name) != settings.get(name)
+    ]
+    if differences:
+        raise ScrfdError(
+            f"{folder}: holds detections made with other settings ({'; '.join(differences)}); "
+            f"{_ELSEWHERE}"
+        )
+    return detections
+
+
+_ELSEWHERE = "remove it, or choose another with --output"
+
+
+def detect(
+    find: FindFaces,
+    ground_truth: Sequence[AnnotatedPicture],
+    paths: Sequence[Path],
+    folder: Path,
+) -> int:
+    """Find the faces in all pictures whose detections are not there yet, and write them.
+
+    Progress is shown on a terminal. What an interruption leaves is whole files, which the next
+    call goes on from.
+
+    Args:
+        paths: of the pictures, in the order of `ground_truth`.
+        folder: for the detections.
+
+    Returns:
+        How many pictures were run.
+
+    Raises:
+        ScrfdError: a picture cannot be read, or a file not be written.
+    """
+    todo = [
+        (picture, path, file)
+        for picture, path in zip(ground_truth, paths, strict=True)
+        if not (file := _file(folder, picture)).exists()
+    ]
+    done = len(paths) - len(todo)
+    for picture, path, file in tqdm(
+        todo, "detecting", initial=done, total=len(paths), leave=False, disable=None
+    ):
+        faces = find(read_picture(path))
+        corners = faces.boxes.astype(np.float64)
+        rows = np.column_stack((corners[:, :2], corners[:, 2:] - corners[:, :2], faces.scores))
+        lines = [f"{x:.1f} {y:.1f} {w:.1f} {h:.1f} {score:.6f}\n" for x, y, w, h, score in rows]
+        text = "".join((f"{picture.event}/{picture.name}.jpg\n{len(lines)}\n", *lines))
+        write_bytes(file, text.encode())
+    return len(todo)
+
+
+def read_detections(
+    folder: Path, ground_truth: Sequence[AnnotatedPicture]
+) -> list[NDArray[np.float64]]:
+    """Detections in the submission format: in EVENT/NAME.txt the name, their number, then a line
+    of x, y, width, height and score for each.
+
+    Returns:
+        For each picture float64 [N, 5], x, y, width, height, score, as in the file.
+
+    Raises:
+        ScrfdError: files are missing, malformed, or of pictures that are not in the set.
+    """
+    if not folder.is_dir():
+        raise ScrfdError(f"{folder}: no such folder; expected one with EVENT/NAME.txt in it")
+    files = [_file(folder, picture) for picture in ground_truth]
+    there = set(folder.glob("*/*.txt"))
+    for trouble, paths in (
+        ("has detections of {} pictures that the ground truth does not have", there - set(files)),
+        ("lacks the detections of {} pictures", set(files) - there),
+    ):
+        if paths:
+            names = sorted(str(path.relative_to(folder)) for path in paths)
+            raise ScrfdError(f"{folder}: {trouble.format(len(names))}: {_some(names)}")
+    return [_read_file(file) for file in tqdm(files, "reading", leave=False, disable=None)]
+
+
+def _read_file(path: Path) -> NDArray[np.float64]:
+    try:
+        lines = path.read_text(encoding="utf-8").rstrip().splitlines()
+    except OSError as error:
+        raise ScrfdError(f"{path}: cannot read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ScrfdError(f"{path}: not a text file: {error}") from error
+    count = lines[1].strip() if len(lines) > 1 else ""
+    if not count.isdecimal():
+        raise ScrfdError(f"{path}, line 2: expected the number of detections, found {count!r}")
+    if int(count) != len(lines) - 2:
+        raise ScrfdError(f"{path}, line 2: announces {count} detections, {len(lines) - 2} follow")
+    detections = []
+    for number, line in enumerate(lines[2:], 3):
+        try:
+            row = [float(word) for word in line.split()]
+        except ValueError:
+            row = []
+        if len(row) != 5 or not all(map(math.isfinite, row)):
+            raise ScrfdError(
+                f"{path}, line {number}: expected x, y, width, height and score, found {line!r}"
+            )
+        detections.append(row)
+    return np.array(detections, np.float64).reshape(-1, 5)
+
+
+def _file(folder: Path, picture: AnnotatedPicture) -> Path:
+    return folder / picture.event / f"{picture.name}.txt"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = "" if len(names) <= _SHOWN else ", ..."
+    return ", ".join(names[:_SHOWN]) + more

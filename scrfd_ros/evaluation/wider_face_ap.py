@@ -1,0 +1,298 @@
+"""Average precision by the protocol of WIDER FACE.
+
+What the benchmark's own evaluation tools do (eval_tools.zip of WIDER FACE), for all detections at
+once: scores are stretched to 0..1 over the whole set. In each picture every detection belongs to
+the face it overlaps most, if IoU is at least 0.5. The best-scored detection of a face is right, its
+others are wrong, as are those without a face; detections of faces that are not in the subset count
+neither way. Precision and recall are taken at 1000 thresholds, and the area under precision's
+envelope is the average precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrfd_ros.evaluation.plots import new_plot, write_plot
+from scrfd_ros.evaluation.wider_face import SUBSETS, AnnotatedPicture
+from scrfd_ros.models.catalogue import load_catalogue
+
+IOU = 0.5
+THRESHOLDS = 1 - np.arange(1, 1001) / 1000
+
+HEIGHTS = {
+    "<16": (-np.inf, 16),
+    "16-32": (16, 32),
+    "32-64": (32, 64),
+    "64-128": (64, 128),
+    ">=128": (128, np.inf),
+}
+"""Classes of faces by height, pixels of the picture: from, and to less than."""
+
+_HARD = SUBSETS.index("hard")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Precision and recall of some faces.
+
+    Attributes:
+        faces: how many there are.
+        recalls, precisions: float64 [1000], at each of `THRESHOLDS`; 0 where nothing counts.
+    """
+
+    faces: int
+    recalls: NDArray[np.float64]
+    precisions: NDArray[np.float64]
+
+    @property
+    def average_precision(self) -> float | None:
+        """0 to 1; None where there are no faces."""
+        if not self.faces:
+            return None
+        envelope = np.maximum.accumulate(self.precisions[::-1])[::-1]
+        return float(np.sum(np.diff(self.recalls, prepend=0.0) * envelope))
+
+    @property
+    def recall(self) -> float | None:
+        """The share of faces that any detection finds; None where there are no faces."""
+        return float(self.recalls[-1]) if self.faces else None
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "faces": self.faces,
+            "average_precision": self.average_precision,
+            "recall": self.recall,
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What detections of the whole set are worth.
+
+    Attributes:
+        pictures, faces, detections: how many there are.
+        subsets: by name, those of `SUBSETS`.
+        events: the same for the pictures of each event.
+        heights: the faces of the hard subset by class, those of `HEIGHTS`. A detection without a
+            face is wrong in the class of its own height.
+    """
+
+    pictures: int
+    faces: int
+    detections: int
+    subsets: Mapping[str, Curve]
+    events: Mapping[str, Mapping[str, Curve]]
+    heights: Mapping[str, Curve]
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "pictures": self.pictures,
+            "faces": self.faces,
+            "detections": self.detections,
+            "subsets": {name: curve.as_json() for name, curve in self.subsets.items()},
+            "heights": {name: curve.as_json() for name, curve in self.heights.items()},
+            "events": {
+                event: {name: curve.as_json() for name, curve in curves.items()}
+                for event, curves in self.events.items()
+            },
+        }
+
+
+def evaluate(
+    ground_truth: Sequence[AnnotatedPicture], detections: Sequence[NDArray[np.float64]]
+) -> Evaluation:
+    """Average precision of detections.
+
+    Args:
+        detections: of each picture, float64 [N, 5], x, y, width, height, score. The order matters
+            for equal scores only: the first counts as the better one.
+    """
+    scores = _stretched([found[:, 4] for found in detections])
+    pictures = [
+        _match(picture, found, own)
+        for picture, found, own in zip(ground_truth, detections, scores, strict=True)
+    ]
+    events: dict[str, list[_Matches]] = {}
+    for picture, matches in zip(ground_truth, pictures, strict=True):
+        events.setdefault(picture.event, []).append(matches)
+    everything = _joined(pictures)
+    return Evaluation(
+        pictures=len(ground_truth),
+        faces=everything.counted.shape[1],
+        detections=len(everything.scores),
+        subsets=_curves(everything),
+        events={event: _curves(_joined(own)) for event, own in events.items()},
+        heights={
+            name: _curve(
+                everything,
+                everything.counted[_HARD] & _within(everything.face_heights, limits),
+                _within(everything.heights, limits),
+            )
+            for name, limits in HEIGHTS.items()
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Matches:
+    """Detections and faces of one or more pictures.
+
+    Attributes:
+        scores, heights: of the detections, float64 [D].
+        faces: int64 [D], the row of the face each detection belongs to; -1 for none.
+        first: bool [D], whether no better detection belongs to that face.
+        face_heights: float64 [F].
+        counted: bool [3, F], as `AnnotatedPicture.counted`.
+    """
+
+    scores: NDArray[np.float64]
+    heights: NDArray[np.float64]
+    faces: NDArray[np.int64]
+    first: NDArray[np.bool_]
+    face_heights: NDArray[np.float64]
+    counted: NDArray[np.bool_]
+
+
+def _stretched(scores: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """Scores with the lowest of all pictures at 0, the highest at 1; all at 1 if they are equal."""
+    low = min((own.min() for own in scores if own.size), default=0.0)
+    high = max((own.max() for own in scores if own.size), default=0.0)
+    if high == low:
+        return [np.ones_like(own) for own in scores]
+    return [(own - low) / (high - low) for own in scores]
+
+
+def _match(
+    picture: AnnotatedPicture, detections: NDArray[np.float64], scores: NDArray[np.float64]
+) -> _Matches:
+    if not len(picture.boxes):  # as in the benchmark's tools, nothing is wrong in such a picture
+        detections, scores = detections[:0], scores[:0]
+    order = np.argsort(-scores, kind="stable")
+    boxes, scores = detections[order, :4], scores[order]
+    faces = np.full(len(boxes), -1, np.int64)
+    first = np.zeros(len(boxes), np.bool_)
+    if len(boxes):
+        overlaps = _overlaps(boxes, picture.boxes)
+        best = overlaps.argmax(axis=1)
+        found = np.flatnonzero(overlaps[np.arange(len(boxes)), best] >= IOU)
+        faces[found] = best[found]
+        first[found[np.unique(faces[found], return_index=True)[1]]] = True
+    return _Matches(scores, boxes[:, 3], faces, first, picture.boxes[:, 3], picture.counted)
+
+
+def _overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """IoU [N, M] of boxes [N, 4] and [M, 4], x, y, width, height; both end pixels count."""
+    ax1, ay1, ax2, ay2 = (side[:, None] for side in (*a[:, :2].T, *(a[:, :2] + a[:, 2:]).T))
+    bx1, by1, bx2, by2 = (*b[:, :2].T, *(b[:, :2] + b[:, 2:]).T)
+    width = np.maximum(np.minimum(ax2, bx2) - np.maximum(ax1, bx1) + 1, 0)
+    height = np.maximum(np.minimum(ay2, by2) - np.maximum(ay1, by1) + 1, 0)
+    common = width * height
+    areas = (ax2 - ax1 + 1) * (ay2 - ay1 + 1) + (bx2 - bx1 + 1) * (by2 - by1 + 1)
+    # Boxes can have no area: some of the annotated ones have none.
+    overlaps: NDArray[np.float64] = np.zeros_like(common)
+    np.divide(common, areas - common, out=overlaps, where=common > 0)
+    return overlaps
+
+
+def _joined(pictures: Sequence[_Matches]) -> _Matches:
+    starts = np.cumsum([0, *(len(each.face_heights) for each in pictures)])
+    return _Matches(
+        np.concatenate([each.scores for each in pictures]),
+        np.concatenate([each.heights for each in pictures]),
+        np.concatenate(
+            [
+                np.where(each.faces < 0, -1, each.faces + start)
+                for each, start in zip(pictures, starts, strict=False)
+            ]
+        ),
+        np.concatenate([each.first for each in pictures]),
+        np.concatenate([each.face_heights for each in pictures]),
+        np.concatenate([each.counted for each in pictures], axis=1),
+    )
+
+
+def _curves(matches: _Matches) -> dict[str, Curve]:
+    anywhere = np.ones(len(matches.scores), np.bool_)
+    return {
+        name: _curve(matches, counted, anywhere)
+        for name, counted in zip(SUBSETS, matches.counted, strict=True)
+    }
+
+
+def _curve(matches: _Matches, counted: NDArray[np.bool_], spurious: NDArray[np.bool_]) -> Curve:
+    """
+    Args:
+        counted: bool [F], the faces to find.
+        spurious: bool [D], the detections that are wrong if they belong to no face.
+    """
+    faces = int(counted.sum())
+    # Detections without a face are looked up in the last row, which is added for them.
+    of_counted = np.append(counted, False)[matches.faces]
+    right = of_counted & matches.first
+    wrong = (of_counted & ~matches.first) | ((matches.faces < 0) & spurious)
+    hits, misses = (_so_many(matches.scores[rows]) for rows in (right, wrong))
+    return Curve(faces, hits / max(faces, 1), hits / np.maximum(hits + misses, 1))
+
+
+def _so_many(scores: NDArray[np.float64]) -> NDArray[np.intp]:
+    """How many scores reach each of `THRESHOLDS`, [1000]."""
+    return len(scores) - np.searchsorted(np.sort(scores), THRESHOLDS)
+
+
+def _within(values: NDArray[np.float64], limits: tuple[float, float]) -> NDArray[np.bool_]:
+    low, high = limits
+    return (low <= values) & (values < high)
+
+
+def lowest_events(evaluation: Evaluation, count: int) -> dict[str, Curve]:
+    """The events with the lowest average precision of the subset hard, the lowest first."""
+    known = {
+        event: (curve.average_precision, curve)
+        for event, curves in evaluation.events.items()
+        if (curve := curves["hard"]).average_precision is not None
+    }
+    names = sorted(known, key=lambda event: known[event][0])[:count]
+    return {name: known[name][1] for name in names}
+
+
+def published_figures(model: str) -> dict[str, float]:
+    """Average precision, 0 to 1, of each subset as it was published; empty where it was not.
+
+    Args:
+        model: the name of its ONNX file without the suffix.
+    """
+    for entry in load_catalogue().models.values():
+        if entry.file == f"{model}.onnx" and entry.accuracy:
+            return {name: entry.accuracy[f"WIDER {name}"] / 100 for name in SUBSETS}
+    return {}
+
+
+def above(evaluation: Evaluation, published: Mapping[str, float]) -> dict[str, float]:
+    """How much average precision is above the published figures, for the subsets that have both."""
+    return {
+        name: measured - published[name]
+        for name, curve in evaluation.subsets.items()
+        if (measured := curve.average_precision) is not None and name in published
+    }
+
+
+def plot(path: Path, title: str, evaluation: Evaluation) -> None:
+    """Draw precision against recall of the subsets into a PNG file.
+
+    Raises:
+        ScrfdError: Matplotlib is missing, or the file cannot be written.
+    """
+    axes = new_plot(f"WIDER FACE val\n{title}", "recall", "precision")
+    for name, curve in evaluation.subsets.items():
+        if curve.average_precision is not None:
+            label = f"{name}: AP {curve.average_precision:.2%} of {curve.faces} faces"
+            found = curve.recalls > 0
+            axes.plot(curve.recalls[found], curve.precisions[found], label=label)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(loc="lower left")
+    write_plot(path, axes)
