@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,6 @@ def open_network(
     if backend == "onnxruntime":
         return load_network(path)
     try:
-        if batch > 1 and load_network(path).inputs[0].shape[0] is not None:
-            batch = 1
         batches = (1, batch, batch) if batch > 1 else None
         engine = _ensure_engine(path, Settings(input_size=input_size, batch=batches))
         network = load_network(engine, cuda_graph=cuda_graph)
@@ -99,6 +98,9 @@ def _ensure_engine(model: Path, settings: Settings) -> Path:
     _, here = load_tensorrt()
     import_pycuda()
     engine = _find_engine(model, settings, here)
+    if engine is None and settings.batch and load_network(model).inputs[0].shape[0] is not None:
+        settings = replace(settings, batch=None)  # the model takes one picture at a time
+        engine = _find_engine(model, settings, here)
     if engine is not None:
         return engine
     folder = model.parent / "engines"

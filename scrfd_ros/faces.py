@@ -138,6 +138,8 @@ def stacked_embeddings(embeddings: Sequence[Sequence[float]]) -> FloatArray | No
         return None
     stacked = np.zeros((len(embeddings), dimensions), np.float32)
     for row, embedding in zip(stacked, embeddings, strict=True):
+        if len(embedding) not in (0, dimensions):
+            raise ValueError(f"embeddings of {dimensions} and of {len(embedding)} numbers")
         if len(embedding) > 0:
             row[:] = embedding
     return stacked

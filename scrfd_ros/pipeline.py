@@ -138,12 +138,13 @@ class FacePipeline:
     ) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
         """Those of the rows that are worth to be embedded, and their aligned faces."""
         assert faces.landmarks is not None
-        align = align_faces if self.enlarger is None else self.enlarger.align
-        crops = align(picture, faces.landmarks[rows])
+        crops = align_faces(picture, faces.landmarks[rows])
         if self.min_quality > 0:
             quality = useful(faces.scores[rows], faces.landmarks[rows], crops)
             enough = quality >= self.min_quality
             rows, crops = rows[enough], crops[enough]
+        if self.enlarger is not None:  # not before: it draws detail that is not there
+            crops = self.enlarger.align(picture, faces.landmarks[rows])
         return rows, crops
 
 

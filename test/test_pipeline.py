@@ -215,7 +215,7 @@ def test_a_tracked_face_is_embedded_as_soon_as_it_is_useful(
 def test_small_faces_are_enlarged(
     tmp_path: Path, detector_path: ModelPath, recognizer_path: ModelPath, picture: Picture
 ) -> None:
-    # In place of Real-ESRGAN, which takes more than a second for a face, plain repetition of pixels.
+    # In place of Real-ESRGAN, which takes a second for a face, plain repetition of pixels.
     nodes = [helper.make_node("Resize", ["input.1", "", "factors"], ["output"], mode="nearest")]
     factors = {"factors": np.array([1, 1, 4, 4], np.float32)}
     shape = ("N", 3, "height", "width")

@@ -8,6 +8,7 @@ import re
 import textwrap
 from pathlib import Path
 
+from scrfd_ros.errors import ScrfdError
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, SUPER_RESOLUTION, load_catalogue
 from scrfd_ros.models.download import ensure_model
 from scrfd_ros.networks.load import BACKENDS
@@ -99,6 +100,10 @@ def pipeline_of(args: argparse.Namespace) -> FacePipeline:
     Raises:
         ModelError, DownloadError: see `load_pipeline` and `model_path`.
     """
+    if args.recognizer == "none" and (args.enlarge or args.min_quality):
+        raise ScrfdError(
+            "--enlarge and --min-quality are for faces to recognise: there is no recogniser"
+        )
     pipeline = load_pipeline(
         detector_path=model_path(args.detector, DETECTOR),
         recognizer=None,
@@ -148,10 +153,10 @@ def picture_size(text: str) -> tuple[int, int]:
 
 def tile_counts(text: str) -> tuple[int, int]:
     """Columns and rows, from "4x3"."""
-    match = re.fullmatch(r"([1-9]|1[0-6])x([1-9]|1[0-6])", text)
+    match = re.fullmatch(r"([1-8])x([1-8])", text)
     if match is None:
         raise argparse.ArgumentTypeError(
-            f"expected COLUMNSxROWS such as 4x3, at most 16x16, found {text!r}"
+            f"expected COLUMNSxROWS such as 4x3, at most 8x8, found {text!r}"
         )
     return int(match[1]), int(match[2])
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import textwrap
 from pathlib import Path
@@ -258,9 +259,10 @@ def _limit(text: str) -> tuple[str, float]:
     try:
         number = float(value)
     except ValueError:
-        name = ""
-    if name not in _LABELS:
+        number = math.nan
+    if name not in _LABELS or not 0 <= number < math.inf:
         raise argparse.ArgumentTypeError(
-            f"expected NAME=VALUE, NAME one of {', '.join(_LABELS)}, found {text!r}"
+            f"expected NAME=VALUE, NAME one of {', '.join(_LABELS)}, VALUE at least 0, found "
+            f"{text!r}"
         )
     return name, number

@@ -90,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
             "nms_threshold": detector.nms_threshold,
             "tiles": list(detector.tiles),
             "large_faces": detector.large_faces,
+            "min_quality": pipeline.min_quality,
+            "enlarged": pipeline.enlarger is not None,
         },
         "recognizer": {
             "path": str(network.path),

@@ -234,7 +234,8 @@ class Scrfd:
         if count > len(self._blob):
             width, height = self.input_size
             self._blob = np.empty((count, 3, height, width), np.float32)
-            self._letterboxes += (Letterbox(width, height) for _ in range(count))
+            missing = count - len(self._letterboxes)
+            self._letterboxes += (Letterbox(width, height) for _ in range(missing))
         self.blob = self._blob[:count]
         for picture, (first, views) in zip(pictures, prepared, strict=True):
             for canvas, group in groupby(views, key=lambda view: view.canvas):

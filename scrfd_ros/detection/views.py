@@ -17,12 +17,11 @@ Rectangle = tuple[int, int, int, int]
 LARGE_FACE = 0.5
 """Faces that fill more of the longer side of the input are also taken from the second look.
 
-500m and 2.5g find all faces up to 0.6, three quarters at 0.7 and none from 0.9 on.
+500m and 2.5g find all faces up to 0.6 and none from 1 on: docs/accuracy.md.
 """
 
 _REDUCTIONS = (4, 5, 6)
-"""The second look is so many times smaller. At up to 6.7 times (96 pixels), 95 % to 100 % of faces
-from 0.2 to 1.2 of the picture were found."""
+"""The second look is so many times smaller: the first of these for which there is room."""
 
 _GAP = 16  # pixels between two looks, which the network must not see as one picture
 _GRID = 32  # the second look begins on a multiple of the coarsest stride

@@ -6,6 +6,7 @@ Matching and limits are those of `scrfd_ros.evaluation.parity`.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,7 @@ class Report:
 def open_pictures(path: Path) -> Iterator[tuple[str, Picture]]:
     """The pictures of a folder and those below it, of a bag, or one picture, with their names.
 
-    A name is the path in the folder, or topic and stamp of an image in a bag; it ends in the suffix
+    A name is the path in the folder, or topic and time of an image in a bag; it ends in the suffix
     of a picture. Images of a bag that are damaged are skipped and logged. Progress is shown on a
     terminal.
 
@@ -142,9 +143,12 @@ def _in_bag(path: Path) -> Iterator[tuple[str, Picture]]:
         total = bag.count(topics)
         if not total:
             raise ScrfdError(f"{path}: no images in it; expected {IMAGE} or {COMPRESSED_IMAGE}")
+        names: Counter[str] = Counter()
         bar = tqdm(bag.records(topics), "comparing", total, unit="image", leave=False, disable=None)
         for topic, kind, time, data in bar:
-            name = f"{topic.lstrip('/')}/{seconds(time)}.jpg"
+            name = f"{topic.lstrip('/')}/{seconds(time)}"
+            names[name] += 1
+            name += f"_{names[name]}.jpg" if names[name] > 1 else ".jpg"
             try:
                 image = decoded(data, kind)
                 picture = (

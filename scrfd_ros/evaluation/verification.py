@@ -169,7 +169,8 @@ def read_pairs(path: Path) -> Pairs:
     separated by tabs. The pictures are NAME/NAME_0001.jpg.
 
     Raises:
-        ScrfdError: the file cannot be read or is malformed; names the line.
+        ScrfdError: the file cannot be read, is malformed (names the line), or has pairs of one
+            kind only.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -182,10 +183,17 @@ def read_pairs(path: Path) -> Pairs:
         folds = _dealt_out(same)
     else:
         names, same, folds = _lfw_pairs(path, lines)
+    _refuse_one_kind(same)
     pictures = {name: None for pair in names for name in pair}
     row_of = {name: row for row, name in enumerate(pictures)}
     rows = np.array([[row_of[name] for name in pair] for pair in names], np.int64)
     return Pairs(tuple(pictures), rows, same, folds)
+
+
+def _refuse_one_kind(same: Bools) -> None:
+    if same.all() or not same.any():
+        kind = "different people" if same.all() else "one person"
+        raise ScrfdError(f"no pair of {kind} among {len(same)}: verification needs both kinds")
 
 
 def _csv_pairs(path: Path, lines: Sequence[str]) -> tuple[list[tuple[str, str]], Bools]:
@@ -227,7 +235,7 @@ def _lfw_pairs(
             f"such as 10 300, found {(lines or [''])[0]!r}. A list of another form has to be "
             f"named .csv"
         )
-    rows = "\n".join(lines[1:]).rstrip().split("\n")
+    rows = "\n".join(lines[1:]).rstrip().splitlines()
     if len(rows) != 2 * folds * size:
         raise ScrfdError(
             f"{path}, line 1: announces {folds} folds of 2 x {size} pairs, {len(rows)} follow"
@@ -256,7 +264,11 @@ def find_pictures(folder: Path, pairs: Pairs) -> list[Path]:
         ScrfdError: some are missing.
     """
     paths = [folder / name for name in pairs.pictures]
-    missing = [name for name, path in zip(pairs.pictures, paths, strict=True) if not path.is_file()]
+    try:
+        there = [path.is_file() for path in paths]
+    except OSError as error:
+        raise ScrfdError(f"{folder}: cannot look for the pictures: {error}") from error
+    missing = [name for name, is_there in zip(pairs.pictures, there, strict=True) if not is_there]
     if missing:
         more = ", ..." if len(missing) > _SHOWN else ""
         raise ScrfdError(
@@ -287,7 +299,8 @@ def embed_pictures(
 
     Returns:
         embeddings: float32 [N, D], rows of unit length; zero where there is no face.
-        found: bool [N], whether there is one.
+        found: bool [N], whether there is one, and good enough where the pipeline has a least
+            quality.
 
     Raises:
         ModelError: the pipeline makes no embeddings.
@@ -309,8 +322,9 @@ def embed_pictures(
             continue
         faces = pipeline(picture).faces
         if faces.embeddings is not None and len(faces):
-            embeddings[row] = faces.embeddings[main_face(faces, width, height)]
-            found[row] = True
+            main = main_face(faces, width, height)
+            embeddings[row] = faces.embeddings[main]
+            found[row] = faces.embedded[main]
     return embeddings, found
 
 
@@ -355,9 +369,7 @@ def roc(scores: Floats, same: Bools) -> Roc:
             f"{count} of {len(scores)} scores are not finite: the recogniser gives no usable "
             f"embeddings"
         )
-    if same.all() or not same.any():
-        kind = "different people" if same.all() else "one person"
-        raise ScrfdError(f"no pair of {kind} among {len(same)}: verification needs both kinds")
+    _refuse_one_kind(same)
     thresholds, ranks = np.unique(scores, return_inverse=True)
     rates = []
     for rows in (~same, same):

@@ -113,6 +113,7 @@ class FaceNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> Transition:
         result = super().on_activate(state)
         assert self._pipeline is not None
+        apply_live_parameters(self, self._pipeline)
         header = Header(stamp=self.get_clock().now().to_msg())
         for camera in self._cameras:
             camera.counts = Counts()
@@ -233,11 +234,19 @@ class FaceNode(LifecycleNode):
                 taken.append(_Taken(camera, image.header, *self._picture_of(image)))
             except Exception as error:
                 self._skip(camera, error)
+        if taken:
+            self._answer(taken)
+
+    def _answer(self, taken: list[_Taken]) -> None:
+        assert self._pipeline is not None
         try:
-            results = self._pipeline.run([one.frame for one in taken]) if taken else []
+            results = self._pipeline.run([one.frame for one in taken])
         except Exception as error:
-            for one in taken:
-                self._skip(one.camera, error)
+            if len(taken) == 1:
+                self._skip(taken[0].camera, error)
+            else:  # one by one, so that no camera fails for another
+                for one in taken:
+                    self._answer([one])
             return
         for one, result in zip(taken, results, strict=True):
             try:
@@ -280,9 +289,13 @@ class FaceNode(LifecycleNode):
         assert self._pipeline is not None
         if isinstance(image, Image):
             return bgr_from_image(image), 1
-        # Smaller pictures are decoded faster; but faces that are cut out come from the whole one.
+        # Smaller pictures are decoded faster; but faces and tiles are cut out of the whole one.
         detector = self._pipeline.detector
-        is_cut = self._pipeline.recognizer is not None or self._humans is not None
+        is_cut = (
+            self._pipeline.recognizer is not None
+            or self._humans is not None
+            or detector.tiles != (1, 1)
+        )
         smallest = None if is_cut else detector.input_size
         return bgr_from_compressed(image.format, image.data, smallest)
 

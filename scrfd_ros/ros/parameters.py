@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 AT_CONFIGURE = "Takes effect at the next configure."
 LIVE = "Takes effect with the next image."
-_MOST_TILES = 16
+_MOST_TILES = 8  # each tile takes some 7 MB
 _SECONDS = {"floating_point_range": [FloatingPointRange(from_value=0.0, to_value=1e6)]}
 _FRACTION = {"floating_point_range": [FloatingPointRange(from_value=0.0, to_value=1.0)]}
 

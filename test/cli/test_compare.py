@@ -210,3 +210,13 @@ def test_help_is_complete() -> None:
     help_text = " ".join(parser.format_help().split())
     for words in ("Exit status: 0 if", "MODEL[,KEY=VALUE...]", "--limit NAME=VALUE"):
         assert words in help_text
+
+
+@pytest.mark.parametrize("limit", ["min_iou=nan", "min_iou=-1", "min_iou=inf", "iou=0.5"])
+def test_refuses_limits_that_cannot_be_meant(
+    limit: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", "500m", "500m", "pictures", "--limit", limit])
+    assert caught.value.code == 2
+    assert "VALUE at least 0" in capsys.readouterr().err

@@ -258,3 +258,11 @@ def test_exif_orientation_is_followed(
     values = report(written)
     assert values["image"] == {"width": 1280, "height": 886}
     assert len(values["faces"]) == 6
+
+
+@pytest.mark.parametrize("option", [["--enlarge"], ["--min-quality", "0.5"]])
+def test_refuses_options_of_recognition_without_a_recogniser(
+    black: Path, option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["detect", str(black), "--recognizer", "none", *option]) == 2
+    assert "there is no recogniser" in capsys.readouterr().err

@@ -283,3 +283,20 @@ def test_cameras_share_a_batch_on_a_gpu(
         assert values["device memory"] == "3072 of 8192 MiB in use"
     (engine,) = (tmp_path / "engines").glob("*.engine")
     assert engine.name == "scrfd_500m_bnkps_320x320_b3_sm87_tensorrt-10.3.0.engine"
+
+
+def test_tiles_are_cut_out_of_the_whole_compressed_image(tmp_path: Path, picture: Pictures) -> None:
+    parameters = {"image_transport": "compressed", "detector.tiles": [3, 2]}
+    known, data = cv2.imencode(".jpg", picture("solvay_conference_1927.jpg"))
+    assert known
+    with node(tmp_path, **parameters) as wire:
+        wire.listen(Detection2DArray, "detections")
+        send = wire.camera(CompressedImage, "image/compressed")
+        wire.send_until(send, CompressedImage(format="jpeg", data=data.tobytes()), "detections")
+        assert len(wire.got["detections"][0].detections) == 29
+
+
+def test_label_info_has_the_threshold_of_the_parameter(tmp_path: Path) -> None:
+    with node(tmp_path, **{"detector.score_threshold": 0.75}) as wire:
+        wire.listen(LabelInfo, "label_info", LATCHED)
+        assert wire.wait_for("label_info").threshold == 0.75
