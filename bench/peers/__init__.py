@@ -1,0 +1,1 @@
+"""scrfd_ros beside what a user would take instead: `scrfd bench --peers`, docs/performance.md."""

@@ -1,0 +1,137 @@
+"""The libraries that are compared, each as its users call it, with the same ONNX files.
+
+All take ONNX Runtime's own number of threads (one for each core) and the same size of input.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+from insightface.app import FaceAnalysis
+from insightface.app.common import Face
+from numpy.typing import NDArray
+
+from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
+from scrfd_ros.models.download import ensure_model
+from scrfd_ros.pipeline import FacePipeline, load_pipeline
+from scrfd_ros.recognition.alignment import align_faces
+
+try:
+    import uniface.detection.scrfd
+    import uniface.recognition.arcface
+    from uniface import FaceAnalyzer
+except ImportError:
+    uniface = None
+
+INPUT_SIZE = (640, 640)
+
+Picture = NDArray[np.uint8]
+
+
+class Library(NamedTuple):
+    """What each library does with a picture.
+
+    Attributes:
+        detect: finds faces.
+        recognize: embeds the faces with these landmarks, float32 [N, 5, 2].
+        analyze: finds faces and embeds them; gives something with as many items as faces.
+    """
+
+    detect: Callable[[Picture], Any]
+    recognize: Callable[[Picture, NDArray[np.float32]], Any]
+    analyze: Callable[[Picture], Any]
+
+
+def libraries(pipeline: FacePipeline) -> dict[str, Library]:
+    """Those that are installed, by name; the pipeline is ours."""
+    sides = {"scrfd_ros": ours(pipeline), "insightface": insightface_library()}
+    if uniface is not None:
+        sides["uniface"] = uniface_library()
+    return sides
+
+
+def detector_path() -> Path:
+    return ensure_model(load_catalogue().find("2.5g", DETECTOR))
+
+
+def recognizer_path() -> Path:
+    return ensure_model(load_catalogue().find("w600k_mbf", RECOGNIZER))
+
+
+def own_pipeline() -> FacePipeline:
+    return load_pipeline(
+        detector_path=detector_path(),
+        recognizer_path=recognizer_path(),
+        backend="onnxruntime",
+        input_size=INPUT_SIZE,
+    )
+
+
+def ours(pipeline: FacePipeline) -> Library:
+    recognizer = pipeline.recognizer
+    assert recognizer is not None
+    return Library(
+        pipeline.detector.detect,
+        lambda picture, landmarks: recognizer.embed(align_faces(picture, landmarks)),
+        lambda picture: pipeline(picture).faces,
+    )
+
+
+def link_models(folder: Path) -> None:
+    """Put the networks into a folder, which is how insightface takes them."""
+    for path in (detector_path(), recognizer_path()):
+        (folder / path.name).symlink_to(path.resolve())
+
+
+def insightface_library() -> Library:
+    with tempfile.TemporaryDirectory() as folder:
+        link_models(Path(folder))
+        analysis = FaceAnalysis(folder)
+        # By default it looks at each picture twice, at 128x128 too.
+        analysis.prepare(ctx_id=-1, det_size=INPUT_SIZE)
+        analysis.get(np.zeros((64, 64, 3), np.uint8))  # loads a copy for this size of input
+    arcface = analysis.models["recognition"]
+    return Library(
+        analysis.det_model.detect,
+        lambda picture, landmarks: [arcface.get(picture, Face(kps=points)) for points in landmarks],
+        analysis.get,
+    )
+
+
+def uniface_library() -> Library:
+    scrfd, arcface = uniface.detection.scrfd, uniface.recognition.arcface
+
+    class Scrfd(scrfd.SCRFD):  # type: ignore[misc, name-defined]
+        """It expects outputs without an axis for the batch; its own networks have none."""
+
+        def inference(self, input_tensor: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+            return [
+                output.reshape(-1, output.shape[-1]) for output in super().inference(input_tensor)
+            ]
+
+    # It knows networks by name only.
+    with patch.object(scrfd, "verify_model_weights", lambda _: str(detector_path())):
+        detector = Scrfd(input_size=INPUT_SIZE)
+    with patch.object(arcface, "verify_model_weights", lambda _: str(recognizer_path())):
+        recognizer = arcface.ArcFace()
+    return Library(
+        detector.detect,
+        lambda picture, landmarks: [
+            recognizer.get_normalized_embedding(picture, points) for points in landmarks
+        ],
+        FaceAnalyzer(detector=detector, recognizer=recognizer).analyze,
+    )
+
+
+def versions() -> dict[str, str | None]:
+    import insightface
+
+    return {
+        "insightface": insightface.__version__,
+        "uniface": uniface.__version__ if uniface is not None else None,
+    }

@@ -1,0 +1,55 @@
+"""A node as one writes it in an afternoon: subscribe, convert, call insightface, publish."""
+
+from __future__ import annotations
+
+import numpy as np
+import rclpy
+from insightface.app import FaceAnalysis
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+
+class PlainNode(Node):
+    """Publishes the faces in images of bgr8; embeds them if the parameter `recognize` says so."""
+
+    def __init__(self) -> None:
+        super().__init__("plain_node")
+        models = self.declare_parameter("models", "").value
+        tasks = ["detection"]
+        if self.declare_parameter("recognize", True).value:
+            tasks.append("recognition")
+        self.analysis = FaceAnalysis(models, allowed_modules=tasks)
+        self.analysis.prepare(ctx_id=-1, det_size=(640, 640))
+        self.publisher = self.create_publisher(Detection2DArray, "detections", 10)
+        self.create_subscription(Image, "image", self.find_faces, qos_profile_sensor_data)
+
+    def find_faces(self, image: Image) -> None:
+        picture = np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3)
+        message = Detection2DArray(header=image.header)
+        for face in self.analysis.get(picture):
+            x1, y1, x2, y2 = map(float, face.bbox)
+            detection = Detection2D(header=image.header)
+            detection.bbox.center.position.x = (x1 + x2) / 2
+            detection.bbox.center.position.y = (y1 + y2) / 2
+            detection.bbox.size_x = x2 - x1
+            detection.bbox.size_y = y2 - y1
+            result = ObjectHypothesisWithPose()
+            result.hypothesis.class_id = "face"
+            result.hypothesis.score = float(face.det_score)
+            detection.results.append(result)
+            message.detections.append(detection)
+        self.publisher.publish(message)
+
+
+def main() -> None:
+    rclpy.init()
+    node = PlainNode()
+    try:
+        rclpy.spin(node)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()

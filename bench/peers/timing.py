@@ -1,0 +1,94 @@
+"""Times of several sides, taken in turns, and how much of them is spent in the network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+import onnxruntime
+from numpy.typing import ArrayLike
+from tqdm import tqdm
+
+_RUNS = ("run", "run_with_iobinding", "run_with_ort_values")
+
+Summary = dict[str, float]
+"""Of many samples: median, p10 and p90."""
+
+
+class NetworkClock:
+    """Counts the time inside every session of ONNX Runtime in this process, whoever runs it.
+
+    Attributes:
+        milliseconds: of each run since the last `clear`.
+    """
+
+    def __init__(self) -> None:
+        self.milliseconds: list[float] = []
+
+    def clear(self) -> None:
+        self.milliseconds.clear()
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        session = onnxruntime.InferenceSession
+        with ExitStack() as stack:
+            for name in _RUNS:
+                timed = self._timed(getattr(session, name))
+                stack.enter_context(patch.object(session, name, timed))
+            yield
+
+    def _timed(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **keywords: Any) -> Any:
+            start = time.perf_counter()
+            result = run(*args, **keywords)
+            self.milliseconds.append(1e3 * (time.perf_counter() - start))
+            return result
+
+        return timed
+
+
+class Sample(NamedTuple):
+    """One run, milliseconds: all of it, and what of that was outside the network."""
+
+    total: float
+    outside: float
+
+
+def sample(clock: NetworkClock, function: Callable[[], object]) -> Sample:
+    clock.clear()
+    start = time.perf_counter()
+    function()
+    total = 1e3 * (time.perf_counter() - start)
+    return Sample(total, total - sum(clock.milliseconds))
+
+
+def in_turns(
+    clock: NetworkClock, sides: Mapping[str, Callable[[], object]], repeat: int, what: str
+) -> dict[str, dict[str, Summary]]:
+    """Median times of each side, total and outside.
+
+    In each turn each side runs twice, and the second run counts: the first leaves caches and the
+    threads of the side before as they are where that side runs alone.
+    """
+    samples: dict[str, list[Sample]] = {name: [] for name in sides}
+    turns = [turn for _ in range(repeat) for turn in sides.items()]
+    for function in sides.values():
+        function()
+    for name, function in tqdm(turns, desc=what, leave=False, disable=None):
+        function()
+        samples[name].append(sample(clock, function))
+    return {name: summaries(found) for name, found in samples.items()}
+
+
+def summaries(samples: list[Sample]) -> dict[str, Summary]:
+    columns = zip(Sample._fields, zip(*samples, strict=True), strict=True)
+    return {name: summary(values) for name, values in columns}
+
+
+def summary(values: ArrayLike) -> Summary:
+    p10, median, p90 = np.percentile(values, (10, 50, 90)).tolist()
+    return {"median": median, "p10": p10, "p90": p90}
