@@ -18,11 +18,15 @@ class Letterbox:
 
     Args:
         width, height: size of the canvas in pixels.
+
+    Attributes:
+        changed: rows and columns of the canvas outside of which the last call changed nothing.
     """
 
     def __init__(self, width: int, height: int) -> None:
         self._canvas = np.zeros((height, width, 3), np.uint8)
         self._filled: list[Rectangle] = []
+        self.changed: tuple[slice, slice] = (slice(height), slice(width))
 
     def __call__(self, picture: NDArray[np.uint8], views: Sequence[View]) -> NDArray[np.uint8]:
         """Draw views of a picture onto the canvas.
@@ -38,7 +42,12 @@ class Letterbox:
         targets = [view.target for view in views]
         if targets != self._filled:
             self._canvas[:] = 0
+            height, width = self._canvas.shape[:2]
             self._filled = targets
+        else:
+            width = max(x + width for x, _, width, _ in targets)
+            height = max(y + height for _, y, _, height in targets)
+        self.changed = slice(height), slice(width)
         first, *others = targets
         cv2.resize(_part(picture, views[0].source), first[2:], dst=_part(self._canvas, first))
         for target in others:

@@ -40,7 +40,8 @@ Outputs: TypeAlias = "Mapping[str, NDArray[np.float32]]"
 MOST_AT_ONCE = 8
 """Largest batch where the network itself has no limit; activations take memory."""
 
-_KIND_OF_WIDTH = {1: "score", 4: "box", 2 * len(LANDMARK_NAMES): "landmark"}
+_LANDMARK_COLUMNS = 2 * len(LANDMARK_NAMES)
+_KIND_OF_WIDTH = {1: "score", 4: "box", _LANDMARK_COLUMNS: "landmark"}
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,6 @@ class Level:
     landmark: str | None
 
 
-_SIDES = np.array([-1, -1, 1, 1], np.float32)  # left and top are distances too
-_BOTH = np.array([0, 1, 0, 1])
 
 
 class Prepared(NamedTuple):
@@ -166,7 +165,10 @@ class Scrfd:
             self.levels = recognise_outputs(shapes, width, height)
         except ModelError as error:
             raise ModelError(f"{network.path}: {error}") from None
-        self._centres = [_anchor_centres(level, shapes[level.score]) for level in self.levels]
+        centres = [_anchor_centres(level, shapes[level.score]) for level in self.levels]
+        self._centres = np.concatenate(centres)
+        strides = [level.stride for level in self.levels]
+        self._strides = np.repeat(np.float32(strides), [len(part) for part in centres])[:, None]
         self.batch = self._most_at_once()
 
     @property
@@ -234,14 +236,15 @@ class Scrfd:
         if count > len(self._blob):
             width, height = self.input_size
             self._blob = np.empty((count, 3, height, width), np.float32)
-            missing = count - len(self._letterboxes)
-            self._letterboxes += (Letterbox(width, height) for _ in range(missing))
+            self._letterboxes = [Letterbox(width, height) for _ in range(count)]
         self.blob = self._blob[:count]
         for picture, (first, views) in zip(pictures, prepared, strict=True):
             for canvas, group in groupby(views, key=lambda view: view.canvas):
-                number = first + canvas
-                drawn = self._letterboxes[number](picture, list(group))
-                self._writer.write(drawn, self.blob[number])
+                letterbox = self._letterboxes[first + canvas]
+                drawn = letterbox(picture, list(group))
+                rows, columns = letterbox.changed
+                planes = self.blob[first + canvas, :, rows, columns]
+                self._writer.write(drawn[rows, columns], planes)
         return prepared
 
     def infer(self) -> list[Outputs]:
@@ -275,34 +278,39 @@ class Scrfd:
         for canvas, group in groupby(prepared.views, key=lambda view: view.canvas):
             candidates = self._candidates(outputs[prepared.first + canvas])
             parts += _in_picture(candidates, list(group))
-        score, box, landmarks, _ = map(np.concatenate, zip(*parts, strict=True))
-        order = np.argsort(-score, kind="stable")
-        box = box[order]
-        kept = nms(box, self.nms_threshold, self.max_faces or None)
+        scores, points, _ = parts[0] if len(parts) == 1 else _joined(parts)
+        order = np.argsort(-scores, kind="stable")
+        kept = nms(points[order, :2].reshape(-1, 4), self.nms_threshold, self.max_faces or None)
         order = order[kept]
+        points = points[order]
         return Faces(
-            boxes=box[kept],
-            scores=score[order],
-            landmarks=landmarks[order] if self.has_landmarks else None,
+            boxes=points[:, :2].reshape(-1, 4),
+            scores=scores[order],
+            landmarks=points[:, 2:] if self.has_landmarks else None,
         )
 
     def _candidates(self, outputs: Outputs) -> _Candidates:
         """What scores enough on one input, in its pixels."""
-        found = []
-        for level, centres in zip(self.levels, self._centres, strict=True):
+        scores, distances, rows = [], [], []
+        first = 0
+        for level in self.levels:
             all_scores = outputs[level.score].reshape(-1)
-            rows = np.flatnonzero(all_scores >= self.score_threshold)
-            centre = centres[rows]
-            box = outputs[level.box].reshape(-1, 4)[rows] * level.stride
-            box *= _SIDES
-            box += centre[:, _BOTH]
-            points = np.empty((len(rows), 0, 2), np.float32)
+            chosen = np.flatnonzero(all_scores >= self.score_threshold)
+            columns = [outputs[level.box].reshape(-1, 4)[chosen]]
             if level.landmark is not None:
-                points = outputs[level.landmark].reshape(-1, len(LANDMARK_NAMES), 2)[rows]
-                points *= level.stride
-                points += centre[:, None]
-            found.append(_Candidates(all_scores[rows], box, points, centre))
-        return _Candidates(*map(np.concatenate, zip(*found, strict=True)))
+                columns.append(outputs[level.landmark].reshape(-1, _LANDMARK_COLUMNS)[chosen])
+            scores.append(all_scores[chosen])
+            distances.append(np.concatenate(columns, axis=1))
+            rows.append(chosen + first)
+            first += len(all_scores)
+        row = np.concatenate(rows)
+        points = np.concatenate(distances)
+        points[:, :2] *= -1  # distances to the left and to the top
+        points *= self._strides[row]
+        centres = self._centres[row]
+        points = points.reshape(len(row), points.shape[1] // 2, 2)
+        points += centres[:, None]
+        return _Candidates(np.concatenate(scores), points, centres)
 
 
 def _anchor_centres(level: Level, shape: tuple[int, ...]) -> FloatArray:
@@ -313,15 +321,21 @@ def _anchor_centres(level: Level, shape: tuple[int, ...]) -> FloatArray:
 
 
 class _Candidates(NamedTuple):
-    """Scores [N], boxes [N, 4], landmarks [N, 5 or 0, 2], anchors' centres [N, 2]; float32."""
+    """Scores [N], points [N, 2 or 7, 2] and centres [N, 2] of the anchors; float32.
+
+    The points are two corners of the box, top left and bottom right, and the landmarks.
+    """
 
     scores: FloatArray
-    boxes: FloatArray
-    landmarks: FloatArray
+    points: FloatArray
     centres: FloatArray
 
     def where(self, chosen: Any) -> _Candidates:
         return _Candidates(*(array[chosen] for array in self))
+
+
+def _joined(parts: Sequence[_Candidates]) -> _Candidates:
+    return _Candidates(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _in_picture(candidates: _Candidates, views: Sequence[View]) -> Iterator[_Candidates]:
@@ -343,15 +357,13 @@ def _in_picture(candidates: _Candidates, views: Sequence[View]) -> Iterator[_Can
 def _seen_in(view: View, candidates: _Candidates) -> _Candidates:
     """The candidates of a view that count, in pixels of the picture."""
     target, source = (np.array(part[:2], np.float32) for part in (view.target, view.source))
-    scale = np.float32(view.scale)
-    corners = (candidates.boxes.reshape(-1, 2, 2) - target) / scale + source
-    seen = candidates._replace(
-        boxes=corners.reshape(-1, 4),
-        landmarks=(candidates.landmarks - target) / scale + source,
-    )
+    points = candidates.points - target
+    points /= np.float32(view.scale)
+    points += source
+    seen = candidates._replace(points=points)
     if not view.is_limited:
         return seen
-    low, high = corners[:, 0], corners[:, 1]
+    low, high = points[:, 0], points[:, 1]
     drop = (high - low).max(axis=1, initial=0) < view.smallest
     drop |= (low < view.bounds[:2]).any(axis=1) | (high > view.bounds[2:]).any(axis=1)
     return seen.where(~drop)

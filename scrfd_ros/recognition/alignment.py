@@ -20,6 +20,10 @@ TEMPLATE = np.array(
 )
 """Where the five landmarks lie in an aligned face, pixels (insightface, utils/face_align.py)."""
 
+_CENTRE = TEMPLATE.mean(axis=0)
+_OFFSETS = TEMPLATE - _CENTRE
+_TURNED_OFFSETS = _OFFSETS[:, ::-1] * (1, -1)
+
 
 def similarity_transforms(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
     """The least-squares similarity transform of each face onto `TEMPLATE`.
@@ -36,21 +40,21 @@ def similarity_transforms(landmarks: NDArray[np.float32]) -> NDArray[np.float64]
         float64 [N, 2, 3]: picture to crop. All zeros but the translation where the five landmarks
         are one point, which no transform can align.
     """
-    points = landmarks[..., 0] + 1j * landmarks[..., 1].astype(np.float64)
-    target = TEMPLATE[:, 0] + 1j * TEMPLATE[:, 1]
-    centre = points.mean(axis=1, keepdims=True)
-    points = points - centre
-    spread = (points * points.conj()).real.sum(axis=1)
-    factor = (points.conj() * (target - target.mean())).sum(axis=1)
-    factor = factor / np.where(spread > 0, spread, np.inf)
-    shift = target.mean() - factor * centre[:, 0]
-    return np.stack(
-        (
-            np.stack((factor.real, -factor.imag, shift.real), axis=1),
-            np.stack((factor.imag, factor.real, shift.imag), axis=1),
-        ),
-        axis=1,
-    )
+    points = landmarks.astype(np.float64)
+    centre = points.mean(axis=1)
+    points -= centre[:, None]
+    spread = np.square(points).sum(axis=(1, 2))
+    spread[spread == 0] = np.inf
+    real = (points * _OFFSETS).sum(axis=(1, 2)) / spread
+    imaginary = (points * _TURNED_OFFSETS).sum(axis=(1, 2)) / spread
+    x, y = centre.T
+    transforms = np.empty((len(points), 2, 3))
+    transforms[:, 0, 0] = transforms[:, 1, 1] = real
+    transforms[:, 0, 1] = -imaginary
+    transforms[:, 1, 0] = imaginary
+    transforms[:, 0, 2] = _CENTRE[0] - (real * x - imaginary * y)
+    transforms[:, 1, 2] = _CENTRE[1] - (imaginary * x + real * y)
+    return transforms
 
 
 def align_faces(picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
