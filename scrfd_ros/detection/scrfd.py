@@ -167,8 +167,8 @@ class Scrfd:
             raise ModelError(f"{network.path}: {error}") from None
         centres = [_anchor_centres(level, shapes[level.score]) for level in self.levels]
         self._centres = np.concatenate(centres)
-        strides = [level.stride for level in self.levels]
-        self._strides = np.repeat(np.float32(strides), [len(part) for part in centres])[:, None]
+        self._ends = np.cumsum([len(part) for part in centres])
+        self._firsts = (0, *self._ends)
         self.batch = self._most_at_once()
 
     @property
@@ -291,26 +291,22 @@ class Scrfd:
 
     def _candidates(self, outputs: Outputs) -> _Candidates:
         """What scores enough on one input, in its pixels."""
-        scores, distances, rows = [], [], []
-        first = 0
-        for level in self.levels:
-            all_scores = outputs[level.score].reshape(-1)
-            chosen = np.flatnonzero(all_scores >= self.score_threshold)
-            columns = [outputs[level.box].reshape(-1, 4)[chosen]]
-            if level.landmark is not None:
-                columns.append(outputs[level.landmark].reshape(-1, _LANDMARK_COLUMNS)[chosen])
-            scores.append(all_scores[chosen])
-            distances.append(np.concatenate(columns, axis=1))
-            rows.append(chosen + first)
-            first += len(all_scores)
-        row = np.concatenate(rows)
-        points = np.concatenate(distances)
-        points[:, :2] *= -1  # distances to the left and to the top
-        points *= self._strides[row]
-        centres = self._centres[row]
-        points = points.reshape(len(row), points.shape[1] // 2, 2)
+        scores = np.concatenate([outputs[level.score].reshape(-1) for level in self.levels])
+        rows = np.flatnonzero(scores >= self.score_threshold)
+        points = np.empty((len(rows), 7 if self.has_landmarks else 2, 2), np.float32)
+        start = 0
+        for level, first, end in zip(self.levels, self._firsts, np.searchsorted(rows, self._ends)):
+            if end > start:
+                of_level = rows[start:end] - first
+                points[start:end, :2] = outputs[level.box].reshape(-1, 2, 2)[of_level]
+                if level.landmark is not None:
+                    points[start:end, 2:] = outputs[level.landmark].reshape(-1, 5, 2)[of_level]
+                points[start:end] *= level.stride
+            start = end
+        points[:, 0] *= -1  # distances to the left and to the top
+        centres = self._centres[rows]
         points += centres[:, None]
-        return _Candidates(np.concatenate(scores), points, centres)
+        return _Candidates(scores[rows], points, centres)
 
 
 def _anchor_centres(level: Level, shape: tuple[int, ...]) -> FloatArray:
