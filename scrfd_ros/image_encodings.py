@@ -24,12 +24,19 @@ MAX_PIXELS = 100_000_000
 class ImageMessage(Protocol):
     """The fields of a sensor_msgs/Image that matter here, whichever library made the message."""
 
-    height: int
-    width: int
-    encoding: str
-    is_bigendian: int
-    step: int
-    data: Any  # any buffer of bytes: array.array from rclpy, ndarray from rosbags
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def encoding(self) -> str: ...
+    @property
+    def is_bigendian(self) -> int: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def data(self) -> Any:
+        """Any buffer of bytes: array.array from rclpy, ndarray from rosbags."""
 
 
 class _Layout(NamedTuple):

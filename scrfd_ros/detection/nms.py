@@ -57,7 +57,7 @@ def _overlaps(ones: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray
     height = np.minimum(ones[3], others[3])
     height -= np.maximum(ones[1], others[1])
     height += 1
-    common = np.maximum(width, 0, out=width)
+    common: NDArray[np.float32] = np.maximum(width, 0, out=width)
     common *= np.maximum(height, 0, out=height)
     union = ones[4] + others[4]
     union -= common

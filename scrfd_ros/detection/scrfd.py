@@ -56,8 +56,6 @@ class Level:
     landmark: str | None
 
 
-
-
 class Prepared(NamedTuple):
     """A picture on the network's inputs: its views, and the number of the first of its inputs."""
 
@@ -167,8 +165,7 @@ class Scrfd:
             raise ModelError(f"{network.path}: {error}") from None
         centres = [_anchor_centres(level, shapes[level.score]) for level in self.levels]
         self._centres = np.concatenate(centres)
-        self._ends = np.cumsum([len(part) for part in centres])
-        self._firsts = (0, *self._ends)
+        self._firsts = np.cumsum([0, *map(len, centres)])
         self.batch = self._most_at_once()
 
     @property
@@ -294,15 +291,16 @@ class Scrfd:
         scores = np.concatenate([outputs[level.score].reshape(-1) for level in self.levels])
         rows = np.flatnonzero(scores >= self.score_threshold)
         points = np.empty((len(rows), 7 if self.has_landmarks else 2, 2), np.float32)
-        start = 0
-        for level, first, end in zip(self.levels, self._firsts, np.searchsorted(rows, self._ends)):
-            if end > start:
-                of_level = rows[start:end] - first
-                points[start:end, :2] = outputs[level.box].reshape(-1, 2, 2)[of_level]
-                if level.landmark is not None:
-                    points[start:end, 2:] = outputs[level.landmark].reshape(-1, 5, 2)[of_level]
-                points[start:end] *= level.stride
-            start = end
+        bounds = np.searchsorted(rows, self._firsts)
+        parts = zip(self.levels, self._firsts[:-1], bounds[:-1], bounds[1:], strict=True)
+        for level, first, begin, end in parts:
+            if begin == end:
+                continue
+            of_level = rows[begin:end] - first
+            points[begin:end, :2] = outputs[level.box].reshape(-1, 2, 2)[of_level]
+            if level.landmark is not None:
+                points[begin:end, 2:] = outputs[level.landmark].reshape(-1, 5, 2)[of_level]
+            points[begin:end] *= level.stride
         points[:, 0] *= -1  # distances to the left and to the top
         centres = self._centres[rows]
         points += centres[:, None]

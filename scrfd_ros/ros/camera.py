@@ -33,7 +33,8 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
-ImageMessage: TypeAlias = "Image | CompressedImage"
+ImageMessage: TypeAlias = "bytes | CompressedImage"
+"""A raw image stays serialised: most are replaced by newer ones before anybody reads them."""
 
 IMAGE_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 """Sensor data, newest only: matches best-effort and reliable cameras alike."""
@@ -161,6 +162,7 @@ class Camera:
             self._topic,
             count,
             IMAGE_QOS,
+            raw=self._type is Image,
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._say_incompatible),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import rclpy
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
@@ -20,7 +21,6 @@ from rclpy.lifecycle import TransitionCallbackReturn as Transition
 from rclpy.logging import get_logger
 from rclpy.publisher import Publisher
 from rclpy.timer import Timer
-from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from scrfd_ros.drawing import draw_faces
@@ -40,6 +40,7 @@ from scrfd_ros.ros.parameters import (
     diagnostic_limits,
 )
 from scrfd_ros.ros.worker import Worker
+from scrfd_ros.serialized_image import read_image
 
 if TYPE_CHECKING:  # needs hri_msgs
     from scrfd_ros.ros.hri import HumanFaces
@@ -231,7 +232,7 @@ class FaceNode(LifecycleNode):
         for camera, image in images:
             # One image must not stop a robot's node, whatever a network or library makes of it.
             try:
-                taken.append(_Taken(camera, image.header, *self._picture_of(image)))
+                taken.append(self._taken(camera, image))
             except Exception as error:
                 self._skip(camera, error)
         if taken:
@@ -284,11 +285,13 @@ class FaceNode(LifecycleNode):
             camera.counts.reason = reason
             camera.counts.failed += 1
 
-    def _picture_of(self, image: ImageMessage) -> tuple[NDArray[np.uint8], int]:
-        """The picture, and how many times smaller it is than the one that was sent."""
+    def _taken(self, camera: Camera, image: ImageMessage) -> _Taken:
         assert self._pipeline is not None
-        if isinstance(image, Image):
-            return bgr_from_image(image), 1
+        if isinstance(image, bytes):
+            read = read_image(image)
+            stamp = Time(sec=read.seconds, nanosec=read.nanoseconds)
+            header = Header(stamp=stamp, frame_id=read.frame_id)
+            return _Taken(camera, header, bgr_from_image(read), 1)
         # Smaller pictures are decoded faster; but faces and tiles are cut out of the whole one.
         detector = self._pipeline.detector
         is_cut = (
@@ -297,7 +300,8 @@ class FaceNode(LifecycleNode):
             or detector.tiles != (1, 1)
         )
         smallest = None if is_cut else detector.input_size
-        return bgr_from_compressed(image.format, image.data, smallest)
+        picture, reduction = bgr_from_compressed(image.format, image.data, smallest)
+        return _Taken(camera, image.header, picture, reduction)
 
 
 class _Taken(NamedTuple):

@@ -12,6 +12,7 @@ from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 
 from scrfd_ros.ros.camera import IMAGE_QOS, Camera
+from scrfd_ros.serialized_image import read_image
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def taken() -> list[int]:
 @pytest.fixture
 def camera(node: LifecycleNode, taken: list[int]) -> Camera:
     camera = Camera(node, "", compressed=False, tracker=None)
-    camera.subscribe(lambda _, image: taken.append(image.width))
+    camera.subscribe(lambda _, image: taken.append(read_image(image).width))
     return camera
 
 
