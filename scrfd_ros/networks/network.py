@@ -31,7 +31,7 @@ class Network(Protocol):
         normalizes_input: the graph itself subtracts the mean and scales, so that it takes raw
             pixels, 0 to 255.
         on_gpu: it runs on a CUDA device, where a batch takes less time than its rows one by one.
-        max_batch: most rows that an input with a free batch takes at once; None for no limit.
+        max_batch: most rows to give to an input with a free batch at once; None for no limit.
     """
 
     path: Path
