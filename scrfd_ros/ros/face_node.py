@@ -23,6 +23,7 @@ from rclpy.publisher import Publisher
 from rclpy.timer import Timer
 from std_msgs.msg import Header
 
+from scrfd_ros.allocator import keep_freed_memory
 from scrfd_ros.drawing import draw_faces
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.image_encodings import bgr_from_compressed, in_whole_picture
@@ -339,6 +340,7 @@ def _reason(error: Exception) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until it is told to stop; returns the exit status."""
+    keep_freed_memory()
     try:
         rclpy.init(args=args)
     except rclpy_implementation.RCLError as error:
