@@ -34,6 +34,7 @@ CORE = {
     "errors.py",
     "image_encodings.py",
     "rates.py",
+    "serialized_image.py",
 }
 NETWORK_LIBRARIES = {"onnx", "onnxruntime", "tensorrt", "pycuda", "cuda"}
 ROS_PREFIXES = ("rclpy", "rosidl", "ament", "launch", "cv_bridge", "tf2", "rosbag2")
