@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -65,21 +68,39 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file that is there as a whole or not at all, making folders as needed.
 
+    Until it is, it is `.<name>.part`; what a writer that was killed left of that is overwritten.
+
     Raises:
         ScrfdError: the file cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())  # a robot may lose power at any time
-        os.replace(part, path)
+        with _locked(part) as stream:
+            try:
+                stream.truncate(0)
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())  # a robot may lose power at any time
+                os.replace(part, path)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         raise ScrfdError(f"{path}: cannot write: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _locked(part: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing, with no other process or thread having it open here."""
+    while True:
+        with part.open("ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            # Who held the lock may have renamed or removed the file: then lock its successor.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(stream.fileno()), part.stat()):
+                    yield stream
+                    return
 
 
 def _write(path: Path, content: bytes) -> None:

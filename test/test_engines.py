@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from faulty_processes import kills, open_to_all, outcome_in_child
 from numpy.typing import NDArray
 from onnx_files import write_recognizer
 
 from scrfd_ros.engines import open_network
 from scrfd_ros.errors import BackendError, ModelError
-from scrfd_ros.networks.engine_file import facts_path
+from scrfd_ros.networks.engine_file import facts_path, read_facts, write_engine
 from scrfd_ros.pipeline import load_pipeline
 
 
@@ -235,3 +238,60 @@ def test_pipeline_on_tensorrt(
     assert len(found) == 6
     np.testing.assert_array_equal(found.boxes, expected.boxes)
     np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=1e-5)
+
+
+def backend(model: Path, choice: str = "auto", **limits: Any) -> str:
+    """What a child process, perhaps with limits, opens the model with, or why it does not."""
+
+    def tell() -> None:
+        raise LookupError(open_network(model, choice).backend)
+
+    return outcome_in_child(tell, **limits)[0].removeprefix("LookupError: ")
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_an_engine_is_whole_or_built_anew_whenever_its_writer_is_killed(model: Path) -> None:
+    assert backend(model) == "tensorrt 10.3.0 fp16"
+    (engine,) = (model.parent / "engines").glob("*.engine")
+    names = {engine.name, facts_path(engine).name}
+    (engine.parent / "timing.cache").unlink()
+    plan, facts = engine.read_bytes(), read_facts(engine)
+    assert facts is not None
+    states = set()
+    for moment in kills(lambda: write_engine(engine, plan, facts), "/scrfd_ros/"):
+        state = frozenset((path.name, path.stat().st_size) for path in engine.parent.iterdir())
+        if state not in states:
+            states.add(state)
+            assert backend(model) == "tensorrt 10.3.0 fp16", f"killed at line {moment}"
+            assert {path.name for path in engine.parent.iterdir()} - {"timing.cache"} == names
+        shutil.rmtree(engine.parent)
+        engine.parent.mkdir()
+    assert len(states) >= 6  # nothing, one or both files, and the beginning of each
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_without_space_for_an_engine(model: Path) -> None:
+    space = model.stat().st_size // 2
+    outcome = backend(model, "tensorrt", largest_file=space)
+    assert outcome.startswith(f"ScrfdError: {model.parent}/engines/any_sm87_")
+    assert outcome.endswith(".engine: cannot write: File too large")
+    assert backend(model, largest_file=space) == "onnxruntime CPU"
+    assert [path.name for path in (model.parent / "engines").iterdir()] == ["timing.cache"]
+    assert backend(model) == "tensorrt 10.3.0 fp16"
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_a_read_only_folder_of_models(model: Path, simulated_driver: Path) -> None:
+    open_to_all(simulated_driver)
+    open_to_all(model.parent)
+    model.parent.chmod(0o555)
+
+    assert backend(model, as_other_user=True) == "onnxruntime CPU"
+    outcome = backend(model, "tensorrt", as_other_user=True)
+    assert outcome.startswith(f"ScrfdError: {model.parent}/engines: cannot be used for engines: ")
+    model.parent.chmod(0o755)
+    assert backend(model) == "tensorrt 10.3.0 fp16"
+    for path in (*(model.parent / "engines").iterdir(), model.parent / "engines", model.parent):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    assert backend(model, as_other_user=True) == "tensorrt 10.3.0 fp16"
+    model.parent.chmod(0o755)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
+import subprocess
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from faulty_processes import kills, open_to_all, outcome_in_child
 
 from scrfd_ros.errors import ImageError, ScrfdError
-from scrfd_ros.files import read_picture, write_picture, write_text
+from scrfd_ros.files import read_picture, write_bytes, write_picture, write_text
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
 
@@ -89,3 +93,64 @@ def test_cannot_write_below_a_file(tmp_path: Path, write: Callable[[Path], None]
 def test_text_is_utf_8(tmp_path: Path) -> None:
     write_text(tmp_path / "new" / "report.json", "Zoë\n")
     assert (tmp_path / "new" / "report.json").read_bytes() == b"Zo\xc3\xab\n"
+
+
+OLD, NEW = b"old" * 100_000, b"new" * 200_000
+
+
+def test_a_file_is_whole_whenever_its_writer_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "engine"
+    path.write_bytes(OLD)
+    seen = set()
+    for _ in kills(lambda: write_bytes(path, NEW), "scrfd_ros/files.py"):
+        seen.add(path.read_bytes())
+        path.write_bytes(OLD)
+        assert len(list(tmp_path.iterdir())) <= 2, "what is left does not pile up"
+    assert seen == {OLD, NEW}
+    write_bytes(path, NEW)
+    assert [(path, NEW)] == [(path, path.read_bytes()) for path in tmp_path.iterdir()]
+
+
+def test_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    contents = [bytes([number]) * 300_000 for number in range(8)]
+    threads = [
+        threading.Thread(target=write_bytes, args=(tmp_path / "file", content))
+        for content in contents
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() in contents
+
+
+@pytest.mark.parametrize("space", [0, 1, 100_000, len(NEW) - 1])
+def test_no_space_leaves_the_old_file(tmp_path: Path, space: int) -> None:
+    path = tmp_path / "engine"
+    path.write_bytes(OLD)
+    outcome, _ = outcome_in_child(lambda: write_bytes(path, NEW), largest_file=space)
+    assert outcome == f"ScrfdError: {path}: cannot write: File too large"
+    assert [(path, OLD)] == [(path, path.read_bytes()) for path in tmp_path.iterdir()]
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(tmp_path)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the permission to mount a small disk")
+    try:
+        with pytest.raises(ScrfdError, match="engine: cannot write: No space left on device"):
+            write_bytes(tmp_path / "engine", NEW)
+        assert not list(tmp_path.iterdir())
+        write_bytes(tmp_path / "engine", NEW[:1000])
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
+    open_to_all(tmp_path)
+    tmp_path.chmod(0o555)
+    path = tmp_path / "engine"
+    outcome, _ = outcome_in_child(lambda: write_bytes(path, NEW), as_other_user=True)
+    assert outcome == f"ScrfdError: {path}: cannot write: Permission denied"
+    assert not list(tmp_path.iterdir())
