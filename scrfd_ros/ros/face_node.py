@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -49,6 +51,7 @@ if TYPE_CHECKING:  # needs hri_msgs
 _LOG_PERIOD = 5.0  # seconds between repeats of one message
 _DIAGNOSTICS_PERIOD = 1.0  # seconds
 _LAZY_PERIOD = 0.25  # seconds between looks for subscribers
+_PATIENCE = 1.0  # seconds that work in hand may take when the node is to end
 
 
 class FaceNode(LifecycleNode):
@@ -67,6 +70,7 @@ class FaceNode(LifecycleNode):
         logging.getLogger("scrfd_ros").setLevel(logging.INFO)
         declare_parameters(self)
         self._worker: Worker[Camera, ImageMessage] = Worker(self._find_faces)
+        self.is_idle = True  # of a node that has been destroyed: whether its work was done
         self._pipeline: FacePipeline | None = None
         self._cameras: list[Camera] = []
         self._humans: HumanFaces | None = None
@@ -157,7 +161,7 @@ class FaceNode(LifecycleNode):
             return Transition.FAILURE
 
     def destroy_node(self) -> None:
-        self._worker.stop()
+        self.is_idle = self._worker.stop(_PATIENCE)
         if self._timers:
             # The node's own logger also publishes, which after a signal is no longer possible.
             self._log_counts(get_logger("scrfd_ros"))
@@ -340,6 +344,9 @@ def _reason(error: Exception) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until it is told to stop; returns the exit status."""
+    # rclpy's own handlers, which come before these, do not end a wait for the worker.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     keep_freed_memory()
     try:
         rclpy.init(args=args)
@@ -362,7 +369,13 @@ def main(args: Sequence[str] | None = None) -> int:
         if rclpy.ok():
             raise
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # one is enough
+            signal.signal(number, signal.SIG_IGN)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+    if node is not None and not node.is_idle:
+        # A network that is being built, loaded or run does not hear of the end, which may take
+        # minutes to come; and Python would tear down what it uses.
+        os._exit(0)
     return 0

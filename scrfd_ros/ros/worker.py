@@ -74,12 +74,16 @@ class Worker(Generic[Key, Item]):
             self._waiting.clear()
         self.call(lambda: None)
 
-    def stop(self) -> None:
-        """End the thread once the item in hand and all calls are done."""
+    def stop(self, seconds: float | None = None) -> bool:
+        """End the thread once the item in hand and all calls are done.
+
+        Waits for that, at most so many seconds; returns whether it has come.
+        """
         with self._wake:
             self._stopped = True
             self._wake.notify()
-        self._thread.join()
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from ament_index_python.packages import get_package_prefix
+from builtin_interfaces.msg import Time
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from numpy.typing import NDArray
@@ -42,6 +44,13 @@ TRANSITIONS = {
     "deactivate": Transition.TRANSITION_DEACTIVATE,
     "cleanup": Transition.TRANSITION_CLEANUP,
 }
+
+
+def change_request(transition: str) -> ChangeState.Request:
+    """A request for a lifecycle transition."""
+    request = ChangeState.Request()
+    request.transition.id = TRANSITIONS[transition]
+    return request
 
 
 class Harness:
@@ -93,9 +102,10 @@ class Harness:
             "an active node",
         )
 
-    def publish(self, message: Image) -> Header:
-        """Publish an image, stamped now; returns its header."""
-        message.header = Header(stamp=self.node.get_clock().now().to_msg(), frame_id=FRAME_ID)
+    def publish(self, message: Image, stamp: Time | None = None) -> Header:
+        """Publish an image, stamped now or as asked; returns its header."""
+        stamp = stamp or self.node.get_clock().now().to_msg()
+        message.header = Header(stamp=stamp, frame_id=FRAME_ID)
         self._camera.publish(message)
         return message.header
 
@@ -148,10 +158,13 @@ class Harness:
 
     def change_state(self, transition: str) -> bool:
         """Ask for a lifecycle transition; returns whether it succeeded."""
-        request = ChangeState.Request()
-        request.transition.id = TRANSITIONS[transition]
         self.state()  # before a request that must not be repeated, one that can be
-        return self.call(ChangeState, request).success
+        return self.call(ChangeState, change_request(transition)).success
+
+    def begin(self, transition: str) -> None:
+        """Ask for a lifecycle transition, and do not wait for it."""
+        self.state()  # the service is there
+        self._clients[ChangeState].call_async(change_request(transition))
 
     def state(self) -> str:
         """The node's lifecycle state."""
@@ -171,21 +184,28 @@ class Harness:
         return rclpy.parameter.parameter_value_to_python(value)
 
 
-@contextmanager
-def running_face_node(
-    folder: Path, parameters: Mapping[str, object] | None = None, reliable: bool = True
-) -> Iterator[Harness]:
-    """Start face_node with parameters, and stop it at the end; its log goes to the folder."""
-    namespace = f"/{folder.name.replace('-', '_')}"
+def face_node_command(namespace: str, parameters: Mapping[str, object] | None = None) -> list[str]:
+    """The command line that starts face_node."""
     command = [
         str(Path(get_package_prefix("scrfd_ros"), "lib", "scrfd_ros", "face_node")),
         *("--ros-args", "-r", f"__ns:={namespace}"),
     ]
     for name, value in (parameters or {}).items():
         command += ["-p", f"{name}:={value}"]
+    return command
+
+
+@contextmanager
+def running_face_node(
+    folder: Path, parameters: Mapping[str, object] | None = None, reliable: bool = True
+) -> Iterator[Harness]:
+    """Start face_node with parameters, and stop it at the end; its log goes to the folder."""
+    namespace = f"/{re.sub('[-_]+', '_', folder.name)}"  # ROS allows no two underscores in a row
     log = folder / "face_node.log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            face_node_command(namespace, parameters), stdout=sink, stderr=subprocess.STDOUT
+        )
     harness = Harness(namespace, process, log, reliable)
     try:
         yield harness
