@@ -24,9 +24,13 @@ Usage: ./run.sh COMMAND [ARGUMENTS]
   eval ...          measure accuracy by public protocols
   test ...          check style and types, run the tests; pytest's arguments
   test-gpu ...      run the tests that need a GPU
+  coverage ...      run the tests, tell which code they do not reach
+  mutation ...      change the code in small ways, see if the tests notice
+  fuzz ...          give damaged input to everything that reads input
+  soak ...          run the node under load and faults for long
 
-detect, models, convert, verify, bench, replay, compare and eval tell their
-options: --help.
+detect, models, convert, verify, bench, replay, compare, eval, fuzz and soak
+tell their options: --help.
 
 Every command sets up first what it needs and is missing; this takes minutes
 the first time and no time after that. If ROS 2 is sourced, it is used.
@@ -68,7 +72,7 @@ ros_wheels=(
 # reference implementation, insightface, comes without its requirements, here
 # spelt out: opencv-python would overwrite the headless one.
 test_packages=(
-  "pytest>=7,<9" ruff==0.17.6 mypy==2.4.1
+  "pytest>=7,<9" "hypothesis>=6,<7" "coverage>=7.10" ruff==0.17.6 mypy==2.4.1
   onnx requests scikit-image
   "rosbags>=0.11" rosbags-image cyclonedds
   ncnn "tensorrt-rtx-cu13-"{libs,bindings}"; platform_machine == 'x86_64'"
@@ -78,6 +82,10 @@ insightface=insightface==2.1
 
 # For bench --peers, beside insightface, and likewise without its requirements.
 uniface="uniface==4.2.1; python_version >= '3.11'"
+
+# For mutation and fuzz. Without atheris, mutations are not guided by coverage.
+mutmut="mutmut>=3.8,<4"
+atheris="atheris; platform_machine == 'x86_64' and python_version < '3.14'"
 
 # --- Set-up -------------------------------------------------------------------
 
@@ -226,6 +234,14 @@ key_peer_packages() { echo "$uniface"; }
 
 do_peer_packages() { pip_install --no-deps "$uniface"; }
 
+key_mutation_packages() { echo "$mutmut"; }
+
+do_mutation_packages() { pip_install "$mutmut"; }
+
+key_fuzz_packages() { echo "$atheris"; }
+
+do_fuzz_packages() { pip_install "$atheris"; }
+
 key_gpu_packages() { key_packages; }
 
 do_gpu_packages() { # only what the system lacks; pycuda is compiled with nvcc
@@ -328,6 +344,35 @@ case $command in
     scrfd models 500m 2.5g det_500m w600k_mbf
     cd "$root"
     exec pytest -s test/gpu "$@"
+    ;;
+  coverage)
+    setup tests
+    scrfd models 500m 2.5g w600k_mbf
+    cd "$root"
+    coverage erase
+    failed=0
+    coverage run "$venv/bin/pytest" "$@" || failed=$?
+    coverage combine --quiet
+    coverage report
+    exit "$failed"
+    ;;
+  mutation)
+    setup tests
+    step mutation_packages "Packages for mutation testing"
+    scrfd models 500m 2.5g w600k_mbf
+    cd "$root"
+    exec mutmut run "$@"
+    ;;
+  fuzz)
+    setup tests
+    step fuzz_packages "Packages for fuzzing"
+    scrfd models 500m
+    exec python "$root/fuzz" "$@"
+    ;;
+  soak)
+    setup tests
+    scrfd models 500m w600k_mbf
+    exec python "$root/bench/soak.py" "$@"
     ;;
   *)
     help >&2

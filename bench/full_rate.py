@@ -16,9 +16,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import rclpy
+from numpy.typing import NDArray
 from std_msgs.msg import Header
 from tqdm import tqdm
 
@@ -37,14 +40,21 @@ CLIP_SECONDS = 8.0
 PARAMETERS = {"detector.model": "500m", "detector.input_size": [320, 320]}
 
 
+def clip(seconds: float) -> Iterator[NDArray[np.uint8]]:
+    """Pictures of people who pass each other, uint8 [720, 1280, 3] BGR, at `RATE`."""
+
+    def picture(name: str) -> NDArray[np.uint8]:
+        return read_picture(ensure_picture(name))
+
+    for frame in people_passing(picture, seconds, RATE, (1280, 720)):
+        yield frame.picture
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60)
     seconds = parser.parse_args().seconds
-    clip = people_passing(
-        lambda name: read_picture(ensure_picture(name)), CLIP_SECONDS, rate=RATE, size=(1280, 720)
-    )
-    images = [image_message(frame.picture, Header()) for frame in clip]
+    images = [image_message(picture, Header()) for picture in clip(CLIP_SECONDS)]
     rclpy.init()
     with (
         tempfile.TemporaryDirectory(prefix="full_rate_") as folder,

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import gc
-from pathlib import Path
 
 import rclpy
+from process_usage import usage
 from rclpy.lifecycle import TransitionCallbackReturn
 from tqdm import tqdm
 
@@ -21,16 +21,9 @@ from scrfd_ros.ros.face_node import FaceNode
 WARM_UP = 10
 
 
-def usage() -> dict[str, int]:
-    """Of this process: resident memory in KiB, threads, open file descriptors."""
+def usage_without_garbage() -> dict[str, int]:
     gc.collect()
-    status = Path("/proc/self/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in status)
-    return {
-        "memory, KiB": int(fields["VmRSS"].split()[0]),
-        "threads": int(fields["Threads"]),
-        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
-    }
+    return usage("self")
 
 
 def main() -> None:
@@ -39,14 +32,14 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     rclpy.init(args=["--ros-args", "--log-level", "error", "-p", "autostart:=false"])
     node = FaceNode()
-    before = usage()
+    before = usage_without_garbage()
     for number in tqdm(range(WARM_UP + rounds), desc="rounds", leave=False, disable=None):
         for transition in ("configure", "activate", "deactivate", "cleanup"):
             assert getattr(node, f"trigger_{transition}")() == TransitionCallbackReturn.SUCCESS
             rclpy.spin_once(node, timeout_sec=0)
         if number == WARM_UP - 1:
-            before = usage()
-    after = usage()
+            before = usage_without_garbage()
+    after = usage_without_garbage()
     for name, value in after.items():
         print(f"{name}: {before[name]} before, {value} after {rounds} rounds")
     node.destroy_node()
