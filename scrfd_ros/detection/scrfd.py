@@ -276,7 +276,10 @@ class Scrfd:
             candidates = self._candidates(outputs[prepared.first + canvas])
             parts += _in_picture(candidates, list(group))
         scores, points, _ = parts[0] if len(parts) == 1 else _joined(parts)
+        # Half precision overflows, and says nothing.
+        finite = np.isfinite(scores) & np.isfinite(points).all(axis=(1, 2))
         order = np.argsort(-scores, kind="stable")
+        order = order[finite[order]]
         kept = nms(points[order, :2].reshape(-1, 4), self.nms_threshold, self.max_faces or None)
         order = order[kept]
         points = points[order]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 Rectangle = tuple[int, int, int, int]
@@ -81,18 +82,20 @@ def plan_views(
     if large_faces:
         views.append(_second_look(whole, input_width, input_height))
     if tiles != (1, 1):
-        # Smaller faces are in one of the tiles as a whole, and seen better there.
-        overlaps = [
-            _OVERLAP * _parts(length, count)[0][1]
-            for length, count in ((width, tiles[0]), (height, tiles[1]))
-            if count > 1
-        ]
-        views[0] = whole._replace(smallest=_SURE * min(overlaps))
-        for y, tile_height in _parts(height, tiles[1]):
-            for x, tile_width in _parts(width, tiles[0]):
+        columns, rows = _parts(width, tiles[0]), _parts(height, tiles[1])
+        for y, tile_height in rows:
+            for x, tile_width in columns:
                 part = (x, y, tile_width, tile_height)
                 number = views[-1].canvas + 1
                 views.append(_tile(number, part, (width, height), (input_width, input_height)))
+        # Smaller faces are in one of the tiles as a whole, and seen better there.
+        overlap = min(
+            begin + length - following
+            for spans in (columns, rows)
+            for (begin, length), (following, _) in pairwise(spans)
+        )
+        sure = min(_SURE * overlap, overlap - 2 * _EDGE / views[-1].scale)
+        views[0] = whole._replace(smallest=max(sure, 0.0))
     return tuple(views)
 
 

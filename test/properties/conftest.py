@@ -1,0 +1,22 @@
+"""How Hypothesis searches: the same examples in every run, unless more are asked for.
+
+SCRFD_HYPOTHESIS_EXAMPLES=5000 pytest test/properties tries so many, others each time. An example
+that fails is printed with a line that repeats it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+_EXAMPLES = os.environ.get("SCRFD_HYPOTHESIS_EXAMPLES")
+
+settings.register_profile(
+    "scrfd_ros",
+    max_examples=int(_EXAMPLES or 100),
+    derandomize=_EXAMPLES is None,
+    deadline=None,
+    print_blob=True,
+)
+settings.load_profile("scrfd_ros")

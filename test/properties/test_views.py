@@ -1,0 +1,142 @@
+"""Whatever the sizes: views lie on the inputs, are drawn there, and lead back to the picture."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import cv2
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from scrfd_ros.detection.letterbox import Letterbox
+from scrfd_ros.detection.views import View, plan_views
+
+Size = tuple[int, int]
+
+lengths = st.one_of(st.integers(1, 100), st.integers(1, 8000))
+picture_sizes = st.tuples(lengths, lengths)
+input_sizes = st.tuples(st.integers(1, 20), st.integers(1, 20)).map(
+    lambda size: (32 * size[0], 32 * size[1])
+)
+tile_counts = st.tuples(st.integers(1, 8), st.integers(1, 8))
+parts = st.floats(0, 1, width=32)
+
+
+@given(picture_sizes, input_sizes, tile_counts, st.booleans())
+def test_views_are_within_picture_and_inputs(
+    size: Size, input_size: Size, tiles: Size, large_faces: bool
+) -> None:
+    views = plan_views(*size, *input_size, tiles, large_faces)
+    assert views[0].source == (0, 0, *size) and views[0].target[:2] == (0, 0)
+    # The detector goes through the inputs one after the other.
+    numbers = [view.canvas for view in views]
+    assert numbers == sorted(numbers) and set(numbers) == set(range(numbers[-1] + 1))
+    assert len(views) == 1 + large_faces + (tiles != (1, 1)) * tiles[0] * tiles[1]
+    for view in views:
+        for (x, y, width, height), whole in ((view.source, size), (view.target, input_size)):
+            assert x >= 0 and y >= 0 and width >= 1 and height >= 1
+            assert x + width <= whole[0] and y + height <= whole[1]
+    for one, other in combinations(views, 2):
+        if one.canvas == other.canvas:
+            gaps = [
+                max(one.target[axis], other.target[axis])
+                - min(view.target[axis] + view.target[axis + 2] for view in (one, other))
+                for axis in (0, 1)
+            ]
+            assert max(gaps) >= 16, "the network must not see two looks as one picture"
+
+
+@given(picture_sizes, input_sizes, tile_counts, parts, parts, parts, parts)
+def test_faces_below_the_limit_lie_whole_within_a_tile(
+    size: Size, input_size: Size, tiles: Size, x: float, y: float, width: float, height: float
+) -> None:
+    whole, *others = plan_views(*size, *input_size, tiles)
+    sides = min(width * whole.smallest, size[0]), min(height * whole.smallest, size[1])
+    if not others or max(sides) >= whole.smallest:
+        return  # the whole picture has it
+    low = x * (size[0] - sides[0]), y * (size[1] - sides[1])
+    high = low[0] + sides[0], low[1] + sides[1]
+    assert any(
+        low[0] >= view.bounds[0]
+        and low[1] >= view.bounds[1]
+        and high[0] <= view.bounds[2]
+        and high[1] <= view.bounds[3]
+        for view in others
+    ), "a box that counts in no view"
+
+
+def drawn_at(view: View, point: tuple[float, float]) -> tuple[float, float]:
+    """Where on its input a point of the picture is drawn."""
+    x, y = (
+        view.target[axis]
+        + (point[axis] - view.source[axis]) * view.target[axis + 2] / view.source[axis + 2]
+        for axis in (0, 1)
+    )
+    return x, y
+
+
+def in_picture(view: View, point: tuple[float, float]) -> tuple[float, float]:
+    """Where in the picture the detector takes a point of an input to be."""
+    x, y = ((point[axis] - view.target[axis]) / view.scale + view.source[axis] for axis in (0, 1))
+    return x, y
+
+
+@given(picture_sizes, input_sizes, tile_counts, st.booleans(), parts, parts)
+def test_from_picture_to_input_and_back(
+    size: Size, input_size: Size, tiles: Size, large_faces: bool, x: float, y: float
+) -> None:
+    """The reference implementation has one scale, that of the height, for both directions.
+
+    The side that is not filled is cut to whole pixels. So across, a point comes back to within one
+    pixel of the input (two for the second look, cut twice) times width / height if that is above 1.
+    """
+    for number, view in enumerate(plan_views(*size, *input_size, tiles, large_faces)):
+        left, top, width, height = view.source
+        point = left + x * width, top + y * height
+        back = in_picture(view, drawn_at(view, point))
+        pixels = 2 if large_faces and number == 1 else 1
+        bound = pixels * max(width / height, 1) / view.scale
+        assert abs(back[0] - point[0]) <= bound
+        assert abs(back[1] - point[1]) <= 1e-6 * size[1]
+
+
+small_sizes = st.tuples(st.integers(1, 150), st.integers(1, 150))
+
+
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.lists(st.tuples(small_sizes, st.booleans(), st.booleans()), min_size=1, max_size=8),
+    st.integers(0, 2**32 - 1),
+)
+def test_what_is_not_drawn_is_black_whatever_was_there_before(
+    blocks: Size, pictures: list[tuple[Size, bool, bool]], seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    width, height = 32 * blocks[0], 32 * blocks[1]
+    letterbox = Letterbox(width, height)
+    before = np.zeros((height, width, 3), np.uint8)
+    for size, large_faces, again in pictures:
+        views = [
+            view
+            for view in plan_views(*size, width, height, large_faces=large_faces)
+            if view.canvas == 0
+        ]
+        for _ in range(1 + again):  # the next of the same size takes a shorter way
+            picture = random.integers(1, 256, (size[1], size[0], 3), np.uint8)
+            canvas = letterbox(picture, views)
+            np.testing.assert_array_equal(canvas, by_hand(picture, views, (width, height)))
+            before[letterbox.changed] = canvas[letterbox.changed]
+            np.testing.assert_array_equal(canvas, before, "something else has changed")
+
+
+def by_hand(picture: NDArray[np.uint8], views: list[View], input_size: Size) -> NDArray[np.uint8]:
+    """Views on a new canvas, the first from the picture and the others from the first."""
+    canvas = np.zeros((input_size[1], input_size[0], 3), np.uint8)
+    first = cv2.resize(picture, views[0].target[2:])
+    for view in views:
+        x, y, width, height = view.target
+        drawn = cv2.resize(first, (width, height), interpolation=cv2.INTER_AREA)
+        canvas[y : y + height, x : x + width] = first if view is views[0] else drawn
+    return canvas
