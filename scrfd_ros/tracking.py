@@ -114,7 +114,7 @@ class Tracker:
         newest = np.argsort(-tracks["seen"], kind="stable")[:_MOST_TRACKS]
         self._tracks = tracks[newest]
         overdue = self._time - self._tracks["seen"]  # by the last picture: 0 unless missed
-        self._tracks["doubtful"] |= overdue > _SURE_TIME
+        self._tracks["doubtful"] |= (overdue > 0) & (time - self._tracks["seen"] > _SURE_TIME)
         self._time = time
         self._match(faces, overdue)
         self._find_overlaps()
@@ -138,11 +138,12 @@ class Tracker:
         tracks["embedded_time"][slots] = self._time
         tracks["unlike"][slots] = unlike
         tracks["doubtful"][slots] = tracks["covered"][slots] | unlike
-        slots = slots[~unlike]
-        tracks["known"][slots] = ~tracks["covered"][slots]
-        tracks["norm"][slots] = norms[~unlike]
+        better = ~(unlike & tracks["known"][slots])
+        slots = slots[better]
+        tracks["known"][slots] = ~tracks["doubtful"][slots]
+        tracks["norm"][slots] = norms[better]
         tracks["embedded_size"][slots] = _scale(tracks["size"][slots])
-        for slot, embedding in zip(slots, embeddings[~unlike], strict=True):
+        for slot, embedding in zip(slots, embeddings[better], strict=True):
             tracks["embedding"][slot] = embedding.copy()  # not a view that keeps all of them
         of_faces = tracks[self._slots]
         newest = np.zeros((len(faces), embeddings.shape[1]), np.float32)
@@ -158,10 +159,10 @@ class Tracker:
         apart = self._apart(faces)
         unlike = apart + np.abs(np.log(scales)[:, None] - np.log(track_scales))
         near = unlike <= np.minimum(_REACH + _SPEED * missed, _FARTHEST)
-        # No match is worth 0. Of two tracks equally near, the one seen later is worth more.
-        worth = np.where(near, np.maximum(_FARTHEST - unlike - np.minimum(overdue, 1), 0), 0)
+        # Of two tracks equally near, the one seen later is worth more. No match is worth 0.
+        worth = np.where(near, 1 + _FARTHEST - unlike - np.minimum(overdue, 1), 0)
         rows, slots = linear_sum_assignment(worth, maximize=True)
-        matched = worth[rows, slots] > 0
+        matched = near[rows, slots]
         rows, slots = rows[matched], slots[matched]
 
         missed = missed[slots]
@@ -212,8 +213,8 @@ class Tracker:
         """Give faces that are new or in doubt, and not covered, the ids that they look like.
 
         Returns:
-            bool [M], who is unlike his track and all others. One bad view is not enough to say that
-            it is somebody else: he is, if he is so twice.
+            bool [M], who is to be asked again, as he is like nobody, not even his own track. It
+            takes two such views to make him somebody else, for the first can be a bad one.
         """
         tracks = self._tracks
         asks = (~tracks["known"] | tracks["doubtful"]) & ~tracks["covered"]
@@ -233,7 +234,7 @@ class Tracker:
         kept = own & (likeness >= SAME_PERSON)
         worth = np.where(fits, likeness + 2 * kept, 0)  # who is like himself stays himself
         ids, own_ids = tracks["id"][owners], tracks["id"][slots]
-        strangers = tracks["known"][slots]
+        strangers = np.ones(len(slots), np.bool_)
         for row, column in zip(*linear_sum_assignment(worth, maximize=True), strict=True):
             slot, other = slots[row], np.flatnonzero(tracks["id"] == ids[column])[0]
             # A face that is not asking has to get an embedding in exchange.
@@ -242,8 +243,9 @@ class Tracker:
                 strangers[row] = False
                 self._exchange(slot, other)
         strangers &= tracks["id"][slots] == own_ids  # else they have one that was new
-        unlike[asking] = strangers & ~tracks["unlike"][slots]
-        self._part(slots[strangers & tracks["unlike"][slots]])
+        again = tracks["unlike"][slots]
+        unlike[asking] = strangers & ~again
+        self._part(slots[strangers & again & tracks["known"][slots]])
         return unlike
 
     def _exchange(self, one: int, other: int) -> None:

@@ -34,7 +34,7 @@ def crowd(seed: int, count: int, width: float, decimals: int) -> Boxes:
 
 few = st.lists(st.lists(halves, min_size=4, max_size=4), max_size=12).map(array)
 many = st.builds(
-    crowd, st.integers(0, 2**32 - 1), st.integers(0, 250), st.sampled_from((30, 300)), st.just(0)
+    crowd, st.integers(0, 2**32 - 1), st.integers(0, 160), st.sampled_from((30, 300)), st.just(0)
 )
 boxes_best_first = st.one_of(few, many)
 thresholds = st.one_of(

@@ -1,0 +1,151 @@
+"""Faces come back from messages and JSON as they went in, whatever they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builtin_interfaces.msg import Time
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from rclpy.serialization import deserialize_message, serialize_message
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray
+
+from scrfd_ros.faces import Faces
+from scrfd_ros.msg import FaceArray
+from scrfd_ros.pipeline import FacePipeline, load_pipeline
+from scrfd_ros.ros.images import bgr_from_image, image_message
+from scrfd_ros.ros.messages import CLASS_ID, detection_array, face_array, faces_of
+
+# What is far outside of any picture, and what is next to nothing, included.
+coordinates = st.one_of(
+    st.integers(-100, 4000).map(float), st.floats(-1e6, 1e6, width=32), st.floats(-1, 1, width=32)
+)
+unit = st.floats(0, 1, width=32)
+headers = st.builds(
+    Header,
+    stamp=st.builds(Time, sec=st.integers(-(2**31), 2**31 - 1), nanosec=st.integers(0, 10**9 - 1)),
+    frame_id=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=9),
+)
+
+
+@st.composite
+def all_faces(draw: st.DrawFn) -> Faces:
+    count = draw(st.integers(0, 6))
+    embeddings = norms = None
+    if draw(st.booleans()):
+        dimensions = draw(st.sampled_from((1, 8, 512)))
+        random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        embeddings = random.standard_normal((count, dimensions)).astype(np.float32)
+        norms = np.linalg.norm(embeddings, axis=1)
+        embeddings /= norms[:, None]
+        for row in range(count):
+            if draw(st.booleans()):
+                embeddings[row] = norms[row] = 0  # not embedded
+    ids = draw(
+        st.none() | st.lists(st.integers(1, 2**63 - 1), min_size=count, max_size=count, unique=True)
+    )
+    return Faces(
+        boxes=draw(arrays(np.float32, (count, 4), elements=coordinates)),
+        scores=draw(arrays(np.float32, count, elements=unit)),
+        landmarks=draw(st.none() | arrays(np.float32, (count, 5, 2), elements=coordinates)),
+        embeddings=embeddings,
+        embedding_norms=norms,
+        ids=None if ids is None else np.array(ids, np.int64),
+    )
+
+
+@pytest.fixture(scope="module")
+def pipeline(detector_path: Callable[[str], Path]) -> FacePipeline:
+    return load_pipeline(
+        detector_path=detector_path("500m"), recognizer=None, backend="onnxruntime"
+    )
+
+
+def same(found: NDArray[np.float32] | None, expected: NDArray[np.float32] | None) -> None:
+    """Equal; an array without rows may be None, as no message of a face tells of it."""
+    if expected is None or not len(expected):
+        assert found is None or not len(found)
+    else:
+        assert found is not None and found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
+@given(all_faces(), headers)
+def test_faces_come_back_from_messages(
+    pipeline: FacePipeline, faces: Faces, header: Header
+) -> None:
+    message = face_array(detection_array(faces, header), faces, pipeline)
+    message = deserialize_message(serialize_message(message), FaceArray)
+    assert message.header == header
+    back = faces_of(message)
+    # A box travels as its middle and size: doubles hold those of floats but for the last bits.
+    largest = np.abs(faces.boxes).max(axis=1, initial=1, keepdims=True)
+    assert (np.abs(back.boxes - faces.boxes.astype(np.float64)) <= 1e-7 * largest).all()
+    same(back.scores, faces.scores)
+    same(back.landmarks, faces.landmarks)
+    assert back.embedded.tolist() == faces.embedded.tolist()
+    if faces.embedded.any():
+        same(back.embeddings, faces.embeddings)
+        same(back.embedding_norms, faces.embedding_norms)
+    else:
+        assert back.embeddings is None
+    assert (back.ids is None) == (faces.ids is None or not len(faces))
+    if back.ids is not None and faces.ids is not None:
+        assert back.ids.tolist() == faces.ids.tolist()
+
+
+@given(all_faces(), headers)
+def test_each_detection_is_one_face(faces: Faces, header: Header) -> None:
+    message = detection_array(faces, header)
+    message = deserialize_message(serialize_message(message), Detection2DArray)
+    assert message.header == header and len(message.detections) == len(faces)
+    for row, detection in enumerate(message.detections):
+        assert detection.header == header
+        assert detection.id == ("" if faces.ids is None else str(faces.ids[row]))
+        (result,) = detection.results
+        assert result.hypothesis.class_id == CLASS_ID
+        assert result.hypothesis.score == faces.scores[row]
+        x1, y1, x2, y2 = faces.boxes[row].tolist()
+        middle, box = detection.bbox.center.position, detection.bbox
+        assert (middle.x, middle.y) == ((x1 + x2) / 2, (y1 + y2) / 2)
+        assert (box.size_x, box.size_y, box.center.theta) == (x2 - x1, y2 - y1, 0)
+
+
+@given(all_faces())
+def test_faces_come_back_from_json(faces: Faces) -> None:
+    rows = json.loads(json.dumps(faces.as_json(), allow_nan=False))
+    assert len(rows) == len(faces)
+    for number, row in enumerate(rows):
+        same(np.array(row["box"], np.float32), faces.boxes[number])
+        assert np.float32(row["score"]) == faces.scores[number]
+        assert row.get("id") == (None if faces.ids is None else faces.ids[number])
+        marks = None if faces.landmarks is None else faces.landmarks[number]
+        same(np.array(row["landmarks"], np.float32), marks)
+        if faces.embeddings is not None and faces.embedded[number]:
+            same(np.array(row["embedding"], np.float32), faces.embeddings[number])
+        else:
+            assert row["embedding"] == []
+
+
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    seed=st.integers(0, 2**32 - 1),
+    steps=st.tuples(st.sampled_from((1, 2, -1)), st.sampled_from((1, 3, -1))),
+    header=headers,
+)
+def test_pictures_come_back_from_messages(
+    size: tuple[int, int], seed: int, steps: tuple[int, int], header: Header
+) -> None:
+    """Parts and mirror images of a picture, whose rows and pixels are not one after the other."""
+    whole = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    picture = whole[:: steps[0], :: steps[1]]
+    message = image_message(picture, header)
+    assert message.header == header
+    np.testing.assert_array_equal(bgr_from_image(message), picture)

@@ -1,0 +1,275 @@
+"""Ids are sound whatever comes, and stay with people as long as the tracker's words promise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from numpy.typing import NDArray
+
+from scrfd_ros.faces import Faces, FloatArray, boxes_around
+from scrfd_ros.tracking import OTHER_PERSON, SAME_PERSON, Tracker
+
+DIMENSIONS = 32
+CROWD = 12
+
+steps = st.sampled_from((0.0, 1 / 30, 0.1, 0.3, 1.0, 3.0))
+seeds = st.integers(0, 2**32 - 1)
+
+
+def faces_at(centers: NDArray[np.float64], sizes: NDArray[np.float64] | float) -> Faces:
+    """Faces with their middles [N, 2] there, and of these sizes, [N, 2] or one for all, pixels."""
+    centers = np.asarray(centers, np.float64).reshape(-1, 2)
+    boxes = boxes_around(centers, np.broadcast_to(sizes, centers.shape))
+    return Faces(boxes=boxes, scores=np.full(len(boxes), 0.9, np.float32))
+
+
+def unit_rows(rows: NDArray[np.float64]) -> FloatArray:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(lengths, 1e-9), np.float32)
+
+
+PEOPLE = np.linalg.qr(np.random.default_rng(0).standard_normal((DIMENSIONS, DIMENSIONS)))[0]
+"""Embeddings of people who are not like each other in the least: their cosines are 0."""
+
+
+def views_of(people: NDArray[np.intp], likeness: float | NDArray[np.float64]) -> FloatArray:
+    """Embeddings of people with this cosine to what they look like, and to nobody else."""
+    nobody = PEOPLE[CROWD + people % (DIMENSIONS - CROWD)]
+    likeness = np.broadcast_to(likeness, len(people))[:, None]
+    return unit_rows(likeness * PEOPLE[people] + np.sqrt(1 - likeness**2) * nobody)
+
+
+def ids_of(faces: Faces) -> list[int]:
+    assert faces.ids is not None
+    numbers: list[int] = faces.ids.tolist()
+    return numbers
+
+
+class AnythingGoes(RuleBasedStateMachine):
+    """Faces that come, go, overlap and look like each other at random, and clocks that jump."""
+
+    @initialize(
+        max_age=st.sampled_from((0.0, 0.5, 2.0)),
+        refresh=st.sampled_from((0.0, 1.0, 5.0)),
+        recognises=st.booleans(),
+        seed=seeds,
+    )
+    def begin(self, max_age: float, refresh: float, recognises: bool, seed: int) -> None:
+        self.tracker, self.other = (Tracker(max_age, refresh) for _ in range(2))
+        self.max_age = max_age
+        self.recognises = recognises
+        self.random = np.random.default_rng(seed)
+        self.time = 0.0
+        self.seen: dict[int, float] = {}
+        self.gone: set[int] = set()
+        self.given: list[FloatArray] = []
+
+    @rule(
+        step=steps | st.sampled_from((-0.01, -100.0)),
+        count=st.integers(0, 8),
+        place=st.sampled_from((40, 200, 2000)),
+        likeness=st.sampled_from((0.0, 0.3, 0.6, 1.0)),
+        least_quality=st.sampled_from((0.0, 0.5)),
+    )
+    def a_picture(
+        self, step: float, count: int, place: float, likeness: float, least_quality: float
+    ) -> None:
+        self.time += step
+        if step < 0:
+            self.gone |= set(self.seen)
+        centers = self.random.uniform(0, place, (count, 2))
+        faces = faces_at(centers, self.random.uniform(-2, 120, (count, 2)))
+        order = self.random.permutation(count)
+        found, rows = self.tracker.update(faces, self.time)
+        mixed, mixed_rows = self.other.update(ordered(faces, order), self.time)
+        self.check_ids(found, mixed, order)
+        assert rows.tolist() == sorted(set(rows.tolist()) & set(range(count)))
+        assert sorted(order[mixed_rows]) == rows.tolist(), "asked for the same faces"
+        new = [row for row, number in enumerate(ids_of(found)) if number not in self.seen]
+        assert not self.recognises or set(new) <= set(rows.tolist())
+        if self.recognises:
+            views = views_of(self.random.integers(0, CROWD, count), likeness)
+            norms = self.random.uniform(1, 30, count).astype(np.float32)
+            self.given.append(views)
+            useful = self.random.random(count) >= least_quality
+            rows, mixed_rows = rows[useful[rows]], mixed_rows[useful[order][mixed_rows]]
+            found = self.tracker.learn(found, rows, views[rows], norms[rows])
+            chosen = order[mixed_rows]
+            mixed = self.other.learn(mixed, mixed_rows, views[chosen], norms[chosen])
+            self.check_ids(found, mixed, order)
+            self.check_embeddings(found, mixed, order)
+        self.check_reuse(found)
+
+    def check_ids(self, found: Faces, mixed: Faces, order: NDArray[np.intp]) -> None:
+        assert found.ids is not None and found.ids.dtype == np.int64
+        numbers = ids_of(found)
+        assert len(set(numbers)) == len(numbers) and min(numbers, default=1) >= 1
+        assert ids_of(mixed) == [numbers[row] for row in order], "the order of faces matters"
+
+    def check_embeddings(self, found: Faces, mixed: Faces, order: NDArray[np.intp]) -> None:
+        assert found.embeddings is not None and found.embedding_norms is not None
+        assert mixed.embeddings is not None and mixed.embedding_norms is not None
+        np.testing.assert_array_equal(mixed.embeddings, found.embeddings[order])
+        np.testing.assert_array_equal(mixed.embedding_norms, found.embedding_norms[order])
+        known = np.concatenate(self.given)
+        for embedding, is_embedded in zip(found.embeddings, found.embedded, strict=True):
+            assert is_embedded == embedding.any()
+            assert not is_embedded or (known == embedding).all(axis=1).any(), "nobody's"
+
+    def check_reuse(self, found: Faces) -> None:
+        for number in ids_of(found):
+            assert number not in self.gone, "an id from before the jump"
+            assert self.time - self.seen.get(number, self.time) <= self.max_age
+            self.seen[number] = self.time
+
+
+def ordered(faces: Faces, order: NDArray[np.intp]) -> Faces:
+    return Faces(boxes=faces.boxes[order], scores=faces.scores[order])
+
+
+TestAnythingGoes: Any = AnythingGoes.TestCase
+TestAnythingGoes.settings = settings(
+    stateful_step_count=20, max_examples=max(settings.default.max_examples // 3, 1)
+)
+
+
+@given(
+    people=st.integers(1, CROWD),
+    frames=st.lists(st.tuples(st.sampled_from((0.03, 0.1, 0.2)), seeds), min_size=1, max_size=25),
+    speed=st.floats(0, 0.5),
+    recognises=st.booleans(),
+)
+def test_people_apart_keep_their_ids_when_missed_for_a_while(
+    people: int, frames: list[tuple[float, int]], speed: float, recognises: bool
+) -> None:
+    """Ten face sizes apart, walking together, each seen in half of the pictures."""
+    tracker = Tracker(max_age=2.0)
+    size, time = 40.0, 0.0
+    ids: dict[int, int] = {}
+    last_seen = np.zeros(people)
+    for step, seed in frames:
+        time += step
+        random = np.random.default_rng(seed)
+        # Nobody for longer than it takes to be beyond reach.
+        seen = np.flatnonzero((random.random(people) < 0.5) | (time - last_seen > 1.0))
+        last_seen[seen] = time
+        centers = np.stack((400.0 * seen + speed * size * time, np.full(len(seen), 100.0)), axis=1)
+        found, rows = tracker.update(faces_at(centers, size), time)
+        if recognises:
+            views = views_of(seen[rows], 0.9)
+            found = tracker.learn(found, rows, views, np.full(len(rows), 20, np.float32))
+        for person, number in zip(seen.tolist(), ids_of(found), strict=True):
+            assert ids.setdefault(person, number) == number
+
+
+@given(
+    missed=st.floats(1 / 64, 2.0),
+    away=st.floats(0, 1),
+    degrees=st.floats(0, 360),
+    growth=st.floats(0, 1),
+    pictures=st.integers(0, 3),
+)
+def test_a_face_within_reach_keeps_its_id(
+    missed: float, away: float, degrees: float, growth: float, pictures: int
+) -> None:
+    """Reach is half a size, and 8 more for each second missed, up to 2; growth counts too."""
+    tracker = Tracker(max_age=2.0)
+    size = 40.0
+    start = np.array((500.0, 500.0))
+    (number,) = ids_of(tracker.update(faces_at(start, size), 0.0)[0])
+    for fraction in range(1, pictures + 1):
+        tracker.update(faces_at(np.zeros((0, 2)), size), missed * fraction / (pictures + 1))
+    reach = 0.99 * min(0.5 + 8.0 * missed, 2.0)
+    grown = size * np.exp(growth * (1 - away) * reach)
+    angle = np.radians(degrees)
+    direction = np.array((np.cos(angle), np.sin(angle)))
+    place = start + away * reach * (size + grown) / 2 * direction
+    found, _ = tracker.update(faces_at(place, grown), missed)
+    assert ids_of(found) == [number]
+
+
+@given(
+    missed=st.floats(0.3, 1.9),
+    first=st.floats(-0.3, 0.19),
+    near=st.booleans(),
+    later=st.floats(SAME_PERSON + 0.1, 1.0),
+)
+def test_who_is_back_takes_his_id_though_the_first_view_is_bad(
+    missed: float, first: float, near: bool, later: float
+) -> None:
+    """As it takes two views to make somebody a stranger, wherever he comes back."""
+    tracker = Tracker(max_age=5.0)
+    time = 0.0
+    person = np.zeros(1, np.intp)
+    place = np.array((100.0, 100.0))
+    for _ in range(3):
+        number = seen(tracker, place, time, views_of(person, 0.95))
+        time += 0.1
+    tracker.update(faces_at(np.zeros((0, 2)), 40), time)
+    time += missed
+    if not near:
+        place = place + 1000
+    seen(tracker, place, time, views_of(person, first))
+    for _ in range(10):
+        time += 0.1
+        last = seen(tracker, place, time, views_of(person, later))
+    assert last == number
+
+
+def seen(tracker: Tracker, place: NDArray[np.float64], time: float, view: FloatArray) -> int:
+    """A picture of one face, embedded if the tracker asks for it; gives its id."""
+    found, rows = tracker.update(faces_at(place, 40), time)
+    norms = np.full(len(rows), 20, np.float32)
+    found = tracker.learn(found, rows, view[rows], norms)
+    assert found.embedded.all()
+    (number,) = ids_of(found)
+    return number
+
+
+@given(
+    missed=st.floats(0.3, 1.9),
+    strangeness=st.floats(-0.3, OTHER_PERSON - 0.02),
+    near=st.booleans(),
+)
+def test_a_stranger_gets_an_id_of_his_own_and_keeps_it(
+    missed: float, strangeness: float, near: bool
+) -> None:
+    tracker = Tracker(max_age=5.0)
+    time = 0.0
+    place = np.array((100.0, 100.0))
+    someone = views_of(np.zeros(1, np.intp), 0.95)
+    stranger = unit_rows(strangeness * someone + np.sqrt(1 - strangeness**2) * PEOPLE[7:8])
+    for _ in range(3):
+        number = seen(tracker, place, time, someone)
+        time += 0.1
+    tracker.update(faces_at(np.zeros((0, 2)), 40), time)
+    time += missed
+    if not near:
+        place = place + 1000
+    ids = []
+    for _ in range(10):
+        ids.append(seen(tracker, place, time, stranger))
+        time += 0.1
+    assert ids[-1] != number
+    assert len(set(ids[5:] if near else ids)) == 1
+    assert seen(tracker, np.array((100.0, 100.0)), time, someone) in (number, ids[-1])
+
+
+def test_hundreds_of_faces() -> None:
+    tracker = Tracker()
+    x, y = np.meshgrid(np.arange(30) * 60.0, np.arange(20) * 60.0)
+    centers = np.stack((x.ravel(), y.ravel()), axis=1)
+    random = np.random.default_rng(0)
+    first = None
+    for number in range(4):
+        order = random.permutation(len(centers))
+        found, rows = tracker.update(faces_at(centers[order], 40), number / 30)
+        ids = np.empty(len(centers), np.int64)
+        ids[order] = ids_of(found)
+        first = ids if first is None else first
+        np.testing.assert_array_equal(ids, first)
+        assert len(rows) == len(centers)
