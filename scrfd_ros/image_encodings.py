@@ -20,6 +20,10 @@ from scrfd_ros.faces import Faces
 MAX_PIXELS = 100_000_000
 """Compressed pictures that claim to be larger are refused before any memory is taken."""
 
+_MOST_PASSES = 10
+"""Times `MAX_PIXELS` that the scans of a JPEG may go over. Each costs time and next to no bytes:
+66 kB can keep a processor busy for a minute."""
+
 
 class ImageMessage(Protocol):
     """The fields of a sensor_msgs/Image that matter here, whichever library made the message."""
@@ -168,6 +172,11 @@ def bgr_from_compressed(
             f"{what}: claims {width} x {height} pixels, expected at most {MAX_PIXELS}; choose "
             f"a lower resolution in the camera's driver"
         )
+    if is_jpeg and width * height * content.count(_JPEG_SCAN) > _MOST_PASSES * MAX_PIXELS:
+        raise ImageError(
+            f"{what}: {content.count(_JPEG_SCAN)} scans of {width} x {height} pixels, expected at "
+            f"most {_MOST_PASSES * MAX_PIXELS} pixels in all of them; choose a baseline JPEG"
+        )
     reduction = 1
     if smallest is not None and is_jpeg and not bayer:
         larger = max(width / smallest[0], height / smallest[1])
@@ -206,6 +215,12 @@ def in_whole_picture(faces: Faces, reduction: int) -> Faces:
 # Markers of a frame's header: 0xC0 to 0xCF, but for those of tables (ITU-T T.81, table B.1).
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
+# Markers without a length, which have no place before the frame's header. A reader that takes what
+# follows them for one would see another frame than OpenCV does.
+_JPEG_ALONE = frozenset((0x00, 0x01, *range(0xD0, 0xDA)))
+
+_JPEG_SCAN = b"\xff\xda"
+
 
 def _jpeg_size(content: bytes) -> tuple[int, int]:
     """Width and height of a JPEG; 0, 0 if it has none or no end.
@@ -219,15 +234,26 @@ def _jpeg_size(content: bytes) -> tuple[int, int]:
         if marker in _JPEG_FRAMES:
             whole = content.rfind(b"\xff\xd9", position) > 0
             return (width, height) if whole else (0, 0)
+        if marker in _JPEG_ALONE:
+            return 0, 0
         # A segment, or a byte that fills up to the next marker.
         position += 1 if marker == 0xFF else 2 + length
     return 0, 0
 
 
 def _png_size(content: bytes) -> tuple[int, int]:
-    """Width and height of a PNG; 0, 0 if it has none."""
+    """Width and height of a PNG; 0, 0 if it has none, or does not hold all that it announces.
+
+    OpenCV takes memory for a chunk of any length, up to 2 GiB, before it looks for its bytes.
+    """
     if len(content) < 24 or content[:8] + content[12:16] != b"\x89PNG\r\n\x1a\nIHDR":
         return 0, 0
+    position = 8
+    while content[position + 4 : position + 8] != b"IEND":
+        if position + 12 > len(content):
+            return 0, 0
+        (length,) = struct.unpack_from(">I", content, position)
+        position += 12 + length  # the length, the name, the data and their checksum
     width, height = struct.unpack_from(">II", content, 16)
     return width, height
 

@@ -44,8 +44,8 @@ To leave such pairs out would reward a detector that misses the difficult faces.
 
 _CSV_HEADER = ["picture_a", "picture_b", "same"]
 _LFW_ROWS = {
-    True: (r"(\S+)\s+(\d+)\s+(\d+)", "NAME number number"),
-    False: (r"(\S+)\s+(\d+)\s+(\S+)\s+(\d+)", "NAME number NAME number"),
+    True: (r"(\S+)\s+(\d{1,9})\s+(\d{1,9})", "NAME number number"),
+    False: (r"(\S+)\s+(\d{1,9})\s+(\S+)\s+(\d{1,9})", "NAME number NAME number"),
 }
 """How a pair of one person, and one of different people, stands in pairs.txt."""
 
@@ -199,17 +199,20 @@ def _refuse_one_kind(same: Bools) -> None:
 def _csv_pairs(path: Path, lines: Sequence[str]) -> tuple[list[tuple[str, str]], Bools]:
     names, same = [], []
     reader = csv.reader(lines, skipinitialspace=True)
-    for cells in reader:
-        row = [cell.strip() for cell in cells]
-        if not row or (reader.line_num == 1 and row == _CSV_HEADER):
-            continue
-        if len(row) != 3 or not all(row) or row[2] not in ("0", "1"):
-            raise ScrfdError(
-                f"{path}, line {reader.line_num}: expected {', '.join(_CSV_HEADER)} (0 or 1), "
-                f"found {','.join(cells)!r}"
-            )
-        names.append((row[0], row[1]))
-        same.append(row[2] == "1")
+    try:
+        for cells in reader:
+            row = [cell.strip() for cell in cells]
+            if not row or (reader.line_num == 1 and row == _CSV_HEADER):
+                continue
+            if len(row) != 3 or not all(row) or row[2] not in ("0", "1"):
+                raise ScrfdError(
+                    f"{path}, line {reader.line_num}: expected {', '.join(_CSV_HEADER)} (0 or 1), "
+                    f"found {','.join(cells)!r}"
+                )
+            names.append((row[0], row[1]))
+            same.append(row[2] == "1")
+    except csv.Error as error:  # a quotation mark without end makes one field of all that follows
+        raise ScrfdError(f"{path}, line {reader.line_num}: {error}") from error
     if not names:
         raise ScrfdError(f"{path}: no pairs in it")
     return names, np.array(same)

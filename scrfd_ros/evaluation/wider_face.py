@@ -11,6 +11,7 @@ import functools
 import io
 import json
 import math
+import re
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,7 @@ PUBLISHED_SETTINGS: Mapping[str, object] = {
 
 _MAT_HEADER = 128  # bytes of a .mat file of version 5
 _MAT_COMPRESSED = 15  # kind of an element of it
+_MAT_LARGEST = 1 << 27  # bytes of a variable; those of the official files have some millions
 
 _SHOWN = 3  # of many files that are amiss
 
@@ -153,7 +155,10 @@ def _check(content: bytes) -> None:
         variable = content[position + 8 : position + 8 + size]
         if kind != _MAT_COMPRESSED or len(variable) != size:
             raise ValueError(f"no whole compressed variable at byte {position}")
-        zlib.decompress(variable)
+        content_of = zlib.decompressobj()
+        content_of.decompress(variable, _MAT_LARGEST)
+        if not content_of.eof:
+            raise ValueError(f"cut off, or more than {_MAT_LARGEST:,} bytes, at byte {position}")
         position += 8 + size
 
 
@@ -291,7 +296,7 @@ def prepare_folder(folder: Path, settings: Mapping[str, object]) -> Path:
         return detections
     try:
         there = dict(json.loads(note.read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ScrfdError(f"{note}: not as it was written: {error}; {_ELSEWHERE}") from error
     differences = [
         f"{name} was {there.get(name)}, is {settings.get(name)}"
@@ -382,8 +387,8 @@ def _read_file(path: Path) -> NDArray[np.float64]:
     except UnicodeDecodeError as error:
         raise ScrfdError(f"{path}: not a text file: {error}") from error
     count = lines[1].strip() if len(lines) > 1 else ""
-    if not count.isdecimal():
-        raise ScrfdError(f"{path}, line 2: expected the number of detections, found {count!r}")
+    if not re.fullmatch(r"\d{1,9}", count):
+        raise ScrfdError(f"{path}, line 2: expected the number of detections, found {count[:80]!r}")
     if int(count) != len(lines) - 2:
         raise ScrfdError(f"{path}, line 2: announces {count} detections, {len(lines) - 2} follow")
     detections = []

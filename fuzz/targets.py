@@ -1,0 +1,725 @@
+"""What is given mutated input: everything that reads what others wrote.
+
+Each target is a function of bytes. It returns, or raises a ScrfdError; anything else is a mistake
+in scrfd_ros, and so is a wrong answer, which it asserts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+from mutations import Mutate, byte_mutations, image_mutations, serialized
+from numpy.typing import NDArray
+
+from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.errors import DownloadError, ScrfdError
+from scrfd_ros.evaluation.verification import read_pairs
+from scrfd_ros.evaluation.wider_face import AnnotatedPicture, read_detections
+from scrfd_ros.image_encodings import (
+    ENCODINGS,
+    MAX_PIXELS,
+    bgr_from_compressed,
+    bgr_from_image,
+)
+from scrfd_ros.models.catalogue import load_catalogue
+from scrfd_ros.models.checksums import pin_path, read_pin
+from scrfd_ros.models.onnx_format import field, is_onnx
+from scrfd_ros.models.transfer import SourceError, unpack_zip
+from scrfd_ros.networks.build import ShapeRange
+from scrfd_ros.networks.engine_file import (
+    EngineFacts,
+    check_facts,
+    differences,
+    facts_path,
+    read_facts,
+    rebuild_command,
+)
+from scrfd_ros.networks.network import Tensor
+from scrfd_ros.networks.onnx_file import normalizes_input
+from scrfd_ros.networks.tensorrt_library import Platform
+from scrfd_ros.serialized_image import SerializedImage, read_image
+
+Once = Callable[[bytes], None]
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that reads what others wrote.
+
+    Attributes:
+        what: one line for people.
+        seeds: good input, and input that is refused.
+        make: given an empty folder, the function that is given mutated input.
+        mutations: given the seeds, how input is changed.
+        memory_mib: most address space that one execution may take besides what it keeps.
+    """
+
+    what: str
+    seeds: Callable[[], list[bytes]]
+    make: Callable[[Path], Once]
+    mutations: Callable[[Sequence[bytes]], Mutate] = byte_mutations
+    memory_mib: int = 256
+
+
+# --- Images -----------------------------------------------------------------------------------
+
+
+class _Network:
+    """An SCRFD network for 32 x 32 pixels that always sees the same faces."""
+
+    path, name, sha256, backend = Path("network.onnx"), "network", "", "none"
+    inputs = (Tensor("input", (1, 3, 32, 32)),)
+    normalizes_input, on_gpu, max_batch = False, False, None
+
+    def __init__(self) -> None:
+        self.arrays = {
+            f"{kind}_{stride}": np.eye(2 * (32 // stride) ** 2, columns, dtype=np.float32)
+            for kind, columns in (("score", 1), ("bbox", 4), ("kps", 10))
+            for stride in (8, 16, 32)
+        }
+        self.outputs = tuple(Tensor(name, array.shape) for name, array in self.arrays.items())
+
+    def __call__(self, inputs: object) -> dict[str, NDArray[np.float32]]:
+        return self.arrays
+
+    def device_milliseconds(self) -> dict[str, float]:
+        return {}
+
+
+def _image(encoding: str, height: int = 6, width: int = 8, is_bigendian: int = 0) -> bytes:
+    """A serialised sensor_msgs/Image of noise."""
+    values = 2 if encoding.endswith("16") else 1
+    channels = {"rgb": 3, "bgr": 3, "8UC3": 3, "rgba": 4, "bgra": 4, "8UC4": 4}
+    channels |= {"uyvy": 2, "yuv422": 2, "yuyv": 2, "yuv422_yuy2": 2}
+    name = encoding if encoding in channels else encoding.rstrip("0123456789")
+    step = width * values * channels.get(name, 1)
+    lines = height * 3 // 2 if encoding in ("nv12", "nv21") else height
+    data = np.random.default_rng(len(encoding)).bytes(lines * step)
+    return serialized(
+        SerializedImage(
+            1, 2, "camera", height, width, encoding, is_bigendian, step, memoryview(data)
+        )
+    )
+
+
+def _images() -> list[bytes]:
+    return [
+        *(_image(encoding) for encoding in ENCODINGS),
+        *(_image(encoding, is_bigendian=1) for encoding in ENCODINGS if encoding.endswith("16")),
+        _image("rgb8", 1, 1),
+        _image("bgr8", 1, 1000),
+        _image("mono8", 1000, 1),
+        serialized(
+            SerializedImage(0, 0, "", 100_000, 100_000, "bgr8", 0, 300_000, memoryview(b""))
+        ),
+    ]
+
+
+def _make_image(folder: Path) -> Once:
+    """The way of an image from the camera to its faces, and the next image after it."""
+    detector = Scrfd(_Network(), (32, 32), tiles=(2, 2), large_faces=True)
+    simple = Scrfd(_Network(), (32, 32))
+    good = []
+    for encoding in ENCODINGS:
+        data = _image(encoding)
+        picture = bgr_from_image(read_image(data))
+        simple.prepare([picture])
+        good.append((data, picture.copy(), simple.blob.copy()))
+    turns = cycle(good)
+
+    def once(data: bytes) -> None:
+        try:
+            message = read_image(data)
+            picture = bgr_from_image(message)
+            assert picture.dtype == np.uint8
+            assert picture.shape == (message.height, message.width, 3)
+            assert picture.nbytes <= 4 * len(data)
+            int(picture.sum())  # all of it is there
+            detector.detect(picture)
+        finally:
+            next_data, expected, blob = next(turns)
+            picture = bgr_from_image(read_image(next_data))
+            assert np.array_equal(picture, expected), "the image after it comes out wrong"
+            simple.prepare([picture])
+            assert np.array_equal(simple.blob, blob)
+
+    return once
+
+
+_FORMATS = ("jpeg", "png", "bgr8; jpeg compressed bgr8", "rgb8; png compressed rgb8")
+
+
+def _compressed() -> list[bytes]:
+    random = np.random.default_rng(0)
+    colours = cv2.resize(random.integers(0, 256, (3, 4, 3), np.uint8), (40, 30))
+    coded = []
+    for suffix, picture, options in (
+        (".jpg", colours, []),
+        (".jpg", colours[:, :, 0], [cv2.IMWRITE_JPEG_QUALITY, 50]),
+        (".jpg", colours, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]),
+        (".jpg", colours, [cv2.IMWRITE_JPEG_RST_INTERVAL, 1]),
+        (".png", colours, []),
+        (".png", colours[:, :, 0], []),
+        (".png", np.dstack((colours, colours[:, :, :1])).astype(np.uint16), []),
+        (".bmp", colours, []),
+        (".tiff", colours, []),
+        (".webp", colours, []),
+    ):
+        coded.append(cv2.imencode(suffix, picture, options)[1].tobytes())
+    with_formats = [f"{_FORMATS[n % 4]}\0".encode() + data for n, data in enumerate(coded)]
+    return [*with_formats, b"bayer_rggb8; png compressed\0" + coded[5]]
+
+
+def _make_compressed(folder: Path) -> Once:
+    """Format, a zero and the data, as the two fields of a sensor_msgs/CompressedImage."""
+    good = _compressed()[0].partition(b"\0")[2]
+    expected, _ = bgr_from_compressed("jpeg", good)
+
+    def once(content: bytes) -> None:
+        name, _, data = content.partition(b"\0")
+        smallest = (8, 8) if name.endswith(b"8") else None
+        try:
+            picture, reduction = bgr_from_compressed(name.decode(errors="replace"), data, smallest)
+            assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+            assert 0 < picture.size <= 3 * MAX_PIXELS
+            assert reduction in (1, 2, 4, 8)
+        finally:
+            picture, _ = bgr_from_compressed("jpeg", good)
+            assert np.array_equal(picture, expected), "the image after it comes out wrong"
+
+    return once
+
+
+# --- Files of models ----------------------------------------------------------------------------
+
+
+def _value(name: str, shape: Sequence[int]) -> bytes:
+    """Name, type and shape of an input or output, in an ONNX file."""
+    sizes = b"".join(field(1, field(1, size)) for size in shape)
+    return field(1, name) + field(2, field(1, field(1, 1) + field(2, sizes)))
+
+
+def _onnx_model(
+    nodes: Sequence[tuple[str, str, str]],
+    outputs: Mapping[str, Sequence[int]],
+    weights: Mapping[str, NDArray[np.float32]] | None = None,
+) -> bytes:
+    """A small ONNX model: kinds of operators, each with the names of its input and its output."""
+    graph = b"".join(
+        field(1, field(1, given) + field(2, name) + field(4, kind)) for kind, given, name in nodes
+    )
+    graph += field(2, "graph") + field(11, _value("x", (1, 3, 32, 32)))
+    graph += b"".join(field(12, _value(*item)) for item in outputs.items())
+    for name, array in (weights or {}).items():
+        sizes = b"".join(field(1, size) for size in array.shape)
+        graph += field(5, sizes + field(2, 1) + field(8, name) + field(9, array.tobytes()))
+    return field(1, 7) + field(7, graph) + field(8, field(1, "") + field(2, 13))
+
+
+def _onnx_models() -> list[bytes]:
+    shape = {"y": (1, 3, 32, 32)}
+    weights = {f"{name} weight": array for name, array in _Network().arrays.items()}
+    of_detector = {name: array.shape for name, array in _Network().arrays.items()}
+    return [
+        _onnx_model([("Relu", "x", "y")], shape),
+        _onnx_model([("Identity", "x", "a"), ("Sub", "a", "b"), ("Mul", "b", "y")], shape),
+        _onnx_model([("Relu", "x", "y")], shape) + field(20, b"more") + b"\xab\1\xac\1",
+        _onnx_model(
+            [("Identity", f"{name} weight", name) for name in of_detector],
+            of_detector,
+            weights,
+        ),
+    ]
+
+
+def _make_onnx(folder: Path) -> Once:
+    """What this package itself reads of ONNX files."""
+
+    def once(data: bytes) -> None:
+        assert is_onnx(io.BytesIO(data)) in (True, False)
+        assert normalizes_input(data) in (True, False)
+
+    return once
+
+
+def _make_network(folder: Path) -> Once:
+    """An ONNX file given as a detector: read by ONNX Runtime, run, and looked at."""
+    from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
+
+    path = folder / "model.onnx"
+
+    def once(data: bytes) -> None:
+        path.write_bytes(data)
+        Scrfd(OnnxRuntimeNetwork(path), (32, 32))
+
+    return once
+
+
+_HERE = Platform("NVIDIA Orin", "8.7", "10.3.0", "12.6", "Linux aarch64")
+
+
+def _facts() -> EngineFacts:
+    shapes = ShapeRange((1, 3, 640, 640), (1, 3, 640, 640), (4, 3, 640, 640))
+    return EngineFacts(
+        engine_sha256=hashlib.sha256(b"plan").hexdigest(),
+        model="scrfd_2.5g_bnkps.onnx",
+        model_sha256="1" * 64,
+        normalizes_input=False,
+        platform=_HERE,
+        precision="fp16",
+        shapes=shapes,
+        options={"precision": "fp16", "workspace": 512},
+        agreement={"min_iou": 0.99},
+        built="2025-01-01T00:00:00+00:00",
+    )
+
+
+def _make_engine(folder: Path) -> Once:
+    """The JSON file beside an engine, and all that is done with what it says."""
+    engine = folder / "model.engine"
+
+    def once(data: bytes) -> None:
+        facts_path(engine).write_bytes(data)
+        facts = read_facts(engine)
+        assert facts is not None
+        differences(facts.platform, _HERE)
+        rebuild_command(engine, facts)
+        check_facts(engine, b"plan", facts, _HERE)
+
+    return once
+
+
+def _facts_seeds() -> list[bytes]:
+    content = {"format": 1, **dataclasses.asdict(_facts())}
+    return [
+        json.dumps(content).encode(),
+        json.dumps({**content, "shapes": {}}).encode(),
+        b"[" * 10_000,
+        b'{"format": 1}',
+    ]
+
+
+# --- Text files -----------------------------------------------------------------------------------
+
+
+def _catalogue_seeds() -> list[bytes]:
+    whole = (ROOT / "models" / "catalogue.yaml").read_text("utf-8")
+    content = yaml.safe_load(whole)
+    models = {name: content["models"][name] for name in ("1g", "w600k_mbf")}
+    small = {
+        "licences": content["licences"],
+        "packages": content["packages"],
+        "models": models,
+        "pictures": {},
+        "default": ["1g"],
+    }
+    return [
+        yaml.safe_dump(small, sort_keys=False).encode(),
+        b"models: {a: &a [1], b: *a, <<: {c: 2001-01-01, d: 0x1f, e: !!set {f}}}",
+        b"\xef\xbb\xbf? [a]\n: !!python/object/apply:os.system [id]",
+    ]
+
+
+def _make_catalogue(folder: Path) -> Once:
+    path = folder / "catalogue.yaml"
+    read = load_catalogue.__wrapped__  # without its cache
+
+    def once(data: bytes) -> None:
+        path.write_bytes(data)
+        catalogue = read(path)
+        for name in (*catalogue.names(), *catalogue.default, "no such model"):
+            try:
+                catalogue.find(str(name))
+            except ScrfdError as error:
+                assert name == "no such model", error
+
+    return once
+
+
+def _make_pin(folder: Path) -> Once:
+    path = folder / "model.onnx"
+
+    def once(data: bytes) -> None:
+        pin_path(path).write_bytes(data)
+        read_pin(path)
+
+    return once
+
+
+def _make_pairs(folder: Path) -> Once:
+    """Lists of pairs in both forms, and detections of WIDER FACE."""
+    lists = [folder / "pairs.csv", folder / "pairs.txt"]
+    detections = folder / "event" / "picture.txt"
+    detections.parent.mkdir()
+    picture = AnnotatedPicture("event", "picture", np.zeros((0, 4)), np.zeros((3, 0), np.bool_))
+
+    def once(data: bytes) -> None:
+        form, content = data[:1], data[1:]
+        if form == b"d":
+            detections.write_bytes(content)
+            (found,) = read_detections(folder, [picture])
+            assert found.ndim == 2 and found.shape[1] == 5
+            return
+        path = lists[form == b"t"]
+        path.write_bytes(content)
+        pairs = read_pairs(path)
+        assert len(pairs.rows) == len(pairs.same) == len(pairs.folds)
+
+    return once
+
+
+def _pairs_seeds() -> list[bytes]:
+    lfw = "2\t1\nA\t1\t2\nA\t1\tB\t2\nB\t1\t2\nB\t1\tA\t2\n"
+    return [
+        b"cpicture_a,picture_b,same\na/1.jpg,a/2.jpg,1\na/1.jpg,b/1.jpg,0\n",
+        b'c"a",b,1\n"c\nd",e,0\n',
+        f"t{lfw}".encode(),
+        b"devent/picture.jpg\n2\n1.0 2.0 3.0 4.0 0.5\n1 2 3 4 1e-3\n",
+    ]
+
+
+# --- Archives, bags, MATLAB -------------------------------------------------------------------
+
+
+def _zips() -> list[bytes]:
+    found = []
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w", method) as archive:
+            archive.writestr("folder/model.onnx", _onnx_models()[0])
+            archive.writestr("../../escaped", b"x" * 100)
+        found.append(content.getvalue())
+    return found
+
+
+def _make_zip(folder: Path) -> Once:
+    """An archive from which one file is taken, and nothing else is written."""
+    path = folder / "out"
+    path.touch()
+
+    def once(data: bytes) -> None:
+        with path.open("r+b") as out:
+            try:
+                unpack_zip(io.BytesIO(data), "model.onnx", out, most=1 << 16)
+            except SourceError as error:  # which download.py reports as this
+                raise DownloadError(str(error)) from error
+            finally:
+                assert out.seek(0, io.SEEK_END) <= 1 << 16
+                assert [*folder.iterdir()] == [path]
+
+    return once
+
+
+def _bag_messages() -> dict[str, bytes]:
+    from scrfd_ros.bag_messages import COMPRESSED_IMAGE, FACE_ARRAY, IMAGE, TYPES, encoded
+
+    kinds = TYPES.types
+    time = kinds["builtin_interfaces/msg/Time"](sec=1, nanosec=2)
+    header = kinds["std_msgs/msg/Header"](stamp=time, frame_id="camera")
+    jpeg = np.frombuffer(_compressed()[0].partition(b"\0")[2], np.uint8)
+    messages = {
+        IMAGE: {
+            "header": header,
+            "height": 2,
+            "width": 2,
+            "encoding": "bgr8",
+            "is_bigendian": 0,
+            "step": 6,
+            "data": np.zeros(12, np.uint8),
+        },
+        COMPRESSED_IMAGE: {"header": header, "format": "jpeg", "data": jpeg},
+        FACE_ARRAY: {
+            "header": header,
+            "detector": "a",
+            "detector_sha256": "",
+            "recognizer": "",
+            "recognizer_sha256": "",
+            "faces": [],
+        },
+    }
+    return {kind: bytes(encoded(kinds[kind](**fields), kind)) for kind, fields in messages.items()}
+
+
+def _bags() -> list[bytes]:
+    """One bag of each kind, each as its first letter and the content of its one file."""
+    import tempfile
+
+    from rosbags.rosbag2 import StoragePlugin
+
+    from scrfd_ros.bags import new_bag
+
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for letter, plugin in (("m", StoragePlugin.MCAP), ("s", StoragePlugin.SQLITE3)):
+            path = Path(folder, letter)
+            with new_bag(path, plugin) as bag:
+                for number, (kind, data) in enumerate(_bag_messages().items()):
+                    bag.add_topic(f"/topic{number}", kind)
+                    bag.write(f"/topic{number}", number, memoryview(data))
+            (file,) = path.glob(f"{letter}.*")
+            found.append(letter.encode() + file.read_bytes())
+            found.append(b"y" + (path / "metadata.yaml").read_bytes())
+    return found
+
+
+def _make_bag(folder: Path) -> Once:
+    """A file of a bag, or the metadata.yaml of one, and every message in it."""
+    from scrfd_ros.bag_messages import COMPRESSED_IMAGE, FACE_ARRAY, IMAGE
+    from scrfd_ros.bags import open_bag
+
+    files = {b"m": folder / "bag.mcap", b"s": folder / "bag.db3"}
+    whole = folder / "bag"
+    whole.mkdir()
+    mcap, _, sqlite3, _ = _bags()
+    (whole / "m.mcap").write_bytes(mcap[1:])
+    (whole / "s.db3").write_bytes(sqlite3[1:])
+    read = _message_reader()
+
+    def once(data: bytes) -> None:
+        form, content = data[:1], data[1:]
+        if form == b"y":
+            (whole / "metadata.yaml").write_bytes(content)
+        path = files.get(form, whole)
+        if path != whole:
+            path.write_bytes(content)
+        with open_bag(path) as bag:
+            topics = bag.topics(IMAGE, COMPRESSED_IMAGE, FACE_ARRAY)
+            bag.count(topics)
+            bag.hashes(topics)
+            for record in bag.records(topics):
+                try:
+                    read(record.kind, record.data)
+                except ScrfdError:
+                    continue
+
+    return once
+
+
+def _message_reader() -> Callable[[str, bytes], None]:
+    from scrfd_ros.bag_messages import FACE_ARRAY, IMAGE, decoded, faces_of
+
+    def read(kind: str, data: bytes) -> None:
+        message = decoded(data, kind)
+        if kind == FACE_ARRAY:
+            faces_of(message)
+        elif kind == IMAGE:
+            bgr_from_image(message)
+        else:
+            bgr_from_compressed(message.format, message.data)
+
+    return read
+
+
+def _make_bag_message(folder: Path) -> Once:
+    """The bytes of one message out of a bag, with the number of its type before them."""
+    kinds = list(_bag_messages())
+    read = _message_reader()
+
+    def once(data: bytes) -> None:
+        read(kinds[(data or b"\0")[0] % len(kinds)], data[1:])
+
+    return once
+
+
+def _bag_message_seeds() -> list[bytes]:
+    return [bytes([number]) + data for number, data in enumerate(_bag_messages().values())]
+
+
+def _mats() -> list[bytes]:
+    from scipy.io import savemat
+
+    content = io.BytesIO()
+
+    def cell(value: object) -> NDArray[np.object_]:
+        column = np.empty((1, 1), object)
+        column[0, 0] = value
+        return column
+
+    boxes = cell(cell(np.array([[1, 2, 3, 4]], np.int32)))
+    names = {"event_list": cell("0--Event"), "file_list": cell(cell("0_Event_1"))}
+    fields = {**names, "face_bbx_list": boxes, "gt_list": boxes}
+    savemat(content, fields, do_compression=True)
+    return [content.getvalue()]
+
+
+def _make_mat(folder: Path) -> Once:
+    """A file of WIDER FACE's ground truth."""
+    from scrfd_ros.evaluation.wider_face import _names_and_boxes, _read_mat, _rows
+
+    path = folder / "faces.mat"
+    warnings.simplefilter("ignore")
+
+    def once(data: bytes) -> None:
+        path.write_bytes(data)
+        _read_mat(path, _rows)
+        _read_mat(path, _names_and_boxes)
+
+    return once
+
+
+# --- Parameters -----------------------------------------------------------------------------------
+
+
+def _make_parameter(folder: Path) -> Once:
+    """Parameters as YAML, {name: value}, set on a node as the service does."""
+    import rclpy
+    from rclpy.exceptions import ParameterNotDeclaredException
+    from rclpy.node import Node
+    from rclpy.parameter import Parameter
+
+    from scrfd_ros.ros.parameters import (
+        apply_live_parameters,
+        declare_parameters,
+        diagnostic_limits,
+    )
+
+    rclpy.init(args=["--ros-args", "--log-level", "fatal"])
+    node = Node("face_node", start_parameter_services=False)
+    declare_parameters(node)
+    detector = Scrfd(_Network(), (32, 32))
+    black = np.zeros((8, 8, 3), np.uint8)
+
+    class Pipeline:
+        min_quality, enlarger = 0.0, None
+
+    pipeline = Pipeline()
+    pipeline.detector = detector  # type: ignore[attr-defined]
+
+    def once(data: bytes) -> None:
+        try:
+            values = yaml.safe_load(data)
+            parameters = [Parameter(str(name), value=value) for name, value in values.items()]
+            messages = [parameter.to_parameter_msg() for parameter in parameters]
+        except Exception:  # nothing that a client can send
+            return
+        for parameter in map(Parameter.from_parameter_msg, messages):
+            try:
+                result = node.set_parameters_atomically([parameter])
+            except ParameterNotDeclaredException:  # with which the service answers
+                continue
+            assert result.successful or result.reason
+        apply_live_parameters(node, pipeline)  # type: ignore[arg-type]
+        diagnostic_limits(node)
+        detector.detect(black)
+
+    return once
+
+
+def _parameter_seeds() -> list[bytes]:
+    whole = yaml.safe_load((ROOT / "config" / "faces.yaml").read_text("utf-8"))
+    content = whole["/**"]["ros__parameters"]
+    flat = {}
+    for name, value in content.items():
+        for below, own in value.items() if isinstance(value, dict) else [("", value)]:
+            flat[f"{name}.{below}".rstrip(".")] = own
+    own = [yaml.safe_dump({name: value}).encode() for name, value in flat.items()]
+    return [
+        *own,
+        b"{detector.score_threshold: .nan}",
+        b"{tracking.max_age: .inf}",
+        b"{detector.input_size: [32, -32]}",
+        b"{cameras: [a, a/b, '']}",
+    ]
+
+
+def _make_parameter_file(folder: Path) -> Once:
+    """A parameter file that a node is started with."""
+    import rclpy
+    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+    from rclpy.impl.implementation_singleton import rclpy_implementation
+    from rclpy.node import Node
+
+    from scrfd_ros.ros.parameters import declare_parameters
+
+    path = folder / "parameters.yaml"
+    arguments = ["--ros-args", "--log-level", "fatal", "--params-file", str(path)]
+
+    def once(data: bytes) -> None:
+        path.write_bytes(data)
+        context = rclpy.Context()
+        try:
+            rclpy.init(args=arguments, context=context)
+        except rclpy_implementation.RCLError as error:  # with which face_node ends
+            raise ScrfdError(str(error)) from error
+        try:
+            node = Node("face_node", context=context, start_parameter_services=False)
+            try:
+                declare_parameters(node)
+            except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+                raise ScrfdError(str(error)) from error
+            finally:
+                node.destroy_node()
+        finally:
+            rclpy.shutdown(context=context)
+
+    return once
+
+
+def _parameter_file_seeds() -> list[bytes]:
+    whole = (ROOT / "config" / "faces.yaml").read_bytes()
+    lines = [line for line in whole.splitlines() if line.strip() and b"#" not in line]
+    return [b"\n".join(lines) + b"\n", b"/**:\n  ros__parameters:\n    cameras: [front, rear]\n"]
+
+
+TARGETS = {
+    "image": Target(
+        "a serialised sensor_msgs/Image, to the faces in it",
+        _images,
+        _make_image,
+        image_mutations,
+        memory_mib=64,
+    ),
+    "compressed": Target(
+        "format and data of a sensor_msgs/CompressedImage",
+        _compressed,
+        _make_compressed,
+        memory_mib=1280,  # MAX_PIXELS, their coefficients, and with the colours exchanged
+    ),
+    "onnx": Target("an ONNX file, as far as scrfd_ros itself reads it", _onnx_models, _make_onnx),
+    "network": Target(
+        "an ONNX file as a detector, with ONNX Runtime",
+        _onnx_models,
+        _make_network,
+    ),
+    "engine": Target("the JSON file beside an engine", _facts_seeds, _make_engine),
+    "catalogue": Target(
+        "models/catalogue.yaml",
+        _catalogue_seeds,
+        _make_catalogue,
+    ),
+    "pin": Target("a checksum beside a model", lambda: [b"0" * 64 + b"  model.onnx\n"], _make_pin),
+    "zip": Target("a zip archive with a model in it", _zips, _make_zip),
+    "pairs": Target("pairs of pictures, and detections", _pairs_seeds, _make_pairs),
+    "mat": Target(
+        "ground truth in a .mat file",
+        _mats,
+        _make_mat,
+    ),
+    "bag": Target(
+        "a bag: .mcap, .db3 or metadata.yaml",
+        _bags,
+        _make_bag,
+        memory_mib=1 << 20,
+    ),
+    "bag-message": Target("a message out of a bag", _bag_message_seeds, _make_bag_message),
+    "parameter": Target("a parameter that is set", _parameter_seeds, _make_parameter),
+    "parameter-file": Target(
+        "a parameter file for the node",
+        _parameter_file_seeds,
+        _make_parameter_file,
+    ),
+}
