@@ -19,6 +19,11 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Formats that pictures are written in."""
 
 
+def keep_others_from_writing() -> None:
+    """Let nothing that this process makes be writable by everybody, whatever its umask was."""
+    os.umask(os.umask(0o002) | 0o002)
+
+
 def read_picture(path: str | Path) -> NDArray[np.uint8]:
     """A picture file as uint8 [H, W, 3] BGR.
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from scrfd_ros.cli import bench, compare, convert, detect, evaluate, models, replay, verify
 from scrfd_ros.errors import ScrfdError
+from scrfd_ros.files import keep_others_from_writing
 
 _COMMANDS = {
     "detect": detect,
@@ -25,6 +26,7 @@ _COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 done, 2 bad input."""
+    keep_others_from_writing()
     logging.basicConfig(format="scrfd: %(message)s")
     try:
         args = _parser().parse_args(argv)

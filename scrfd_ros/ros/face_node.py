@@ -28,6 +28,7 @@ from std_msgs.msg import Header
 from scrfd_ros.allocator import keep_freed_memory
 from scrfd_ros.drawing import draw_faces
 from scrfd_ros.errors import ScrfdError
+from scrfd_ros.files import keep_others_from_writing
 from scrfd_ros.image_encodings import bgr_from_compressed, in_whole_picture
 from scrfd_ros.pipeline import FacePipeline, Frame, Result
 from scrfd_ros.ros.camera import Camera, Counts, ImageMessage
@@ -348,6 +349,7 @@ def main(args: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     keep_freed_memory()
+    keep_others_from_writing()
     try:
         rclpy.init(args=args)
     except rclpy_implementation.RCLError as error:
