@@ -20,7 +20,7 @@ PACKAGE = ROOT / "scrfd_ros"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 PYTHON_FILES = [
     *MODULES,
-    *(path for folder in ("test", "launch") for path in sorted((ROOT / folder).rglob("*.py"))),
+    *(path for folder in ("test", "launch", "fuzz") for path in sorted((ROOT / folder).rglob("*.py"))),
     *sorted(ROOT.glob("*.py")),
 ]
 
