@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scrfd_ros.faces import Faces, boxes_around
+from scrfd_ros.faces import Faces, boxes_around, stacked_embeddings
 
 
 def arrays(count: int, **changes: Any) -> dict[str, Any]:
@@ -111,3 +111,31 @@ def test_json_has_empty_lists_for_what_was_not_computed() -> None:
     everything = arrays(1)
     (row,) = Faces(everything["boxes"], everything["scores"]).as_json()
     assert row["landmarks"] == row["embedding"] == []
+
+
+def test_json_begins_with_the_id_of_a_tracked_face() -> None:
+    rows = Faces(**arrays(2, ids=np.array([7, 3], np.int64))).as_json()
+    assert [next(iter(row)) for row in rows] == ["id", "id"]
+    assert [row["id"] for row in rows] == [7, 3]
+
+
+def test_json_has_no_embedding_for_a_face_that_was_not_embedded() -> None:
+    one, other = Faces(**arrays(2, embedding_norms=np.array([0, 5], np.float32))).as_json()
+    assert one["embedding"] == []
+    assert len(other["embedding"]) == 512
+
+
+def test_embeddings_are_stacked_with_zeros_where_there_is_none() -> None:
+    stacked = stacked_embeddings([[], [1.0, 2.0], [], [3.0, 4.0]])
+    assert stacked is not None and stacked.dtype == np.float32
+    np.testing.assert_array_equal(stacked, [[0, 0], [1, 2], [0, 0], [3, 4]])
+
+
+@pytest.mark.parametrize("embeddings", [[], [[]], [[], []]])
+def test_nothing_to_stack(embeddings: list[list[float]]) -> None:
+    assert stacked_embeddings(embeddings) is None
+
+
+def test_embeddings_of_several_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="embeddings of 3 and of 2 numbers"):
+        stacked_embeddings([[1.0, 2.0], [1.0, 2.0, 3.0]])

@@ -18,9 +18,10 @@ from scrfd_ros.models.download import ensure_picture
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "scrfd_ros"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+FOLDERS = ("test", "launch", "fuzz")
 PYTHON_FILES = [
     *MODULES,
-    *(path for folder in ("test", "launch", "fuzz") for path in sorted((ROOT / folder).rglob("*.py"))),
+    *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))),
     *sorted(ROOT.glob("*.py")),
 ]
 
