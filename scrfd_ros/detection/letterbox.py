@@ -43,7 +43,7 @@ class Letterbox:
         if targets != self._filled:
             self._canvas[:] = 0
             height, width = self._canvas.shape[:2]
-            self._filled = targets
+            self._filled = []  # if what follows fails, all is drawn anew
         else:
             width = max(x + width for x, _, width, _ in targets)
             height = max(y + height for _, y, _, height in targets)
@@ -57,6 +57,7 @@ class Letterbox:
                 dst=_part(self._canvas, target),
                 interpolation=cv2.INTER_AREA,
             )
+        self._filled = targets
         return self._canvas
 
 

@@ -65,3 +65,21 @@ def test_takes_a_picture_with_padded_rows() -> None:
     canvas = Letterbox(32, 32)(padded[:, :64], views)
     expected = Letterbox(32, 32)(padded[:, :64].copy(), views)
     np.testing.assert_array_equal(canvas, expected)
+
+
+def test_what_changed_holds_all_of_it_also_after_a_failure() -> None:
+    letterbox = Letterbox(96, 64)
+    written = np.full((64, 96, 3), 9, np.uint8)
+    sizes = [(96, 30), (96, 30), (96, 60), (0, 0), (30, 30), (30, 30), (96, 30)]
+    for width, height in sizes:
+        picture = RANDOM.integers(1, 256, (height, width, 3), np.uint8)
+        if width == 0:  # has no views of its own; OpenCV refuses it
+            with pytest.raises(cv2.error):
+                letterbox(picture, plan_views(30, 30, 96, 64))
+            continue
+        canvas = letterbox(picture, plan_views(width, height, 96, 64))
+        written[letterbox.changed] = canvas[letterbox.changed]
+        np.testing.assert_array_equal(written, canvas)
+    assert letterbox.changed == (slice(64), slice(96))
+    letterbox(picture, plan_views(width, height, 96, 64))
+    assert letterbox.changed == (slice(30), slice(96))
