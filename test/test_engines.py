@@ -6,20 +6,24 @@ import logging
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from faulty_processes import kills, open_to_all, outcome_in_child
+from faulty_processes import LONGEST, NOBODY, kills, open_to_all
 from numpy.typing import NDArray
 from onnx_files import write_recognizer
 
 from scrfd_ros.engines import open_network
 from scrfd_ros.errors import BackendError, ModelError
+from scrfd_ros.networks import cuda
 from scrfd_ros.networks.engine_file import facts_path, read_facts, write_engine
 from scrfd_ros.pipeline import load_pipeline
+
+SIMULATED_GPU = Path(__file__).parent / "simulated_gpu"
 
 
 @pytest.fixture
@@ -240,13 +244,44 @@ def test_pipeline_on_tensorrt(
     np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=1e-5)
 
 
-def backend(model: Path, choice: str = "auto", **limits: Any) -> str:
-    """What a child process, perhaps with limits, opens the model with, or why it does not."""
+OPEN = """
+import os, resource, sys
+from pathlib import Path
+import onnx, onnxruntime, pycuda.driver, tensorrt
+from scrfd_ros.engines import open_network
+from scrfd_ros.networks import build, onnx_runtime, tensorrt
+model, choice, largest_file, user = sys.argv[1:]
+if largest_file:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(largest_file),) * 2)
+if user:
+    os.setgroups([]), os.setgid(int(user)), os.setuid(int(user))
+try:
+    print(open_network(Path(model), choice).backend)
+except Exception as error:
+    print(f"{type(error).__name__}: {error}")
+"""
 
-    def tell() -> None:
-        raise LookupError(open_network(model, choice).backend)
 
-    return outcome_in_child(tell, **limits)[0].removeprefix("LookupError: ")
+def backend(
+    model: Path, choice: str = "auto", largest_file: int | None = None, as_other_user: bool = False
+) -> str:
+    """What a process of its own, perhaps with limits, opens the model with, or why it does not.
+
+    Not a fork of this one: ONNX Runtime's threads do not survive that.
+    """
+    user = NOBODY if as_other_user and os.geteuid() == 0 else ""
+    driver = Path(cuda._LIBRARY).parent  # the simulated one
+    paths = {"LD_LIBRARY_PATH": driver, "PYTHONPATH": SIMULATED_GPU}
+    for name, path in paths.items():
+        paths[name] = os.pathsep.join(filter(None, (str(path), os.environ.get(name))))
+    return subprocess.run(
+        [sys.executable, "-c", OPEN, *map(str, (model, choice, largest_file or "", user))],
+        env=os.environ | paths,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST,
+        check=True,
+    ).stdout.strip()
 
 
 @pytest.mark.usefixtures("simulated_gpu")
