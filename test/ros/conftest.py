@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import rclpy
 from message_packages import make_importable
+
+SIMULATED_GPU = Path(__file__).parents[1] / "simulated_gpu"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -14,6 +18,13 @@ def ros() -> Iterator[None]:
     rclpy.init()
     yield
     rclpy.try_shutdown()
+
+
+@pytest.fixture
+def node_finds_simulated_gpu(simulated_driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For nodes that the test starts: a driver, TensorRT and pycuda of which nothing is real."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(simulated_driver), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(SIMULATED_GPU), prepend=os.pathsep)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,6 @@ from scrfd_ros.ros.images import bgr_from_image, image_message
 
 Pictures = Callable[[str], NDArray[np.uint8]]
 
-SIMULATED_GPU = Path(__file__).parents[1] / "simulated_gpu"
 LIGHT = {"detector.model": "500m", "detector.input_size": [320, 320], "recognizer.enabled": False}
 SENSOR = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
@@ -255,16 +253,13 @@ def test_names_of_cameras(tmp_path: Path) -> None:
             assert wire.harness.set_parameter("cameras", names) == (True, "")
 
 
+@pytest.mark.usefixtures("node_finds_simulated_gpu")
 def test_cameras_share_a_batch_on_a_gpu(
     tmp_path: Path,
     picture: Pictures,
     detector_path: Callable[[str], Path],
-    simulated_driver: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The GPU is simulated: the batch and the answers are real, what it gains cannot be seen.
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(simulated_driver), prepend=os.pathsep)
-    monkeypatch.setenv("PYTHONPATH", str(SIMULATED_GPU), prepend=os.pathsep)
     shutil.copy(detector_path("500m"), tmp_path)
     names = ["front", "rear", "left"]
     with node(tmp_path, model_directory=tmp_path, cameras=names) as wire:

@@ -34,7 +34,6 @@ from scrfd_ros.ros.images import image_message
 
 Pictures = Callable[[str], NDArray[np.uint8]]
 
-SIMULATED_GPU = Path(__file__).parents[1] / "simulated_gpu"
 LIGHT = {"detector.model": "500m", "detector.input_size": [320, 320]}
 HOUR = 3600.0
 
@@ -315,15 +314,12 @@ def test_a_network_that_fails_costs_one_image(
 # Two nodes with one model folder
 
 
+@pytest.mark.usefixtures("node_finds_simulated_gpu")
 def test_of_two_nodes_the_second_builds_the_engine_if_the_first_is_killed_meanwhile(
     tmp_path: Path,
     small: NDArray[np.uint8],
     detector_path: Callable[[str], Path],
-    simulated_driver: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(simulated_driver), prepend=os.pathsep)
-    monkeypatch.setenv("PYTHONPATH", str(SIMULATED_GPU), prepend=os.pathsep)
     models = tmp_path / "models"
     engines = models / "engines"
     engines.mkdir(parents=True)

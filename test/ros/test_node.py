@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -22,8 +21,6 @@ from scrfd_ros.models.catalogue import DETECTOR, load_catalogue
 from scrfd_ros.pipeline import load_pipeline
 from scrfd_ros.ros.images import image_message
 from scrfd_ros.ros.messages import faces_of
-
-SIMULATED_GPU = Path(__file__).parents[1] / "simulated_gpu"
 
 Pictures = Callable[[str], NDArray[np.uint8]]
 
@@ -326,15 +323,12 @@ def test_the_newest_image_wins(tmp_path: Path, picture: Pictures) -> None:
         assert dropped > 0
 
 
+@pytest.mark.usefixtures("node_finds_simulated_gpu")
 def test_tensorrt_is_taken_where_there_is_a_gpu(
     tmp_path: Path,
     picture: Pictures,
     detector_path: Callable[[str], Path],
-    simulated_driver: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(simulated_driver), prepend=os.pathsep)
-    monkeypatch.setenv("PYTHONPATH", str(SIMULATED_GPU), prepend=os.pathsep)
     shutil.copy(detector_path("500m"), tmp_path)
     parameters = {
         "model_directory": tmp_path,
