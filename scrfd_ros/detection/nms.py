@@ -33,6 +33,7 @@ def nms(
     count = 0
     while rest.size and (most is None or count < most):
         block, rest = rest[:_BLOCK], rest[_BLOCK:]
+        # Not "at most" negated, so that a box that is not a number suppresses no other.
         suppresses = _overlaps(columns[:, block], columns[:, block]) > iou_threshold
         suppressed = np.zeros(len(block), np.bool_)
         best = []

@@ -40,8 +40,7 @@ Outputs: TypeAlias = "Mapping[str, NDArray[np.float32]]"
 MOST_AT_ONCE = 8
 """Largest batch where the network itself has no limit; activations take memory."""
 
-_LANDMARK_COLUMNS = 2 * len(LANDMARK_NAMES)
-_KIND_OF_WIDTH = {1: "score", 4: "box", _LANDMARK_COLUMNS: "landmark"}
+_KIND_OF_WIDTH = {1: "score", 4: "box", 2 * len(LANDMARK_NAMES): "landmark"}
 
 
 @dataclass(frozen=True)
@@ -293,7 +292,8 @@ class Scrfd:
         """What scores enough on one input, in its pixels."""
         scores = np.concatenate([outputs[level.score].reshape(-1) for level in self.levels])
         rows = np.flatnonzero(scores >= self.score_threshold)
-        points = np.empty((len(rows), 7 if self.has_landmarks else 2, 2), np.float32)
+        landmarks = len(LANDMARK_NAMES) if self.has_landmarks else 0
+        points = np.empty((len(rows), 2 + landmarks, 2), np.float32)
         bounds = np.searchsorted(rows, self._firsts)
         parts = zip(self.levels, self._firsts[:-1], bounds[:-1], bounds[1:], strict=True)
         for level, first, begin, end in parts:
@@ -302,7 +302,8 @@ class Scrfd:
             of_level = rows[begin:end] - first
             points[begin:end, :2] = outputs[level.box].reshape(-1, 2, 2)[of_level]
             if level.landmark is not None:
-                points[begin:end, 2:] = outputs[level.landmark].reshape(-1, 5, 2)[of_level]
+                found = outputs[level.landmark].reshape(-1, landmarks, 2)
+                points[begin:end, 2:] = found[of_level]
             points[begin:end] *= level.stride
         points[:, 0] *= -1  # distances to the left and to the top
         centres = self._centres[rows]

@@ -238,7 +238,7 @@ class FaceNode(LifecycleNode):
         for camera, image in images:
             # One image must not stop a robot's node, whatever a network or library makes of it.
             try:
-                taken.append(self._taken(camera, image))
+                taken.append(self._read(camera, image))
             except Exception as error:
                 self._skip(camera, error)
         if taken:
@@ -291,7 +291,7 @@ class FaceNode(LifecycleNode):
             camera.counts.reason = reason
             camera.counts.failed += 1
 
-    def _taken(self, camera: Camera, image: ImageMessage) -> _Taken:
+    def _read(self, camera: Camera, image: ImageMessage) -> _Taken:
         assert self._pipeline is not None
         if isinstance(image, bytes):
             read = read_image(image)
