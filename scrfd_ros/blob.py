@@ -20,7 +20,10 @@ class BlobWriter:
         self._planes: list[NDArray[np.uint8]] | None = None
 
     def write(self, picture: NDArray[np.uint8], blob: NDArray[np.float32]) -> None:
-        """Fill `blob`, float32 [3, H, W] and contiguous, from `picture`, uint8 [H, W, 3] BGR."""
+        """Fill `blob`, float32 [3, H, W], from `picture`, uint8 [H, W, 3] BGR.
+
+        The rows of `blob` need not follow each other without a gap.
+        """
         if self._planes is None or self._planes[0].shape != picture.shape[:2]:
             self._planes = [np.empty(picture.shape[:2], np.uint8) for _ in range(3)]
         cv2.split(picture, self._planes)
