@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cv2
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx_files import Recorded, scrfd_outputs, write_detector, write_recognizer
 
 from scrfd_ros.errors import ModelError
+from scrfd_ros.networks.network import Network
 from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
 from scrfd_ros.recognition.arcface import ArcFace
 
@@ -76,6 +77,37 @@ def test_every_kind_of_batch_gives_the_same(
         np.testing.assert_allclose(norms[row], norm[0], rtol=1e-5)
     cosines = embeddings @ embeddings.T
     assert cosines[~np.eye(5, dtype=bool)].max() < 0.999, "the crops differ"
+
+
+class Shifted(Recorded):
+    """A network that gives the rows of a batch of two off by so much, relative to their length."""
+
+    def __init__(self, network: Network, first: float, second: float) -> None:
+        super().__init__(network)
+        self._factors = np.array([[1 + first], [1 + second]], np.float32)
+
+    def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        outputs = super().__call__(inputs)
+        return {
+            name: array * self._factors if len(array) == 2 else array
+            for name, array in outputs.items()
+        }
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "takes_batches"),
+    [
+        pytest.param(0.009, 0.009, True, id="as half precision does"),
+        pytest.param(0.019, 0.019, True, id="each within the tolerance"),
+        pytest.param(0.021, 0.0, False, id="the first is not"),
+        pytest.param(0.0, 0.021, False, id="the second is not"),
+    ],
+)
+def test_batches_are_for_networks_that_give_nearly_the_same(
+    tmp_path: Path, first: float, second: float, takes_batches: bool
+) -> None:
+    network = OnnxRuntimeNetwork(write_recognizer(tmp_path / "any.onnx"))
+    assert ArcFace(Shifted(network, first, second)).takes_batches == takes_batches
 
 
 @pytest.mark.parametrize("batch", ["free", "fixed"])

@@ -114,6 +114,16 @@ def test_pose_of_a_simple_head(angle: float) -> None:
     assert (yaw, pitch) == pytest.approx(pose(head(20, 10))[0, :2], abs=0.01)
 
 
+def test_pose_is_what_its_formula_says_wherever_the_face_is() -> None:
+    # Eyes 2 apart: the nose is at (0.1, 0.5) and the middle of the mouth 1.0 below, in that unit.
+    simple = np.array([[-1, 0], [1, 0], [0.2, 1], [-1, 1], [1, 3]])
+    landmarks = np.stack((TEMPLATE, 50 * simple + (640, 360)))
+    yaw, pitch, roll = pose(landmarks.astype(np.float32))[1]
+    assert yaw == pytest.approx(np.degrees(np.arctan(0.2)), abs=1e-3)
+    assert pitch == pytest.approx(np.degrees(np.arctan(2 * (0.5 - 0.495))), abs=1e-3)
+    assert roll == pytest.approx(0, abs=1e-3)
+
+
 def test_pose_of_landmarks_in_one_point_is_finite() -> None:
     assert np.isfinite(pose(np.zeros((1, 5, 2), np.float32))).all()
 
