@@ -46,6 +46,20 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
     return picture.astype(np.uint8, copy=False)
 
 
+def ensure_folder(folder: Path) -> None:
+    """Make a folder that results will go to, so that a mistake is known before the work is done.
+
+    Raises:
+        ScrfdError: it cannot be made, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ScrfdError(f"{folder}: cannot make the folder: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ScrfdError(f"{folder}: cannot write into the folder; give another path")
+
+
 def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
     """Write uint8 [H, W, 3] BGR in the format of the path's suffix, making folders as needed.
 

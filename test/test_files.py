@@ -15,7 +15,7 @@ import pytest
 from faulty_processes import kills, open_to_all, outcome_in_child
 
 from scrfd_ros.errors import ImageError, ScrfdError
-from scrfd_ros.files import read_picture, write_bytes, write_picture, write_text
+from scrfd_ros.files import ensure_folder, read_picture, write_bytes, write_picture, write_text
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
 
@@ -145,6 +145,18 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
         write_bytes(tmp_path / "engine", NEW[:1000])
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_folders_for_results_are_made_or_refused(tmp_path: Path) -> None:
+    ensure_folder(tmp_path / "new" / "results")
+    ensure_folder(tmp_path / "new" / "results")
+    (tmp_path / "new" / "file").touch()
+    with pytest.raises(ScrfdError, match="new/file: cannot make the folder: File exists"):
+        ensure_folder(tmp_path / "new" / "file")
+    open_to_all(tmp_path)
+    tmp_path.chmod(0o555)
+    outcome, _ = outcome_in_child(lambda: ensure_folder(tmp_path), as_other_user=True)
+    assert outcome == f"ScrfdError: {tmp_path}: cannot write into the folder; give another path"
 
 
 def test_a_read_only_folder_is_named(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from scrfd_ros.evaluation.verification import (
     recognizer_of,
     score_pairs,
 )
-from scrfd_ros.files import write_text
+from scrfd_ros.files import ensure_folder, write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,11 +61,12 @@ def run(args: argparse.Namespace) -> int:
     paths = find_pictures(args.images, pairs)
     pipeline = pipeline_of(args)
     detector, network = pipeline.detector, recognizer_of(pipeline).network
+    output = args.output or Path("output", "verification", f"{args.pairs.stem}_{network.name}")
+    ensure_folder(output)
     embeddings, found = embed_pictures(pipeline, paths, args.aligned)
     scores = score_pairs(pairs, embeddings, found)
     result = evaluate(scores, pairs.same, pairs.folds)
 
-    output = args.output or Path("output", "verification", f"{args.pairs.stem}_{network.name}")
     without = [name for name, there in zip(pairs.pictures, found, strict=True) if not there]
     affected = int((~found[pairs.rows]).any(axis=1).sum())
     title = f"{args.pairs.name}: {network.name} on {network.backend}"

@@ -231,6 +231,7 @@ def configured_pipeline(node: Node) -> FacePipeline:
 
     Raises:
         ModelError: see `load_pipeline`.
+        ScrfdError: faces are to be enlarged, but not recognised.
     """
 
     def value(name: str) -> Any:
@@ -240,6 +241,11 @@ def configured_pipeline(node: Node) -> FacePipeline:
         return Path(value(name)).expanduser() if value(name) else None
 
     enabled = value("recognizer.enabled")
+    if value("super_resolution.enabled") and not enabled:
+        raise ScrfdError(
+            "super_resolution.enabled is true, but recognizer.enabled is false: faces are enlarged "
+            "to be recognised; set recognizer.enabled to true, or super_resolution.enabled to false"
+        )
     width, height = value("detector.input_size")
     columns, rows = value("detector.tiles")
     return load_pipeline(

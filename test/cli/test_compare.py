@@ -188,6 +188,13 @@ def test_input_that_is_none_is_refused_before_networks_are_loaded(run: Run, tmp_
     assert "nothing: cannot read the picture" in err
 
 
+def test_a_report_that_cannot_be_written_is_refused_first(run: Run, folder: Path) -> None:
+    file = folder / "people.png" / "new" / "report.json"
+    status, _, err = run("none.onnx", "none.onnx", folder, "--json", file)
+    assert status == 2
+    assert f"{file.parent}: cannot make the folder: Not a directory" in err
+
+
 def test_recognisers_of_other_models_and_drawings_are_refused(
     run: Run, folder: Path, tmp_path: Path
 ) -> None:

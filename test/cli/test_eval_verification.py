@@ -69,10 +69,25 @@ def test_results(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_bad_input(
-    faces: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    faces: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
 ) -> None:
     command = ["eval", "verification", str(faces / "pairs.csv"), "--images", str(faces)]
-    assert main([*command, *arguments]) == 2
+    assert main([*command, "--output", str(tmp_path / "results"), *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("scrfd: error: ")
     assert message in error
+
+
+def test_an_output_that_cannot_be_made_is_refused_before_the_work(
+    faces: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = faces / "pairs.csv" / "results"
+    command = ["eval", "verification", str(faces / "pairs.csv"), "--images", str(faces)]
+    assert main([*command, "--output", str(output)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"scrfd: error: {output}: cannot make the folder: Not a directory\n"

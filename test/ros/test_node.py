@@ -196,6 +196,14 @@ def test_an_engine_path_that_is_no_detector_is_named(
         assert harness.state() == "unconfigured"
 
 
+def test_enlarging_without_a_recogniser_is_refused(tmp_path: Path) -> None:
+    parameters = {"recognizer.enabled": False, "super_resolution.enabled": True}
+    with running_face_node(tmp_path, parameters) as harness:
+        harness.wait_for(lambda: "cannot configure" in harness.log(), "a complaint")
+        assert "super_resolution.enabled is true, but recognizer.enabled is false" in harness.log()
+        assert harness.state() == "unconfigured"
+
+
 @pytest.mark.parametrize(
     "parameters",
     [{"detector.input_size": [3200000, 3200000]}, {"model_directory": "/" + 300 * "x"}],
