@@ -15,6 +15,7 @@ from onnx_files import scrfd_outputs, write_detector
 
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.detection.views import View, fitted_size, plan_views
+from scrfd_ros.errors import ModelError
 from scrfd_ros.evaluation.parity import ious
 from scrfd_ros.faces import Faces
 from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
@@ -63,7 +64,12 @@ def test_the_whole_picture_in_the_corner(
         pytest.param((700, 700), (640, 640), 1, (0, 0, 160, 160), id="square, on its own"),
         pytest.param((1280, 768), (640, 384), 1, (0, 0, 160, 96), id="no room"),
         pytest.param((320, 240), (320, 320), 0, (0, 256, 80, 60), id="a smaller input"),
+        pytest.param((1920, 1152), (640, 480), 0, (0, 416, 106, 64), id="just fits below"),
+        pytest.param((1484, 1920), (256, 256), 0, (224, 0, 32, 42), id="just fits beside"),
         pytest.param((9000, 10), (640, 640), 0, (0, 32, 160, 1), id="very wide"),
+        pytest.param((20, 2000), (640, 640), 0, (32, 0, 1, 160), id="very tall"),
+        pytest.param((2000, 20), (640, 32), 1, (0, 0, 160, 1), id="very wide, no room"),
+        pytest.param((20, 2000), (32, 640), 1, (0, 0, 1, 160), id="very tall, no room"),
     ],
 )
 def test_second_look(
@@ -222,9 +228,9 @@ def test_long_pictures(light: OnnxRuntimeNetwork, picture: Pictures, turned: boo
 class Batches(OnnxRuntimeNetwork):
     """As on a GPU: prefers batches; counts the runs."""
 
-    def __init__(self, path: Path, max_batch: int | None) -> None:
+    def __init__(self, path: Path, max_batch: int | None, on_gpu: bool = True) -> None:
         super().__init__(path)
-        self.on_gpu = True
+        self.on_gpu = on_gpu
         self.max_batch = max_batch
         self.sizes: list[int] = []
 
@@ -240,17 +246,26 @@ def equal(found: Faces, expected: Faces) -> None:
 
 
 @pytest.mark.parametrize(
-    ("max_batch", "sizes"), [(None, [8, 2]), (8, [8, 2]), (4, [4, 4, 2]), (1, [1] * 10)]
+    ("max_batch", "on_gpu", "sizes"),
+    [
+        (None, True, [8, 2]),
+        (8, True, [8, 2]),
+        (4, True, [4, 4, 2]),
+        (2, True, [2] * 5),
+        (1, True, [1] * 10),
+        (4, False, [1] * 10),
+    ],
 )
 def test_several_pictures_in_batches(
     light: OnnxRuntimeNetwork,
     detector_path: Paths,
     picture: Pictures,
     max_batch: int | None,
+    on_gpu: bool,
     sizes: list[int],
 ) -> None:
     photographs = [picture(name) for name in ("t1.jpg", "obama.jpg", "gdp.jpg")]
-    network = Batches(detector_path("500m"), max_batch)
+    network = Batches(detector_path("500m"), max_batch, on_gpu)
     # 4 tiles and the whole of two pictures; of the third, which has no room beside it, too.
     detector = Scrfd(network, (320, 320), tiles=(2, 2))
     network.sizes.clear()
@@ -271,6 +286,23 @@ def test_a_network_that_flattens_its_batch_runs_one_by_one(tmp_path: Path) -> No
         tmp_path / "flat.onnx", scrfd_outputs(32, 32, rank=2), ("N", 3, "height", "width")
     )
     network = Batches(path, None)
+    detector = Scrfd(network, (32, 32), tiles=(2, 1))
+    network.sizes.clear()
+    detector.detect(np.zeros((32, 64, 3), np.uint8))
+    assert network.sizes == [1, 1, 1]
+
+
+def test_a_network_that_refuses_its_batch_runs_one_by_one(tmp_path: Path) -> None:
+    class Refuses(Batches):
+        def __call__(self, inputs):  # type: ignore[no-untyped-def]
+            if len(inputs["input.1"]) > 1:
+                raise ModelError("one at a time")
+            return super().__call__(inputs)
+
+    path = write_detector(
+        tmp_path / "free.onnx", scrfd_outputs(32, 32, rank=2), ("N", 3, "height", "width")
+    )
+    network = Refuses(path, None)
     detector = Scrfd(network, (32, 32), tiles=(2, 1))
     network.sizes.clear()
     detector.detect(np.zeros((32, 64, 3), np.uint8))

@@ -22,13 +22,35 @@ from scrfd_ros.recognition.super_resolution import FaceEnlarger, window_size
 
 FREE = ("N", 3, "height", "width")
 ONE = (1, 3, "height", "width")
+SMALL_FACE = ((TEMPLATE - 55.5) * 24 / 112 + 50).astype(np.float32)[None]
+"""Landmarks of a face of 24 pixels in the middle of 100x100."""
 
 
-def write_enlarger(path: Path, shape: Shape = FREE, factor: int = 4) -> Path:
-    """A network that enlarges by linear interpolation."""
-    node = helper.make_node("Resize", ["input.1", "", "factors"], ["output"], mode="linear")
-    factors = np.array([1, 1, factor, factor], np.float32)
-    return write_graph(path, [node], shape, {"output": ("N", 3, "y", "x")}, {"factors": factors})
+def write_enlarger(
+    path: Path,
+    shape: Shape = FREE,
+    factor: float = 4,
+    *,
+    height_factor: float | None = None,
+    contrast: float = 1,
+    outputs: int = 1,
+) -> Path:
+    """A network that enlarges by linear interpolation, and changes contrast around grey."""
+    constants = {
+        "factors": np.array([1, 1, height_factor or factor, factor], np.float32),
+        "contrast": np.array(contrast, np.float32),
+        "brightness": np.array((1 - contrast) / 2, np.float32),
+    }
+    nodes = [
+        helper.make_node("Resize", ["input.1", "", "factors"], ["large"], mode="linear"),
+        helper.make_node("Mul", ["large", "contrast"], ["multiplied"]),
+        *(
+            helper.make_node("Add", ["multiplied", "brightness"], [f"output {number}"])
+            for number in range(outputs)
+        ),
+    ]
+    declared = {f"output {number}": ("N", 3, "y", "x") for number in range(outputs)}
+    return write_graph(path, nodes, shape, declared, constants)
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +172,24 @@ def test_nobody_and_landmarks_on_one_spot(tmp_path: Path) -> None:
         (lambda path: write_enlarger(path, (1, 3, 64, 64)), r"\[N, 3, 48, 48\] \(sizes may be fr"),
         (lambda path: write_enlarger(path, (2, 3, 48, 48)), r"found input.1 \[2, 3, 48, 48\]"),
         (lambda path: write_enlarger(path, ("N", 1, 48, 48)), r"found input.1 \[None, 1, 48, 48\]"),
+        (lambda path: write_enlarger(path, outputs=2), r"one input .* and one output"),
+        (lambda path: write_enlarger(path, factor=0.5), r"and an output \[1, 3, 24, 24\]$"),
+        (
+            lambda path: write_enlarger(path, height_factor=2),
+            r"and an output \[1, 3, 96, 192\]$",
+        ),
+        (lambda path: write_enlarger(path, factor=1.5), r"and an output \[1, 3, 72, 72\]$"),
     ],
-    ids=["a recogniser", "another window", "a batch of two", "grey"],
+    ids=[
+        "a recogniser",
+        "another window",
+        "a batch of two",
+        "grey",
+        "two outputs",
+        "smaller",
+        "wider",
+        "by no whole number",
+    ],
 )
 def test_other_networks_are_refused(
     write: Callable[[Path], Path], message: str, tmp_path: Path
@@ -161,8 +199,30 @@ def test_other_networks_are_refused(
 
 
 def test_a_network_of_the_right_window(tmp_path: Path) -> None:
-    path = write_enlarger(tmp_path / "e.onnx", (1, 3, 48, 48))
-    assert FaceEnlarger(load_network(path), max_size=32).max_faces == 4
+    enlarger = FaceEnlarger(load_network(write_enlarger(tmp_path / "e.onnx", (1, 3, 48, 48))))
+    assert (enlarger.max_size, enlarger.max_faces) == (32, 4)
+
+
+@pytest.mark.parametrize(
+    ("max_size", "window"), [(8, 16), (22, 32), (23, 40), (32, 48), (33.9, 48), (34, 56)]
+)
+def test_the_window_holds_a_face_at_any_angle_in_steps_of_8(max_size: float, window: int) -> None:
+    assert window_size(max_size) == window
+
+
+@pytest.mark.parametrize("grey", [1, 200, 254])
+@pytest.mark.parametrize("factor", [1, 2])
+def test_grey_comes_back_as_it_was(tmp_path: Path, grey: int, factor: int) -> None:
+    enlarger = FaceEnlarger(load_network(write_enlarger(tmp_path / "e.onnx", factor=factor)))
+    picture = np.full((100, 100, 3), grey, np.uint8)
+    assert (enlarger.align(picture, SMALL_FACE) == grey).all()
+
+
+@pytest.mark.parametrize(("grey", "expected"), [(200, 255), (50, 0)])
+def test_values_out_of_range_are_the_nearest(tmp_path: Path, grey: int, expected: int) -> None:
+    enlarger = FaceEnlarger(load_network(write_enlarger(tmp_path / "e.onnx", contrast=3)))
+    picture = np.full((100, 100, 3), grey, np.uint8)
+    assert (enlarger.align(picture, SMALL_FACE) == expected).all()
 
 
 def test_real_esrgan_shows_the_same_faces_sharper(
