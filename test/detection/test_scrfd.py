@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from onnx import helper
-from onnx_files import scrfd_outputs, write_detector, write_graph, write_recognizer
+from onnx_files import Recorded, scrfd_outputs, write_detector, write_graph, write_recognizer
 
 from scrfd_ros.detection.scrfd import Scrfd, recognise_outputs
 from scrfd_ros.errors import ModelError
+from scrfd_ros.networks.network import Tensor
 from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
 
 RANDOM = np.random.default_rng(0)
@@ -305,7 +306,9 @@ def test_network_gets_the_pixels_it_expects(tmp_path: Path, normalizes_input: bo
 
 
 @pytest.mark.parametrize(
-    "size", [(640, 600), (0, 640), (-32, 640), (16, 16)], ids=lambda size: f"{size[0]}x{size[1]}"
+    "size",
+    [(640, 600), (600, 640), (0, 640), (640, 0), (-32, 640), (16, 16)],
+    ids=lambda size: f"{size[0]}x{size[1]}",
 )
 def test_refuses_input_sizes_off_the_grid(tmp_path: Path, size: tuple[int, int]) -> None:
     network = OnnxRuntimeNetwork(write_detector(tmp_path / "any.onnx", scrfd_outputs(32, 32)))
@@ -348,6 +351,15 @@ def test_refuses_inputs(tmp_path: Path, input_shape: tuple[int | str, ...], mess
     assert str(caught.value).startswith(f"{path}: ")
 
 
+def test_refuses_a_second_input(tmp_path: Path) -> None:
+    network = Recorded(
+        OnnxRuntimeNetwork(write_detector(tmp_path / "two.onnx", scrfd_outputs(32, 32)))
+    )
+    network.inputs = (*network.inputs, Tensor("sizes", (1, 2)))
+    with pytest.raises(ModelError, match=r"found input\.1 \[1, 3, None, None\], sizes \[1, 2\]$"):
+        Scrfd(network, (32, 32))
+
+
 @pytest.mark.parametrize(
     "input_shape",
     [
@@ -385,8 +397,9 @@ def test_declared_output_shapes_do_not_matter(
 
 def test_a_recogniser_is_not_a_detector(tmp_path: Path) -> None:
     path = write_recognizer(tmp_path / "w600k_mbf.onnx")
-    with pytest.raises(ModelError, match=r"not those of an SCRFD .* 516 \[1, 512\]") as caught:
-        Scrfd(OnnxRuntimeNetwork(path))
+    message = "not those of an SCRFD network at 640x320: their number is 1. .* 516 \\[1, 512\\]$"
+    with pytest.raises(ModelError, match=message) as caught:
+        Scrfd(OnnxRuntimeNetwork(path), (640, 320))
     assert str(caught.value).startswith(f"{path}: ")
 
 

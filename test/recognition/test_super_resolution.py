@@ -16,6 +16,7 @@ from scrfd_ros.errors import ModelError
 from scrfd_ros.models.catalogue import SUPER_RESOLUTION, load_catalogue
 from scrfd_ros.models.download import ensure_model
 from scrfd_ros.networks.load import load_network
+from scrfd_ros.networks.network import Tensor
 from scrfd_ros.pipeline import load_pipeline
 from scrfd_ros.recognition.alignment import TEMPLATE, align_faces
 from scrfd_ros.recognition.super_resolution import FaceEnlarger, window_size
@@ -196,6 +197,13 @@ def test_other_networks_are_refused(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         FaceEnlarger(load_network(write(tmp_path / "other.onnx")), max_size=32)
+
+
+def test_a_second_input_is_refused(tmp_path: Path) -> None:
+    network = Recorded(load_network(write_enlarger(tmp_path / "e.onnx")))
+    network.inputs = (*network.inputs, Tensor("scale", (1,)))
+    with pytest.raises(ModelError, match=r"found input\.1 \[.*\], scale \[1\] and an output"):
+        FaceEnlarger(network)
 
 
 def test_a_network_of_the_right_window(tmp_path: Path) -> None:
