@@ -250,6 +250,26 @@ def test_equal_scores_keep_their_order(detector: Detector) -> None:
     found = detector([0.5, 0] * 16).detect(BLACK)
     x = np.arange(0, 32, 8)
     np.testing.assert_array_equal(found.centers, [(at, row) for row in x for at in x])
+    # More than what is sorted by insertion, which keeps the order by itself.
+    found = detector([0.5, 0.6] * 16, nms_threshold=1.0).detect(BLACK)
+    np.testing.assert_array_equal(found.centers, [(at, row) for row in x for at in x] * 2)
+
+
+@pytest.mark.parametrize(
+    ("output", "value"), [("score_8", np.inf), ("bbox_8", np.inf), ("kps_8", np.nan)]
+)
+def test_only_faces_that_are_not_finite_are_left_out(
+    tmp_path: Path, output: str, value: float
+) -> None:
+    outputs = scrfd_outputs(32, 32)
+    for name, array in outputs.items():
+        array[:] = 0 if name.startswith("score") else 0.5
+    outputs["score_8"][0, [0, 2, 4], 0] = [0.7, 0.8, 0.9]
+    outputs[output][0, 2, 0] = value
+    network = OnnxRuntimeNetwork(write_detector(tmp_path / "half.onnx", outputs))
+    found = Scrfd(network, (32, 32)).detect(BLACK)
+    np.testing.assert_allclose(found.scores, [0.9, 0.7])
+    assert found.boxes[:, 0].tolist() == [12, -4]
 
 
 def test_nothing_found(detector: Detector) -> None:
