@@ -170,6 +170,20 @@ def test_second_look_leaves_other_faces_alone(
     np.testing.assert_allclose(found.scores, expected.scores, atol=0.005)
 
 
+def test_second_look_begins_and_ends_where_it_is_drawn(tmp_path: Path) -> None:
+    # 96x48 on 96x96: the second look is at x 0 to 24, y 64 to 76, at a quarter of the size.
+    outputs = scrfd_outputs(96, 96)
+    for name, array in outputs.items():
+        array[:] = 0 if name.startswith("score") else 0.5
+    rows = {(x, y): (y // 8 * 12 + x // 8) * 2 for x, y in ((0, 64), (8, 72), (24, 64))}
+    outputs["score_8"][0, list(rows.values()), 0] = [0.9, 0.8, 0.7]
+    outputs["bbox_8"][0, rows[0, 64]] = 0.75  # 48 pixels, half of the input: counts
+    network = OnnxRuntimeNetwork(write_detector(tmp_path / "detector.onnx", outputs))
+    found = Scrfd(network, (96, 96), large_faces=True).detect(np.zeros((48, 96, 3), np.uint8))
+    np.testing.assert_allclose(found.scores, [0.9, 0.7])
+    np.testing.assert_array_equal(found.boxes, [[-24, -24, 24, 24], [20, 60, 28, 68]])
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.25])
 @pytest.mark.parametrize("tiles", [(2, 1), (3, 2), (4, 3)])
 def test_tiles_merge_without_duplicates(
