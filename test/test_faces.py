@@ -56,6 +56,11 @@ def test_takes_any_number_of_faces(count: int) -> None:
             id="flat landmarks",
         ),
         pytest.param(
+            {"landmarks": None, "embedding_norms": np.zeros((3, 1), np.float32)},
+            r"embedding_norms must be float32 \[3\], got float32 \[3, 1\]",
+            id="something after what is not there",
+        ),
+        pytest.param(
             {"embeddings": np.zeros(512, np.float32)},
             r"embeddings must be float32 \[3, any\]",
             id="one embedding for three faces",
@@ -129,6 +134,7 @@ def test_embeddings_are_stacked_with_zeros_where_there_is_none() -> None:
     stacked = stacked_embeddings([[], [1.0, 2.0], [], [3.0, 4.0]])
     assert stacked is not None and stacked.dtype == np.float32
     np.testing.assert_array_equal(stacked, [[0, 0], [1, 2], [0, 0], [3, 4]])
+    np.testing.assert_array_equal(stacked_embeddings([[5.0], []]), [[5], [0]])
 
 
 @pytest.mark.parametrize("embeddings", [[], [[]], [[], []]])

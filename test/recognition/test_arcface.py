@@ -133,6 +133,16 @@ def test_no_faces(tmp_path: Path, batch: str) -> None:
     assert norms.shape == (0,) and norms.dtype == np.float32
 
 
+def test_a_network_without_a_limit_gets_all_faces_at_once(tmp_path: Path) -> None:
+    network = Recorded(OnnxRuntimeNetwork(write_recognizer(tmp_path / "any.onnx")))
+    network.max_batch = None
+    arcface = ArcFace(network)
+    network.shapes.clear()
+    assert arcface.embed(CROPS)[0].shape == (5, 512)
+    assert arcface.embed(CROPS[:0])[0].shape == (0, 512)
+    assert network.shapes == [(5, 3, 112, 112)]
+
+
 def test_other_dimensions(tmp_path: Path) -> None:
     path = write_recognizer(tmp_path / "small.onnx", dimensions=128)
     embeddings, _ = ArcFace(OnnxRuntimeNetwork(path)).embed(CROPS)
