@@ -362,6 +362,6 @@ def _seen_in(view: View, candidates: _Candidates) -> _Candidates:
     if not view.is_limited:
         return seen
     low, high = points[:, 0], points[:, 1]
-    drop = (high - low).max(axis=1, initial=0) < view.smallest
+    drop = (high - low).max(axis=1) < view.smallest
     drop |= (low < view.bounds[:2]).any(axis=1) | (high > view.bounds[2:]).any(axis=1)
     return seen.where(~drop)
