@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +41,7 @@ _FEWEST = 6  # answers in each stretch
 _LAST_ANSWER = 0.5  # seconds to wait for one
 _COLUMNS = ("age", "pipeline", "in_node")
 _LARGEST_SAFE_DOMAIN = 101
+_NUMBERS = count()
 
 
 class Stretch(NamedTuple):
@@ -105,14 +106,15 @@ class Side:
         self._folder = tempfile.TemporaryDirectory(prefix="peers_")
         folder = Path(self._folder.name)
         self._record, self._log = folder / "record.json", folder / "log"
+        namespace = f"/peers_{next(_NUMBERS)}"  # a folder may be called a__b, which ROS refuses
         command = [sys.executable, str(Path(__file__).with_name("probe.py")), program]
-        command += [str(self._record), "--ros-args", "-r", f"__ns:=/{folder.name}"]
+        command += [str(self._record), "--ros-args", "-r", f"__ns:={namespace}"]
         for key, value in parameters.items():
             command += ["-p", f"{key}:={json.dumps(value)}"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         qos = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-        topics = [f"/{folder.name}/{camera}".rstrip("/") for camera in cameras]
+        topics = [f"{namespace}/{camera}".rstrip("/") for camera in cameras]
         node = feeder.node
         self._publishers = [node.create_publisher(Image, f"{topic}/image", qos) for topic in topics]
         self._listeners = [
