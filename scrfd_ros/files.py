@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -46,18 +47,20 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
     return picture.astype(np.uint8, copy=False)
 
 
-def ensure_folder(folder: Path) -> None:
-    """Make a folder that results will go to, so that a mistake is known before the work is done.
+def ensure_writable(path: Path) -> None:
+    """Make the folder of a file that results will go to: mistakes are known before the work.
 
     Raises:
-        ScrfdError: it cannot be made, or nothing can be written there.
+        ScrfdError: the file cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise ScrfdError(f"{folder}: cannot make the folder: {error.strerror}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ScrfdError(f"{folder}: cannot write into the folder; give another path")
+        raise ScrfdError(f"{path}: cannot write: {error.strerror}") from error
 
 
 def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:

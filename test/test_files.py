@@ -15,7 +15,7 @@ import pytest
 from faulty_processes import kills, open_to_all, outcome_in_child
 
 from scrfd_ros.errors import ImageError, ScrfdError
-from scrfd_ros.files import ensure_folder, read_picture, write_bytes, write_picture, write_text
+from scrfd_ros.files import ensure_writable, read_picture, write_bytes, write_picture, write_text
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
 
@@ -147,16 +147,29 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_folders_for_results_are_made_or_refused(tmp_path: Path) -> None:
-    ensure_folder(tmp_path / "new" / "results")
-    ensure_folder(tmp_path / "new" / "results")
-    (tmp_path / "new" / "file").touch()
-    with pytest.raises(ScrfdError, match="new/file: cannot make the folder: File exists"):
-        ensure_folder(tmp_path / "new" / "file")
+def test_where_results_cannot_go_is_known_before(tmp_path: Path) -> None:
+    report = tmp_path / "new" / "report.json"
+    ensure_writable(report)
+    assert report.parent.is_dir() and not report.exists()
+    report.touch()
+    ensure_writable(report)
+    ensure_writable(Path("/dev/null"))
+    with pytest.raises(ScrfdError, match=r"report\.json/x: cannot write: File exists"):
+        ensure_writable(report / "x")
+    with pytest.raises(ScrfdError, match="new: cannot write: Is a directory"):
+        ensure_writable(report.parent)
+
+
+def test_where_others_cannot_write_is_known_before(tmp_path: Path) -> None:
     open_to_all(tmp_path)
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.touch()
+    old.chmod(0o666)
     tmp_path.chmod(0o555)
-    outcome, _ = outcome_in_child(lambda: ensure_folder(tmp_path), as_other_user=True)
-    assert outcome == f"ScrfdError: {tmp_path}: cannot write into the folder; give another path"
+    outcome, _ = outcome_in_child(lambda: ensure_writable(new), as_other_user=True)
+    assert outcome == f"ScrfdError: {new}: cannot write: Permission denied"
+    outcome, _ = outcome_in_child(lambda: ensure_writable(old), as_other_user=True)
+    assert outcome == "", "what is there can be written"
 
 
 def test_a_read_only_folder_is_named(tmp_path: Path) -> None:

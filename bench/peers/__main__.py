@@ -16,7 +16,7 @@ from clips import PERIOD  # noqa: E402
 from peers import growth, library, nodes, stages  # noqa: E402
 from peers.report import print_report, results  # noqa: E402
 from peers.timing import NetworkClock  # noqa: E402
-from scrfd_ros.files import ensure_folder, write_text  # noqa: E402
+from scrfd_ros.files import ensure_writable, write_text  # noqa: E402
 
 SECONDS = 2.0  # that a node has images at one rate, before the other has
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON")
     args = parser.parse_args()
     if args.json:
-        ensure_folder(args.json.parent)
+        ensure_writable(args.json)
     warnings.filterwarnings("ignore", category=FutureWarning, module="insightface")
 
     few, turns = max(args.repeat // 4, 1), max(args.repeat // 12, 1)

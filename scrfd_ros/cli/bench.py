@@ -23,7 +23,7 @@ from scrfd_ros.benchmark import (
 )
 from scrfd_ros.cli.arguments import model_path, picture_size
 from scrfd_ros.errors import ScrfdError
-from scrfd_ros.files import ensure_folder, read_picture, write_text
+from scrfd_ros.files import ensure_writable, read_picture, write_text
 from scrfd_ros.models.catalogue import (
     DETECTOR,
     RECOGNIZER,
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     if args.peers:
         return _compare_with_peers(args)
     if args.json:
-        ensure_folder(args.json.parent)
+        ensure_writable(args.json)
     image = args.image or ensure_picture("t1.jpg")
     picture = read_picture(image)
     configurations, missing = load_configurations(

@@ -41,7 +41,7 @@ from scrfd_ros.evaluation.comparison import (
     open_pictures,
 )
 from scrfd_ros.evaluation.parity import LIMITS
-from scrfd_ros.files import ensure_folder, write_bytes, write_text
+from scrfd_ros.files import ensure_writable, write_bytes, write_text
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER
 from scrfd_ros.networks.build import PRECISIONS
 from scrfd_ros.networks.load import BACKENDS, load_network
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output and args.output.exists():
         raise ScrfdError(f"{args.output}: exists already; give another path, or remove it")
     if args.json:
-        ensure_folder(args.json.parent)
+        ensure_writable(args.json)
     limits = {**LIMITS[args.limits], **dict(args.limit)}
     pictures = open_pictures(args.input)
     with TemporaryDirectory() as name:

@@ -34,7 +34,7 @@ from scrfd_ros.evaluation.verification import (
     recognizer_of,
     score_pairs,
 )
-from scrfd_ros.files import ensure_folder, write_text
+from scrfd_ros.files import ensure_writable, write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     pipeline = pipeline_of(args)
     detector, network = pipeline.detector, recognizer_of(pipeline).network
     output = args.output or Path("output", "verification", f"{args.pairs.stem}_{network.name}")
-    ensure_folder(output)
+    ensure_writable(output / "result.json")
     embeddings, found = embed_pictures(pipeline, paths, args.aligned)
     scores = score_pairs(pairs, embeddings, found)
     result = evaluate(scores, pairs.same, pairs.folds)

@@ -192,7 +192,7 @@ def test_a_report_that_cannot_be_written_is_refused_first(run: Run, folder: Path
     file = folder / "people.png" / "new" / "report.json"
     status, _, err = run("none.onnx", "none.onnx", folder, "--json", file)
     assert status == 2
-    assert f"{file.parent}: cannot make the folder: Not a directory" in err
+    assert f"{file}: cannot write: Not a directory" in err
 
 
 def test_recognisers_of_other_models_and_drawings_are_refused(

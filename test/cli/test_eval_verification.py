@@ -90,4 +90,4 @@ def test_an_output_that_cannot_be_made_is_refused_before_the_work(
     assert main([*command, "--output", str(output)]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == f"scrfd: error: {output}: cannot make the folder: Not a directory\n"
+    assert printed.err == f"scrfd: error: {output}/result.json: cannot write: Not a directory\n"
