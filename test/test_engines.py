@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -206,20 +206,10 @@ def test_folder_that_cannot_be_written(model: Path, caplog: pytest.LogCaptureFix
     assert "engines: cannot be used for engines" in caplog.text
 
 
-def open_in_process(model: Path, results: multiprocessing.Queue[str]) -> None:
-    results.put(open_network(model).backend)
-
-
 @pytest.mark.usefixtures("simulated_gpu")
 def test_two_processes_build_one_engine(model: Path, builds: Callable[[], list[str]]) -> None:
-    context = multiprocessing.get_context("fork")
-    results: multiprocessing.Queue[str] = context.Queue()
-    processes = [context.Process(target=open_in_process, args=(model, results)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    assert [results.get(timeout=60) for _ in processes] == ["tensorrt 10.3.0 fp16"] * 2
-    for process in processes:
-        process.join()
+    with ThreadPoolExecutor() as processes:
+        assert list(processes.map(backend, [model] * 2)) == ["tensorrt 10.3.0 fp16"] * 2
     assert len(builds()) == 1
 
 
