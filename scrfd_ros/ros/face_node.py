@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,12 +16,13 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleNode, LifecycleState
 from rclpy.lifecycle import TransitionCallbackReturn as Transition
-from rclpy.logging import get_logger
 from rclpy.publisher import Publisher
+from rclpy.signals import SignalHandlerOptions
 from rclpy.timer import Timer
 from std_msgs.msg import Header
 
@@ -43,7 +44,8 @@ from scrfd_ros.ros.parameters import (
     declare_parameters,
     diagnostic_limits,
 )
-from scrfd_ros.ros.worker import Worker
+from scrfd_ros.ros.signals import call_at_signal
+from scrfd_ros.ros.worker import Stopped, Worker
 from scrfd_ros.serialized_image import read_image
 
 if TYPE_CHECKING:  # needs hri_msgs
@@ -85,7 +87,7 @@ class FaceNode(LifecycleNode):
             return
         if self.trigger_configure() == Transition.SUCCESS:
             self.trigger_activate()
-        elif self.context.ok():
+        else:
             name = self.get_fully_qualified_name()
             self.get_logger().error(
                 f"not configured, waiting. When the cause is removed, start the node again, or: "
@@ -157,15 +159,17 @@ class FaceNode(LifecycleNode):
         try:
             return super()._LifecycleNodeMixin__change_state(transition_id)
         except rclpy_implementation.RCLError as error:
-            if self.context.ok():
-                self.get_logger().error(f"transition {transition_id} refused: {error}")
+            self.get_logger().error(f"transition {transition_id} refused: {error}")
             return Transition.FAILURE
+
+    def end(self) -> None:
+        """Have a transition that is being waited for, or asked for from now on, raise `Stopped`."""
+        self._worker.stop(0)
 
     def destroy_node(self) -> None:
         self.is_idle = self._worker.stop(_PATIENCE)
         if self._timers:
-            # The node's own logger also publishes, which after a signal is no longer possible.
-            self._log_counts(get_logger("scrfd_ros"))
+            self._log_counts()
         logging.getLogger("scrfd_ros").removeHandler(self._log_handler)
         super().destroy_node()
 
@@ -197,12 +201,12 @@ class FaceNode(LifecycleNode):
         for camera in self._cameras:
             camera.unsubscribe()
         self._worker.forget()
-        self._log_counts(self.get_logger())
+        self._log_counts()
 
-    def _log_counts(self, logger: RcutilsLogger) -> None:
+    def _log_counts(self) -> None:
         for camera in self._cameras:
             counts = camera.counts
-            logger.info(
+            self.get_logger().info(
                 f"{camera.name or 'images'}: {counts.handled} handled, {counts.dropped} dropped "
                 f"for newer ones, {counts.failed} skipped, {counts.lost} lost on the way"
             )
@@ -282,8 +286,7 @@ class FaceNode(LifecycleNode):
             counts.milliseconds = result.milliseconds
 
     def _skip(self, camera: Camera, error: Exception) -> None:
-        # When ROS shuts down during an image, nobody is left to publish to: not an error.
-        if not self.context.ok():
+        if self._worker.is_stopped:  # and the publishers may be gone: not an error
             return
         reason = f"image skipped: {_reason(error)}"
         self.get_logger().error(f"{camera.topic}: {reason}", throttle_duration_sec=_LOG_PERIOD)
@@ -345,34 +348,38 @@ def _reason(error: Exception) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until it is told to stop; returns the exit status."""
-    # rclpy's own handlers, which come before these, do not end a wait for the worker.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     keep_freed_memory()
     keep_others_from_writing()
     try:
-        rclpy.init(args=args)
+        # rclpy's handlers would shut ROS down in the midst of whatever is being done.
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except rclpy_implementation.RCLError as error:
         print(f"face_node: error: {error}", file=sys.stderr)
         return 2
-    node = None
+    executor = SingleThreadedExecutor()
+    is_ended = threading.Event()
+    node: FaceNode | None = None
+
+    def end() -> None:
+        is_ended.set()
+        if node is not None:
+            node.end()
+        executor.create_task(lambda: None)  # spin_once() returns
+
+    call_at_signal(end)
     try:
         node = FaceNode()
-        node.start()
-        if rclpy.ok():
-            rclpy.spin(node)
-    except KeyboardInterrupt:
+        executor.add_node(node)
+        if not is_ended.is_set():
+            node.start()
+        while not is_ended.is_set():
+            executor.spin_once()
+    except Stopped:
         pass
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
         print(f"face_node: error: {error}", file=sys.stderr)
         return 2
-    except Exception:
-        # A signal shuts ROS down at any moment, and whatever was being done then fails.
-        if rclpy.ok():
-            raise
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # one is enough
-            signal.signal(number, signal.SIG_IGN)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
+
+from scrfd_ros.ros.signals import call_at_signal
 
 
 def main() -> int:
     """Run `face_node.main`. A signal cuts the imports before it, about a second, short."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os._exit(0))
+    call_at_signal(lambda: os._exit(0))
     from scrfd_ros.ros import face_node
 
     return face_node.main()

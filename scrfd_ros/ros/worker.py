@@ -13,6 +13,10 @@ Item = TypeVar("Item")
 Returned = TypeVar("Returned")
 
 
+class Stopped(BaseException):
+    """The worker has been stopped. No Exception: rclpy makes those of a transition a failure."""
+
+
 class Worker(Generic[Key, Item]):
     """One thread that takes calls in order and, of the items offered under each key, the newest.
 
@@ -24,6 +28,7 @@ class Worker(Generic[Key, Item]):
 
     Attributes:
         most_at_once: so many items, of different keys, are handled together if they wait.
+        is_stopped: whether `stop` has been called.
     """
 
     def __init__(self, handle: Callable[[list[tuple[Key, Item]]], None]) -> None:
@@ -31,7 +36,7 @@ class Worker(Generic[Key, Item]):
         self._handle = handle
         self._calls: list[Callable[[], None]] = []
         self._waiting: dict[Key, Item] = {}
-        self._stopped = False
+        self.is_stopped = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="faces", daemon=True)
         self._thread.start()
@@ -41,7 +46,7 @@ class Worker(Generic[Key, Item]):
         with self._wake:
             replaced = key in self._waiting
             self._waiting[key] = item  # a key that waits keeps its place
-            self._wake.notify()
+            self._wake.notify_all()
         # Hand over the interpreter: the caller may have more to do, and the thread would begin
         # 0.6 ms later.
         time.sleep(0)
@@ -51,7 +56,7 @@ class Worker(Generic[Key, Item]):
         """Run a function on the thread, before any waiting item, and return or raise its result.
 
         Raises:
-            RuntimeError: the worker has been stopped.
+            Stopped: the worker has been stopped, before or while the function was running.
         """
         future: Future[Returned] = Future()
 
@@ -62,10 +67,11 @@ class Worker(Generic[Key, Item]):
                 future.set_exception(error)
 
         with self._wake:
-            if self._stopped:
-                raise RuntimeError("the worker has been stopped")
             self._calls.append(call)
-            self._wake.notify()
+            self._wake.notify_all()
+            self._wake.wait_for(lambda: future.done() or self.is_stopped)
+        if not future.done():
+            raise Stopped
         return future.result()
 
     def forget(self) -> None:
@@ -75,13 +81,13 @@ class Worker(Generic[Key, Item]):
         self.call(lambda: None)
 
     def stop(self, seconds: float | None = None) -> bool:
-        """End the thread once the item in hand and all calls are done.
+        """End the thread once the item or call in hand is done, and all waits for calls at once.
 
-        Waits for that, at most so many seconds; returns whether it has come.
+        Waits for the thread, at most so many seconds; returns whether it has ended.
         """
         with self._wake:
-            self._stopped = True
-            self._wake.notify()
+            self.is_stopped = True
+            self._wake.notify_all()
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
@@ -90,15 +96,17 @@ class Worker(Generic[Key, Item]):
             call = None
             items: list[tuple[Key, Item]] = []
             with self._wake:
-                self._wake.wait_for(lambda: self._calls or self._waiting or self._stopped)
+                self._wake.wait_for(lambda: self._calls or self._waiting or self.is_stopped)
+                if self.is_stopped:
+                    return
                 if self._calls:
                     call = self._calls.pop(0)
-                elif self._stopped:
-                    return
                 else:
                     keys = list(self._waiting)[: self.most_at_once]
                     items = [(key, self._waiting.pop(key)) for key in keys]
             if call is not None:
                 call()
+                with self._wake:
+                    self._wake.notify_all()
             else:
                 self._handle(items)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scrfd_ros.ros.worker import Worker
+from scrfd_ros.ros.worker import Stopped, Worker
 
 
 class Recorder:
@@ -133,18 +133,39 @@ def test_stop_ends_the_thread_after_the_item_in_hand(recorder: Recorder) -> None
     assert recorder.items == [0]
 
 
-def test_a_call_after_stop_is_refused_and_one_before_it_is_answered(recorder: Recorder) -> None:
+def test_a_call_before_or_after_stop_raises_and_is_not_begun(recorder: Recorder) -> None:
     worker = Worker(recorder)
     worker.offer("camera", 0)
     recorder.started.acquire()
-    answers: list[int] = []
-    caller = threading.Thread(target=lambda: answers.append(worker.call(lambda: 42)))
+    begun: list[int] = []
+    raised: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            worker.call(lambda: begun.append(1))
+        except Stopped as error:
+            raised.append(error)
+
+    caller = threading.Thread(target=call)
     caller.start()
     while not worker._calls:
         caller.join(0.01)
-    threading.Timer(0.1, recorder.go_on.release).start()
-    worker.stop()
-    caller.join()
-    assert answers == [42]
-    with pytest.raises(RuntimeError, match="stopped"):
-        worker.call(lambda: None)
+    assert not worker.stop(0)  # the item is still in hand
+    caller.join(10)
+    assert len(raised) == 1
+    call()
+    assert len(raised) == 2
+    recorder.go_on.release()
+    assert worker.stop()
+    assert begun == []
+
+
+def test_a_call_that_has_begun_is_not_waited_for_after_stop(recorder: Recorder) -> None:
+    worker = Worker(recorder)
+    go_on = threading.Event()
+    threading.Timer(0.1, worker.stop, [0]).start()
+    with pytest.raises(Stopped):
+        worker.call(go_on.wait)
+    assert not worker.stop(0)
+    go_on.set()
+    assert worker.stop()
