@@ -77,7 +77,7 @@ class FaceNode(LifecycleNode):
         self._pipeline: FacePipeline | None = None
         self._cameras: list[Camera] = []
         self._humans: HumanFaces | None = None
-        self._timers: list[Timer] = []
+        self._active_timers: list[Timer] = []
         # Not a lifecycle publisher: a node that is not active should say so.
         self._diagnostics: Publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
@@ -129,9 +129,9 @@ class FaceNode(LifecycleNode):
             camera.publish_info(
                 vision_info(self._pipeline, header), label_info(self._pipeline, header)
             )
-        self._timers = [self.create_timer(_DIAGNOSTICS_PERIOD, self._publish_diagnostics)]
+        self._active_timers = [self.create_timer(_DIAGNOSTICS_PERIOD, self._publish_diagnostics)]
         if self.get_parameter("lazy").value:
-            self._timers.append(self.create_timer(_LAZY_PERIOD, self._subscribe_if_wanted))
+            self._active_timers.append(self.create_timer(_LAZY_PERIOD, self._subscribe_if_wanted))
         else:
             for camera in self._cameras:
                 self._subscribe(camera)
@@ -168,7 +168,7 @@ class FaceNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         self.is_idle = self._worker.stop(_PATIENCE)
-        if self._timers:
+        if self._active_timers:
             self._log_counts()
         logging.getLogger("scrfd_ros").removeHandler(self._log_handler)
         super().destroy_node()
@@ -193,14 +193,14 @@ class FaceNode(LifecycleNode):
                 camera.counts.dropped += 1
 
     def _stop_images(self) -> None:
-        if not self._timers:
+        if not self._active_timers:
             return
-        for timer in self._timers:
+        for timer in self._active_timers:
             self.destroy_timer(timer)
-        self._timers = []
         for camera in self._cameras:
             camera.unsubscribe()
         self._worker.forget()
+        self._active_timers = []
         self._log_counts()
 
     def _log_counts(self) -> None:

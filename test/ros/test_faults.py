@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import re
 import subprocess
@@ -20,6 +22,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from endings import opened_for_writing
 from harness import TIMEOUT, Harness, face_node_command, running_face_node
 from numpy.typing import NDArray
+from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
@@ -340,3 +343,22 @@ def test_of_two_nodes_the_second_builds_the_engine_if_the_first_is_killed_meanwh
             assert len(second.ask(small)[0].detections) == 6
             assert "500m_bnkps_320x320_sm87_tensorrt-10.3.0.engine on tensorrt" in second.log()
     assert {path.suffix for path in engines.iterdir()} == {".engine", ".json", ".cache"}
+
+
+def test_the_node_hides_nothing_of_rclpys() -> None:
+    """A list of timers of its own once took the place of the one that rclpy keeps."""
+    if not rclpy.ok():
+        rclpy.init()
+    node, plain = FaceNode(), LifecycleNode("plain")
+    own_methods = {name for name in vars(FaceNode) if not name.startswith(("__", "on_"))}
+    overridden = {"destroy_node", "_LifecycleNodeMixin__change_state"}
+    assert own_methods & set(dir(LifecycleNode)) == overridden
+    tree = ast.parse(inspect.getsource(FaceNode))
+    assigned = {
+        part.attr
+        for part in ast.walk(tree)
+        if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store)
+    }
+    assert assigned & {*vars(plain), *dir(LifecycleNode)} == set()
+    node.destroy_node()
+    plain.destroy_node()

@@ -1,4 +1,4 @@
-"""Whatever face_node is doing, a signal ends it: in order, soon, and without a traceback."""
+"""Whatever face_node does, a signal ends it: in order, soon, with its counts, and no traceback."""
 
 from __future__ import annotations
 
@@ -38,3 +38,5 @@ def weights(detector_path: Callable[[str], Path]) -> None:
 def test_a_signal_ends_the_node(tmp_path: Path, moment: str, numbers: list[str]) -> None:
     with node_at(moment, tmp_path) as process:
         assert seconds_to_end(process, [signal.Signals[name] for name in numbers]) < SOON
+    has_run = moment in ("active", "an image in hand", "deactivating")
+    assert (" handled, " in (tmp_path / "face_node.log").read_text()) == has_run
