@@ -59,6 +59,7 @@ class Counts:
         arrivals, outputs: of the last images, seconds of the monotonic clock.
         milliseconds: by stage, of the last image.
         reason: why the last image that failed did; empty if the last one did not.
+        warnings: what else is wrong now, for the diagnostics: a sentence by kind, such as "stamps".
     """
 
     received: int = 0
@@ -70,6 +71,7 @@ class Counts:
     outputs: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_SAMPLES))
     milliseconds: dict[str, float] = field(default_factory=dict)
     reason: str = ""
+    warnings: dict[str, str] = field(default_factory=dict)
 
 
 class Camera:

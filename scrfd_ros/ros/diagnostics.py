@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
@@ -28,10 +29,23 @@ class Limits:
     min_rate: float
 
 
+class Problem(NamedTuple):
+    """What is wrong with a camera, in a sentence, and how bad it is: a level of DiagnosticStatus.
+
+    Levels are compared by their value: OK, WARN, ERROR, STALE.
+    """
+
+    level: bytes
+    sentence: str
+
+
 def camera_status(
     camera: Camera, pipeline: FacePipeline, node_name: str, limits: Limits
 ) -> DiagnosticStatus:
-    """The state of one camera: OK, WARN (too slow), ERROR (images fail), STALE (no images)."""
+    """The state of one camera: OK, WARN (works, but see), ERROR (images fail), STALE (no images).
+
+    Its level is that of the worst problem; its message has a sentence for each, the worst first.
+    """
     now = time.monotonic()
     with camera.lock:
         counts = camera.counts
@@ -43,18 +57,20 @@ def camera_status(
             for name in ("received", "handled", "dropped", "failed", "lost")
         }
         reason = counts.reason
+        problems = [Problem(DiagnosticStatus.WARN, text) for text in counts.warnings.values()]
     if not camera.is_subscribed:
-        level, message = DiagnosticStatus.OK, "nobody wants results"
+        state = "nobody wants results"
     elif age is None or age > limits.stale_after:
-        level = DiagnosticStatus.STALE
-        message = "no image yet" if age is None else f"no image for {age:.1f} s"
-    elif reason:
-        level, message = DiagnosticStatus.ERROR, reason
-    elif output_rate < limits.min_rate:
-        level = DiagnosticStatus.WARN
-        message = f"{output_rate:.1f} results a second, at least {limits.min_rate:g} wanted"
+        state = "no image yet" if age is None else f"no image for {age:.1f} s"
+        problems.append(Problem(DiagnosticStatus.STALE, state))
     else:
-        level, message = DiagnosticStatus.OK, f"{output_rate:.1f} results a second"
+        state = f"{output_rate:.1f} results a second"
+        if reason:
+            problems.append(Problem(DiagnosticStatus.ERROR, reason))
+        if output_rate < limits.min_rate:
+            slow = f"{state}, at least {limits.min_rate:g} wanted"
+            problems.append(Problem(DiagnosticStatus.WARN, slow))
+    problems.sort(key=lambda problem: problem.level, reverse=True)
     network = pipeline.detector.network
     values = {
         "image topic": camera.topic,
@@ -72,9 +88,9 @@ def camera_status(
     if network.on_gpu:
         values["device memory"] = _device_memory()
     return DiagnosticStatus(
-        level=level,
+        level=problems[0].level if problems else DiagnosticStatus.OK,
         name=f"{node_name}: {camera.name or 'image'}",
-        message=message,
+        message="; ".join(problem.sentence for problem in problems) or state,
         hardware_id=camera.topic,
         values=list(_values(values.items())),
     )
