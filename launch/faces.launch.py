@@ -97,11 +97,8 @@ def start_node(context: LaunchContext) -> list[Node]:
             name="face_node",
             namespace=LaunchConfiguration("namespace"),
             parameters=[LaunchConfiguration("params_file"), given_parameters(context, cameras)],
-            remappings=[
-                (f"{topic}image{transport}", f"{topic}{image}{transport}")
-                for topic in topics
-                for transport in ("", "/compressed")
-            ],
+            # Compressed images follow: see `compressed_topic` of scrfd_ros.ros.camera.
+            remappings=[(f"{topic}image", f"{topic}{image}") for topic in topics],
             ros_arguments=["--log-level", LaunchConfiguration("log_level")],
             output="screen",
         )

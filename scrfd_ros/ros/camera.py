@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
@@ -46,6 +47,7 @@ OVERLAY_QOS = QoSProfile(depth=1)
 
 _LATCHED_QOS = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 _RATE_SAMPLES = 30
+_COMPRESSED = "compressed"
 
 
 @dataclass
@@ -74,13 +76,30 @@ class Counts:
     warnings: dict[str, str] = field(default_factory=dict)
 
 
+def compressed_topic(node: Node, image: str) -> str:
+    """The topic of the compressed images that belong to an image topic, as image_transport has it.
+
+    It is below the image topic and follows its remapping; a remapping of its own wins. An image
+    topic that is itself named so is meant to be taken as it is.
+
+    Args:
+        node: whose namespace and remappings hold.
+        image: name of the image topic before remapping.
+    """
+    topic = f"{image}/{_COMPRESSED}"
+    if node.resolve_topic_name(topic) != node.resolve_topic_name(topic, only_expand=True):
+        return topic
+    base = str(node.resolve_topic_name(image))
+    return base if base.endswith(f"/{_COMPRESSED}") else f"{base}/{_COMPRESSED}"
+
+
 class Camera:
     """Subscribes to the images of one camera, and publishes what is found in them.
 
     Args:
         node: whose subscription and publishers these are.
         name: relative namespace of the topics; empty for none.
-        compressed: take `image/compressed` instead of `image`.
+        compressed: take compressed images, see `compressed_topic`, instead of `image`.
         tracker: follows the faces; None for ids that are not kept.
     """
 
@@ -93,7 +112,8 @@ class Camera:
         self.lock = threading.Lock()  # of the counts: two threads write them
         self._node = node
         self._type: type = CompressedImage if compressed else Image
-        self._topic = self._path("image/compressed" if compressed else "image")
+        image = self._path("image")
+        self._topic = compressed_topic(node, image) if compressed else image
         self._images: Subscription | None = None
 
         def publisher(kind: type, topic: str, qos: QoSProfile) -> LifecyclePublisher:

@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -197,14 +197,22 @@ def face_node_command(namespace: str, parameters: Mapping[str, object] | None = 
 
 @contextmanager
 def running_face_node(
-    folder: Path, parameters: Mapping[str, object] | None = None, reliable: bool = True
+    folder: Path,
+    parameters: Mapping[str, object] | None = None,
+    reliable: bool = True,
+    arguments: Sequence[str] = (),
 ) -> Iterator[Harness]:
-    """Start face_node with parameters, and stop it at the end; its log goes to the folder."""
+    """Start face_node with parameters and arguments of ROS, such as remappings; stop it at the end.
+
+    Its log goes to the folder.
+    """
     namespace = f"/{re.sub('[-_]+', '_', folder.name)}"  # ROS allows no two underscores in a row
     log = folder / "face_node.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            face_node_command(namespace, parameters), stdout=sink, stderr=subprocess.STDOUT
+            [*face_node_command(namespace, parameters), *arguments],
+            stdout=sink,
+            stderr=subprocess.STDOUT,
         )
     harness = Harness(namespace, process, log, reliable)
     try:

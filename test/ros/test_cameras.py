@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,8 @@ class Wire:
 
 
 @contextmanager
-def node(folder: Path, **parameters: object) -> Iterator[Wire]:
-    with running_face_node(folder, LIGHT | parameters) as harness:
+def node(folder: Path, arguments: Sequence[str] = (), **parameters: object) -> Iterator[Wire]:
+    with running_face_node(folder, LIGHT | parameters, arguments=arguments) as harness:
         yield Wire(harness)
 
 
@@ -140,6 +140,15 @@ def test_no_ids_without_tracking(tmp_path: Path, picture: Pictures) -> None:
         wire.harness.wait_until_active()
         detections, _ = wire.harness.ask(picture("t1.jpg"))
     assert {detection.id for detection in detections.detections} == {""}
+
+
+def test_compressed_images_of_a_remapped_camera(tmp_path: Path) -> None:
+    black = cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1]
+    remapping = ["-r", "image:=camera/image_raw"]
+    with node(tmp_path, remapping, image_transport="compressed") as wire:
+        wire.listen(Detection2DArray, "detections")
+        send = wire.camera(CompressedImage, "camera/image_raw/compressed")
+        wire.send_until(send, CompressedImage(format="jpeg", data=black.tobytes()), "detections")
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"], ids=["jpeg", "png"])
