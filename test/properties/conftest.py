@@ -1,5 +1,8 @@
 """How Hypothesis searches: the same examples in every run, unless more are asked for.
 
+The same of the same tests: Hypothesis also tries the constants of the modules that are loaded, so
+one file alone gets other examples than the whole suite.
+
 SCRFD_HYPOTHESIS_EXAMPLES=5000 pytest test/properties tries so many, others each time. An example
 that fails is printed with a line that repeats it.
 """
