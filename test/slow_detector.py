@@ -80,7 +80,7 @@ def within(view: View, x: float, y: float) -> bool:
 
 def in_picture(coordinates: Sequence[np.float32], view: View) -> list[np.float32]:
     return [
-        (value - np.float32(view.target[at % 2])) / np.float32(view.scale)
+        (value - np.float32(view.target[at % 2])) / np.float32(view.scales[at % 2])
         + np.float32(view.source[at % 2])
         for at, value in enumerate(coordinates)
     ]
@@ -89,7 +89,7 @@ def in_picture(coordinates: Sequence[np.float32], view: View) -> list[np.float32
 def counts(box: Box, view: View) -> bool:
     """Whether a box is large enough for its view, and not cut off by the view's edge."""
     x1, y1, x2, y2 = box
-    if view.is_limited and max(x2 - x1, y2 - y1, 0) < view.smallest:
+    if float(x2 - x1) < view.smallest[0] and float(y2 - y1) < view.smallest[1]:
         return False
     low_x, low_y, high_x, high_y = view.bounds
     return bool(x1 >= low_x and y1 >= low_y and x2 <= high_x and y2 <= high_y)

@@ -1,4 +1,7 @@
-"""The same faces as the reference implementation on the same files, and as measured before."""
+"""The same faces as the reference implementation on the same files, and as measured before.
+
+The reference's x are corrected for its one scale for both axes: see `insightface_stretch`.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from numpy.typing import NDArray
 from skimage.data import astronaut
 
 from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.detection.views import plan_views
+from scrfd_ros.evaluation.parity import insightface_stretch
 from scrfd_ros.faces import Faces
 from scrfd_ros.networks.load import load_network
 from scrfd_ros.pipeline import FacePipeline
@@ -85,9 +90,18 @@ def test_same_detections(
         expected, landmarks = reference.detect(each)
         faces = detector(model, size).detect(each)
         assert len(faces) == len(expected) and faces.landmarks is not None, name
-        np.testing.assert_allclose(faces.boxes, expected[:, :4], rtol=0, atol=0.01, err_msg=name)
         np.testing.assert_allclose(faces.scores, expected[:, 4], rtol=0, atol=1e-5, err_msg=name)
-        np.testing.assert_allclose(faces.landmarks, landmarks, rtol=0, atol=0.01, err_msg=name)
+        whole = each.shape[1::-1]
+        scales = np.array(plan_views(*whole, *size)[0].scales)
+        stretch = (insightface_stretch(whole, size), 1)
+        for ours, theirs in (
+            (faces.boxes.reshape(-1, 2, 2), expected[:, :4].reshape(-1, 2, 2)),
+            (faces.landmarks, landmarks),
+        ):
+            in_picture = theirs / stretch
+            np.testing.assert_allclose(ours, in_picture, rtol=0, atol=0.01, err_msg=name)
+            on_input = theirs * scales[1]  # as the network gave them
+            np.testing.assert_allclose(ours * scales, on_input, rtol=0, atol=0.01, err_msg=name)
         count += len(faces)
     assert len(pictures) == 11 and count > 40
 
@@ -107,6 +121,36 @@ def test_same_embeddings(
     expected_norms = np.linalg.norm(raw, axis=1)
     assert ((embeddings * raw).sum(axis=1) / expected_norms).min() > 0.9999
     np.testing.assert_allclose(norms, expected_norms, rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:`estimate` is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("name", "stretched", "least"),
+    [
+        ("t1.jpg", False, 0.9999),
+        ("solvay_conference_1927.jpg", True, 0.98),
+        ("obama.jpg", True, 0.98),
+    ],
+)
+def test_same_embeddings_from_picture_to_end(
+    embedded: Find,
+    arcface: ArcFace,
+    model_path: Callable[[str], Path],
+    picture: Picture,
+    name: str,
+    stretched: bool,
+    least: float,
+) -> None:
+    detector = SCRFD(str(model_path("500m")))
+    detector.prepare(-1, input_size=(640, 640), det_thresh=0.5, nms_thresh=0.4)
+    reference = ArcFaceONNX(str(arcface.network.path))
+    whole = picture(name)
+    assert (insightface_stretch(whole.shape[1::-1], (640, 640)) != 1) == stretched
+    _, landmarks = detector.detect(whole)
+    raw = np.concatenate([reference.get_feat(norm_crop(whole, points)) for points in landmarks])
+    found = embedded("500m", name).embeddings
+    cosines = (found * raw).sum(axis=1) / np.linalg.norm(raw, axis=1)
+    assert cosines.min() >= least
 
 
 SIX_PEOPLE = [

@@ -356,12 +356,12 @@ def _seen_in(view: View, candidates: _Candidates) -> _Candidates:
     """The candidates of a view that count, in pixels of the picture."""
     target, source = (np.array(part[:2], np.float32) for part in (view.target, view.source))
     points = candidates.points - target
-    points /= np.float32(view.scale)
+    points /= np.array(view.scales, np.float32)
     points += source
     seen = candidates._replace(points=points)
     if not view.is_limited:
         return seen
     low, high = points[:, 0], points[:, 1]
-    drop = (high - low).max(axis=1) < view.smallest
+    drop = (high - low < view.smallest).all(axis=1)
     drop |= (low < view.bounds[:2]).any(axis=1) | (high > view.bounds[2:]).any(axis=1)
     return seen.where(~drop)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.detection.views import fitted_size
 from scrfd_ros.faces import Faces
 from scrfd_ros.networks.network import Network
 from scrfd_ros.recognition.arcface import ArcFace
@@ -330,6 +331,21 @@ def compare_outputs(
         "min_cosine": float(min(cosines)),
     }
     return _judged(figures, LIMITS[precision])
+
+
+def insightface_stretch(size: tuple[int, int], input_size: tuple[int, int]) -> float:
+    """How many times too large insightface's x are in images of this size.
+
+    insightface 2.1 (model_zoo/scrfd.py) cuts the letterboxed image to whole pixels, and divides
+    all coordinates by the scale of its height, though that of its width is another one.
+
+    Args:
+        size: width and height of the image, pixels.
+        input_size: those of the detector's input.
+    """
+    fitted = fitted_size(*size, *input_size)
+    across, down = (after / before for after, before in zip(fitted, size, strict=True))
+    return across / down
 
 
 def count_non_finite(arrays: Iterable[NDArray[np.float32]]) -> int:
