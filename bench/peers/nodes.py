@@ -90,6 +90,7 @@ class Side:
     Args:
         program: face_node or plain_node.
         cameras: their namespaces; one empty one for none.
+        checkout: another one, set up by its run.sh, that the node is of; None for this.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Side:
         program: str,
         parameters: Mapping[str, object],
         cameras: Sequence[str] = ("",),
+        checkout: Path | None = None,
     ) -> None:
         self._feeder = feeder
         self._program = program
@@ -107,12 +109,21 @@ class Side:
         folder = Path(self._folder.name)
         self._record, self._log = folder / "record.json", folder / "log"
         namespace = f"/peers_{next(_NUMBERS)}"  # a folder may be called a__b, which ROS refuses
-        command = [sys.executable, str(Path(__file__).with_name("probe.py")), program]
+        probe, python = Path(__file__).with_name("probe.py"), Path(sys.executable)
+        environment = dict(os.environ)
+        if checkout is not None:
+            probe, python = checkout / "bench/peers/probe.py", checkout / ".venv/bin/python"
+            environment["AMENT_PREFIX_PATH"] = str(checkout / ".venv")
+            for name in ("LD_LIBRARY_PATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE"):  # of this .venv
+                environment.pop(name, None)
+        command = [str(python), str(probe), program]
         command += [str(self._record), "--ros-args", "-r", f"__ns:={namespace}"]
         for key, value in parameters.items():
             command += ["-p", f"{key}:={json.dumps(value)}"]
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
         qos = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         topics = [f"{namespace}/{camera}".rstrip("/") for camera in cameras]
         node = feeder.node
@@ -224,12 +235,17 @@ def compare(feeder: Feeder, recognize: bool, seconds: float, turns: int) -> dict
         sides = {
             name: stack.enter_context(Side(feeder, *program)) for name, program in programs.items()
         }
-        for side in sides.values():
-            side.wait_until_ready()
-        stretches = turns * list(product((SLOW, FAST), sides.values()))
-        for rate, side in tqdm(stretches, desc="nodes", leave=False, disable=None):
-            side.feed(rate, seconds)
-        return {name: side.stop().summary() for name, side in sides.items()}
+        return in_turns(sides, seconds, turns)
+
+
+def in_turns(sides: Mapping[str, Side], seconds: float, turns: int) -> dict[str, Any]:
+    """What each side takes, fed in turns for `seconds` at each rate; then it is stopped."""
+    for side in sides.values():
+        side.wait_until_ready()
+    stretches = turns * list(product((SLOW, FAST), sides.values()))
+    for rate, side in tqdm(stretches, desc="nodes", leave=False, disable=None):
+        side.feed(rate, seconds)
+    return {name: side.stop().summary() for name, side in sides.items()}
 
 
 def face_node_parameters(recognize: bool) -> dict[str, object]:
