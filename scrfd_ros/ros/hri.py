@@ -24,6 +24,7 @@ from std_msgs.msg import Header
 
 from scrfd_ros.faces import Faces
 from scrfd_ros.recognition.alignment import align_faces
+from scrfd_ros.ros.clock import STEADY, stamp_now
 from scrfd_ros.ros.images import image_message
 
 try:
@@ -82,7 +83,9 @@ class HumanFaces:
         self._arrivals: dict[str, float] = {}  # of each camera's newest image, monotonic seconds
         self._lock = threading.Lock()
         self._tracked = self._publisher(IdsList, "tracked")
-        self._timer = node.create_timer(_LOOK_PERIOD, self._end_those_of_silent_cameras)
+        self._timer = node.create_timer(
+            _LOOK_PERIOD, self._end_those_of_silent_cameras, clock=STEADY
+        )
 
     @property
     def is_wanted(self) -> bool:
@@ -179,7 +182,7 @@ class HumanFaces:
                 self._publish_ids_now()
 
     def _publish_ids_now(self) -> None:
-        header = Header(stamp=self._node.get_clock().now().to_msg())
+        header = Header(stamp=stamp_now(self._node))
         self._tracked.publish(IdsList(header=header, ids=list(self._faces)))
 
 
