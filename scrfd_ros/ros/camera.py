@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -20,6 +20,7 @@ from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
 
 from scrfd_ros.faces import Faces
 from scrfd_ros.msg import FaceArray
+from scrfd_ros.ros.losses import PublisherNumbers
 from scrfd_ros.tracking import Tracker
 
 try:
@@ -56,24 +57,33 @@ class Counts:
 
     Attributes:
         received, handled, dropped, failed: images; dropped are those that a newer one replaced.
-        lost: images that the camera sent and that did not come; 0 where the ROS middleware does
-            not number messages, and where several cameras share a topic.
+        lost: images that the camera sent and that did not come; None as long as that is not known:
+            before the first image, and where the ROS middleware does not tell messages' numbers.
         arrivals, outputs: of the last images, seconds of the monotonic clock.
         milliseconds: by stage, of the last image.
         reason: why the last image that failed did; empty if the last one did not.
+        silence: why no images come, as far as known; empty if they come.
         warnings: what else is wrong now, for the diagnostics: a sentence by kind, such as "stamps".
+
+    An image that was received and is in none of handled, dropped and failed waits or is in hand.
     """
 
     received: int = 0
     handled: int = 0
     dropped: int = 0
     failed: int = 0
-    lost: int = 0
+    lost: int | None = None
     arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_SAMPLES))
     outputs: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_SAMPLES))
     milliseconds: dict[str, float] = field(default_factory=dict)
     reason: str = ""
+    silence: str = ""
     warnings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def in_hand(self) -> int:
+        """Images that are waiting or being handled."""
+        return self.received - self.handled - self.dropped - self.failed
 
 
 def compressed_topic(node: Node, image: str) -> str:
@@ -101,6 +111,12 @@ class Camera:
         name: relative namespace of the topics; empty for none.
         compressed: take compressed images, see `compressed_topic`, instead of `image`.
         tracker: follows the faces; None for ids that are not kept.
+
+    Attributes:
+        image_name: of the image topic, before remapping and without a transport.
+        numbers: of the messages since the images were subscribed.
+        is_numbered: whether the middleware tells them; known after the first image.
+        is_refusing: there was a publisher of an incompatible QoS; to be reset by who looks at it.
     """
 
     def __init__(
@@ -112,9 +128,13 @@ class Camera:
         self.lock = threading.Lock()  # of the counts: two threads write them
         self._node = node
         self._type: type = CompressedImage if compressed else Image
-        image = self._path("image")
-        self._topic = compressed_topic(node, image) if compressed else image
+        self.image_name = self._path("image")
+        self._topic = compressed_topic(node, self.image_name) if compressed else self.image_name
         self._images: Subscription | None = None
+        self._subscribed_at = 0.0
+        self.numbers = PublisherNumbers()
+        self.is_numbered = False
+        self.is_refusing = False
 
         def publisher(kind: type, topic: str, qos: QoSProfile) -> LifecyclePublisher:
             return node.create_lifecycle_publisher(
@@ -151,6 +171,42 @@ class Camera:
         """The full name of the image topic."""
         return str(self._node.resolve_topic_name(self._topic))
 
+    @property
+    def type_name(self) -> str:
+        """Of the image topic, such as sensor_msgs/msg/Image."""
+        return f"sensor_msgs/msg/{self._type.__name__}"
+
+    @property
+    def qos(self) -> QoSProfile:
+        """The profile of the subscription, with overrides."""
+        assert self._images is not None
+        return self._images.qos_profile
+
+    @property
+    def has_images(self) -> bool:
+        """Whether any image has come since it subscribed."""
+        return bool(self.counts.arrivals) and self.counts.arrivals[-1] >= self._subscribed_at
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When the newest image came, or the subscription began: monotonic seconds."""
+        if self._images is None:
+            return None
+        return self.counts.arrivals[-1] if self.has_images else self._subscribed_at
+
+    def drop(self) -> None:
+        """Count an image that is not handled."""
+        with self.lock:
+            self.counts.dropped += 1
+
+    def warn(self, subject: str, sentence: str) -> None:
+        """Have the diagnostics tell a problem, or, with an empty sentence, no longer tell it."""
+        with self.lock:
+            if sentence:
+                self.counts.warnings[subject] = sentence
+            else:
+                self.counts.warnings.pop(subject, None)
+
     def publish_info(self, vision_info: VisionInfo, label_info: LabelInfo) -> None:
         """Publish what the detections mean, for those who come now and later."""
         self._vision_info.publish(vision_info)
@@ -163,20 +219,19 @@ class Camera:
 
     def subscribe(self, callback: Callable[[Camera, ImageMessage], None]) -> None:
         """Begin to take images in."""
-
-        last: int | None = None
+        self._subscribed_at = time.monotonic()
+        self.numbers = PublisherNumbers()
 
         def count(message: ImageMessage, info: dict[str, Any]) -> None:
-            nonlocal last
+            now = time.monotonic()
             number = info.get("publication_sequence_number")  # Humble has none
-            missing = number - last - 1 if number is not None and last is not None else 0
-            # A smaller number is that of a camera that was started anew.
-            alone = missing > 0 and self._node.count_publishers(self.topic) == 1
-            last = number
+            self.is_numbered = number is not None
+            missing = self.numbers.missing(number, now, self._publishers) if number else None
             with self.lock:
                 self.counts.received += 1
-                self.counts.lost += missing if alone else 0
-                self.counts.arrivals.append(time.monotonic())
+                if missing is not None:
+                    self.counts.lost = (self.counts.lost or 0) + missing
+                self.counts.arrivals.append(now)
             callback(self, message)
 
         self._images = self._node.create_subscription(
@@ -185,7 +240,7 @@ class Camera:
             count,
             IMAGE_QOS,
             raw=self._type is Image,
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._say_incompatible),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._refuse),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
@@ -209,19 +264,9 @@ class Camera:
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
 
-    def _say_incompatible(self, event: Any) -> None:
-        assert self._images is not None
-        own = _profile(self._images.qos_profile)
-        others = [
-            f"{info.node_name}: {_profile(info.qos_profile)}"
-            for info in self._node.get_publishers_info_by_topic(self.topic)
-        ]
-        self._node.get_logger().warning(
-            f"{self.topic}: no images come from a publisher with an incompatible QoS. Here: {own}; "
-            f"there: {', '.join(others)}. Set the parameter "
-            f"qos_overrides.{self.topic}.subscription.reliability (or durability) to match"
-        )
+    def _refuse(self, event: Any) -> None:
+        self.is_refusing = True
 
-
-def _profile(qos: QoSProfile) -> str:
-    return f"{qos.reliability.name.lower()}, {qos.durability.name.lower()}, depth {qos.depth}"
+    def _publishers(self) -> set[Hashable]:
+        infos = self._node.get_publishers_info_by_topic(self.topic)
+        return {tuple(info.endpoint_gid) for info in infos}

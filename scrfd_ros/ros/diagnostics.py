@@ -54,14 +54,19 @@ def camera_status(
         milliseconds = dict(counts.milliseconds)
         totals = {
             name: str(getattr(counts, name))
-            for name in ("received", "handled", "dropped", "failed", "lost")
+            for name in ("received", "handled", "dropped", "failed")
         }
+        totals["lost"] = "unknown" if counts.lost is None else str(counts.lost)
+        silence = counts.silence
         reason = counts.reason
         problems = [Problem(DiagnosticStatus.WARN, text) for text in counts.warnings.values()]
-    if not camera.is_subscribed:
+    waiting_since = camera.waiting_since
+    if waiting_since is None:
         state = "nobody wants results"
-    elif age is None or age > limits.stale_after:
+    elif age is None or now - waiting_since > limits.stale_after:
         state = "no image yet" if age is None else f"no image for {age:.1f} s"
+        if silence:
+            state += f": {silence}"
         problems.append(Problem(DiagnosticStatus.STALE, state))
     else:
         state = f"{output_rate:.1f} results a second"
@@ -89,11 +94,21 @@ def camera_status(
         values["device memory"] = _device_memory()
     return DiagnosticStatus(
         level=problems[0].level if problems else DiagnosticStatus.OK,
-        name=f"{node_name}: {camera.name or 'image'}",
+        name=_status_name(node_name, camera.name),
         message="; ".join(problem.sentence for problem in problems) or state,
         hardware_id=camera.topic,
         values=list(_values(values.items())),
     )
+
+
+def idle_status(camera_name: str, node_name: str, problem: Problem) -> DiagnosticStatus:
+    """The state of a camera while the node is not active."""
+    name = _status_name(node_name, camera_name)
+    return DiagnosticStatus(level=problem.level, name=name, message=problem.sentence)
+
+
+def _status_name(node_name: str, camera_name: str) -> str:
+    return f"{node_name}: {camera_name or 'image'}"
 
 
 def _device_memory() -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import rclpy
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import SingleThreadedExecutor
@@ -33,7 +33,8 @@ from scrfd_ros.files import keep_others_from_writing
 from scrfd_ros.image_encodings import bgr_from_compressed, in_whole_picture
 from scrfd_ros.pipeline import FacePipeline, Frame, Result
 from scrfd_ros.ros.camera import Camera, Counts, ImageMessage
-from scrfd_ros.ros.diagnostics import camera_status
+from scrfd_ros.ros.clock import STEADY, ClockWatch, stamp_now
+from scrfd_ros.ros.diagnostics import Problem, camera_status, idle_status
 from scrfd_ros.ros.images import bgr_from_image, image_message
 from scrfd_ros.ros.messages import detection_array, face_array, label_info, vision_info
 from scrfd_ros.ros.parameters import (
@@ -45,13 +46,14 @@ from scrfd_ros.ros.parameters import (
     diagnostic_limits,
 )
 from scrfd_ros.ros.signals import call_at_signal
+from scrfd_ros.ros.watch import Reminders, Watch
 from scrfd_ros.ros.worker import Stopped, Worker
 from scrfd_ros.serialized_image import read_image
 
 if TYPE_CHECKING:  # needs hri_msgs
     from scrfd_ros.ros.hri import HumanFaces
 
-_LOG_PERIOD = 5.0  # seconds between repeats of one message
+_SKIPPED_PERIOD = 5.0  # seconds between errors about images of one camera
 _DIAGNOSTICS_PERIOD = 1.0  # seconds
 _LAZY_PERIOD = 0.25  # seconds between looks for subscribers
 _PATIENCE = 1.0  # seconds that work in hand may take when the node is to end
@@ -77,9 +79,16 @@ class FaceNode(LifecycleNode):
         self._pipeline: FacePipeline | None = None
         self._cameras: list[Camera] = []
         self._humans: HumanFaces | None = None
-        self._active_timers: list[Timer] = []
+        self._is_active = False
+        self._lazy_timer: Timer | None = None
+        self._watches: list[Watch] = []
+        self._clock_watch = ClockWatch()
+        self._reminders = Reminders()
+        self._reminders_of_skipped = Reminders(_SKIPPED_PERIOD)
         # Not a lifecycle publisher: a node that is not active should say so.
         self._diagnostics: Publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._is_idle_because(DiagnosticStatus.WARN, self._not_configured)
+        self.create_timer(_DIAGNOSTICS_PERIOD, self._look_after_itself, clock=STEADY)
 
     def start(self) -> None:
         """Configure and activate, if the parameters say so."""
@@ -95,6 +104,7 @@ class FaceNode(LifecycleNode):
             )
 
     def on_configure(self, state: LifecycleState) -> Transition:
+        self._is_idle_because(DiagnosticStatus.WARN, "configuring: loading the networks")
         try:
             self._humans = configured_human_faces(self)
             self._pipeline = self._worker.call(lambda: configured_pipeline(self))
@@ -104,6 +114,7 @@ class FaceNode(LifecycleNode):
                 self._cameras.append(Camera(self, name, compressed, configured_tracker(self)))
         except Exception as error:  # rclpy would swallow it without a word
             self.get_logger().error(f"cannot configure: {_reason(error)}")
+            self._is_idle_because(DiagnosticStatus.ERROR, f"not configured: {_reason(error)}")
             self._release()
             return Transition.FAILURE
         if self._pipeline.warning:
@@ -117,6 +128,7 @@ class FaceNode(LifecycleNode):
                 else "no recogniser"
             )
         )
+        self._is_idle_because(DiagnosticStatus.WARN, self._inactive)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> Transition:
@@ -129,9 +141,13 @@ class FaceNode(LifecycleNode):
             camera.publish_info(
                 vision_info(self._pipeline, header), label_info(self._pipeline, header)
             )
-        self._active_timers = [self.create_timer(_DIAGNOSTICS_PERIOD, self._publish_diagnostics)]
+        self._watches = [Watch(self, camera) for camera in self._cameras]
+        self._is_active = True
         if self.get_parameter("lazy").value:
-            self._active_timers.append(self.create_timer(_LAZY_PERIOD, self._subscribe_if_wanted))
+            self._lazy_timer = self.create_timer(
+                _LAZY_PERIOD, self._subscribe_if_wanted, clock=STEADY
+            )
+            self.get_logger().info("lazy: images are taken in while somebody subscribes to results")
         else:
             for camera in self._cameras:
                 self._subscribe(camera)
@@ -139,18 +155,22 @@ class FaceNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> Transition:
         self._stop_images()
+        self._is_idle_because(DiagnosticStatus.WARN, self._inactive)
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> Transition:
         self._release()
+        self._is_idle_because(DiagnosticStatus.WARN, self._not_configured)
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> Transition:
         self._release()
+        self._is_idle_because(DiagnosticStatus.WARN, "shut down: to use it, start the node again")
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> Transition:
         self._release()
+        self._is_idle_because(DiagnosticStatus.ERROR, "not configured: a transition failed")
         return super().on_error(state)
 
     def _LifecycleNodeMixin__change_state(self, transition_id: int) -> Transition:
@@ -168,7 +188,8 @@ class FaceNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         self.is_idle = self._worker.stop(_PATIENCE)
-        if self._active_timers:
+        if self._is_active:
+            self._drop_waiting()
             self._log_counts()
         logging.getLogger("scrfd_ros").removeHandler(self._log_handler)
         super().destroy_node()
@@ -189,27 +210,38 @@ class FaceNode(LifecycleNode):
 
     def _take(self, camera: Camera, image: ImageMessage) -> None:
         if self._worker.offer(camera, image):
-            with camera.lock:
-                camera.counts.dropped += 1
+            camera.drop()
+
+    def _drop_waiting(self) -> None:
+        for camera in self._worker.discard():
+            camera.drop()
 
     def _stop_images(self) -> None:
-        if not self._active_timers:
+        if not self._is_active:
             return
-        for timer in self._active_timers:
-            self.destroy_timer(timer)
+        if self._lazy_timer is not None:
+            self.destroy_timer(self._lazy_timer)
+            self._lazy_timer = None
         for camera in self._cameras:
             camera.unsubscribe()
-        self._worker.forget()
-        self._active_timers = []
+        self._drop_waiting()
+        self._worker.finish()
+        self._is_active = False
+        self._watches = []
         self._log_counts()
 
     def _log_counts(self) -> None:
         for camera in self._cameras:
-            counts = camera.counts
-            self.get_logger().info(
-                f"{camera.name or 'images'}: {counts.handled} handled, {counts.dropped} dropped "
-                f"for newer ones, {counts.failed} skipped, {counts.lost} lost on the way"
-            )
+            with camera.lock:
+                counts = camera.counts
+                lost = "unknown how many" if counts.lost is None else counts.lost
+                told = (
+                    f"{counts.handled} handled, {counts.dropped} dropped for newer ones, "
+                    f"{counts.failed} skipped, {lost} lost on the way"
+                )
+                if counts.in_hand:
+                    told += f", {counts.in_hand} not finished"
+            self.get_logger().info(f"{camera.name or 'images'}: {told}")
 
     def _release(self) -> None:
         self._stop_images()
@@ -221,18 +253,47 @@ class FaceNode(LifecycleNode):
             self._humans = None
         self._pipeline = None
 
+    @property
+    def _not_configured(self) -> str:
+        return f"not configured: ros2 lifecycle set {self.get_fully_qualified_name()} configure"
+
+    @property
+    def _inactive(self) -> str:
+        return f"not active: ros2 lifecycle set {self.get_fully_qualified_name()} activate"
+
+    def _is_idle_because(self, level: bytes, sentence: str) -> None:
+        """Say so in the diagnostics, now and as long as the node is not active."""
+        self._idleness = Problem(level, sentence)
+        self._publish_diagnostics()
+
+    def _look_after_itself(self) -> None:
+        """What is done once a second, whatever the state of the node and ROS time are."""
+        now = time.monotonic()
+        clock = self.get_clock()
+        ros_time = clock.now().nanoseconds if clock.ros_time_is_active else None
+        problem = self._clock_watch.look(now, ros_time, self.count_publishers("/clock"))
+        if problem and self._reminders.is_due("clock", problem, now):
+            self.get_logger().warning(problem)
+        if self._is_active:
+            stale_after = diagnostic_limits(self).stale_after
+            for camera, watch in zip(self._cameras, self._watches, strict=True):
+                camera.warn("clock", problem)
+                watch.look(now, stale_after, self._clock_watch.is_paused)
+        self._publish_diagnostics()
+
     def _publish_diagnostics(self) -> None:
-        assert self._pipeline is not None
-        limits = diagnostic_limits(self)
         name = self.get_fully_qualified_name().removeprefix("/")
-        self._diagnostics.publish(
-            DiagnosticArray(
-                header=Header(stamp=self.get_clock().now().to_msg()),
-                status=[
-                    camera_status(camera, self._pipeline, name, limits) for camera in self._cameras
-                ],
-            )
-        )
+        if self._is_active:
+            assert self._pipeline is not None
+            limits = diagnostic_limits(self)
+            states = [
+                camera_status(camera, self._pipeline, name, limits) for camera in self._cameras
+            ]
+        else:
+            cameras = self.get_parameter("cameras").value
+            states = [idle_status(camera, name, self._idleness) for camera in cameras]
+        header = Header(stamp=stamp_now(self))
+        self._diagnostics.publish(DiagnosticArray(header=header, status=states))
 
     def _find_faces(self, images: list[tuple[Camera, ImageMessage]]) -> None:
         """Handle images of different cameras, on the worker's thread, while the node is active."""
@@ -289,7 +350,8 @@ class FaceNode(LifecycleNode):
         if self._worker.is_stopped:  # and the publishers may be gone: not an error
             return
         reason = f"image skipped: {_reason(error)}"
-        self.get_logger().error(f"{camera.topic}: {reason}", throttle_duration_sec=_LOG_PERIOD)
+        if self._reminders_of_skipped.is_due(camera.topic, "", time.monotonic()):
+            self.get_logger().error(f"{camera.topic}: {reason}")
         with camera.lock:
             camera.counts.reason = reason
             camera.counts.failed += 1

@@ -74,10 +74,19 @@ class Worker(Generic[Key, Item]):
             raise Stopped
         return future.result()
 
-    def forget(self) -> None:
-        """Drop the waiting items and wait until the one in hand is done."""
+    def discard(self) -> list[Key]:
+        """Drop the waiting items; returns their keys."""
         with self._wake:
+            keys = list(self._waiting)
             self._waiting.clear()
+        return keys
+
+    def finish(self) -> None:
+        """Wait until the items in hand are done.
+
+        Raises:
+            Stopped: see `call`.
+        """
         self.call(lambda: None)
 
     def stop(self, seconds: float | None = None) -> bool:

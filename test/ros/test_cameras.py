@@ -247,10 +247,15 @@ def test_incompatible_publisher_is_said(tmp_path: Path) -> None:
     override = {f"qos_overrides.{folder}/image.subscription.reliability": "reliable"}
     with node(tmp_path, **override) as wire:
         wire.harness.node.create_publisher(Image, "image", SENSOR)
-        wire.harness.wait_for(lambda: "incompatible QoS" in wire.harness.log(), "a warning")
-        log = wire.harness.log()
-    assert "Here: reliable, volatile, depth 1; there: " in log
-    assert ": best_effort, volatile" in log
+        wire.listen(DiagnosticArray, "/diagnostics")
+        expected = (
+            f"the QoS of {folder}/harness (best_effort, volatile) is incompatible with the node's "
+            f"(reliable, volatile): start the node with the parameter qos_overrides.{folder}/image."
+            f"subscription.reliability set to best_effort"
+        )
+        wire.harness.wait_for(lambda: expected in wire.harness.log(), "a warning")
+        wire.wait_for("/diagnostics", lambda m: expected in m.status[0].message)
+    assert "UNKNOWN" not in wire.harness.log()
 
 
 def test_names_of_cameras(tmp_path: Path) -> None:

@@ -28,7 +28,11 @@ def camera() -> SimpleNamespace:
     counts = Counts()
     counts.arrivals.append(time.monotonic())
     return SimpleNamespace(
-        name="front", topic="/front/image", counts=counts, lock=threading.Lock(), is_subscribed=True
+        name="front",
+        topic="/front/image",
+        counts=counts,
+        lock=threading.Lock(),
+        waiting_since=counts.arrivals[0],
     )
 
 
@@ -58,7 +62,7 @@ def test_silence_is_the_worst(camera: SimpleNamespace) -> None:
 
 
 def test_a_problem_of_a_camera_nobody_wants_is_told(camera: SimpleNamespace) -> None:
-    camera.is_subscribed = False
+    camera.waiting_since = None
     assert status(camera, ANY) == (DiagnosticStatus.OK, "nobody wants results")
     camera.counts.warnings["clock"] = "no clock"
     assert status(camera, ANY) == (DiagnosticStatus.WARN, "no clock")

@@ -77,12 +77,24 @@ def test_a_camera_started_anew_lost_nothing(
     assert (camera.counts.received, camera.counts.lost) == (5, 1)
 
 
-def test_numbers_of_two_cameras_tell_nothing(
-    node: LifecycleNode, camera: Camera, taken: list[int]
-) -> None:
+def test_it_is_not_known_before_the_first_image(camera: Camera) -> None:
+    assert camera.counts.lost is None
+
+
+def test_two_cameras_are_told_apart(node: LifecycleNode, camera: Camera, taken: list[int]) -> None:
     one, other = publisher(node), publisher(node)
     for width in (1, 2, 3, 4):
         send(node, one, taken, width)
-    for width in (5, 6, 7, 8):
+    for width in (5, 6, 7, 8, 9, 10):
         send(node, other if width % 2 else one, taken, width)
-    assert (camera.counts.received, camera.counts.lost) == (8, 0)
+    assert (camera.counts.received, camera.counts.lost) == (10, 0)
+    assert camera.numbers.is_mixed(time.monotonic(), seconds=60)
+    send(node, one, taken, 11, 12, 13)
+    assert (camera.counts.received, camera.counts.lost) == (11, 2)
+
+
+def test_one_camera_is_not_mixed(node: LifecycleNode, camera: Camera, taken: list[int]) -> None:
+    images = publisher(node)
+    for width in range(1, 10):
+        send(node, images, taken, 100 + width, width)
+    assert not camera.numbers.is_mixed(time.monotonic(), seconds=60)

@@ -50,7 +50,8 @@ def test_the_newest_of_the_waiting_items_wins(worker: Worker[str, int], recorder
     recorder.go_on.release(2)
     worker.call(lambda: None)
     recorder.started.acquire()
-    worker.forget()
+    worker.discard()
+    worker.finish()
     assert recorder.items == [0, 9]
     assert replaced == [False] + 8 * [True]
 
@@ -71,7 +72,8 @@ def test_keys_are_served_in_turns(worker: Worker[str, int], recorder: Recorder) 
     recorder.go_on.release(3)
     recorder.started.acquire()
     recorder.started.acquire()
-    worker.forget()
+    worker.discard()
+    worker.finish()
     assert recorder.keys == ["fast", "fast", "slow", "fast", "slow", "fast"]
     assert recorder.items == [0, 9, 10, 11, 12, 12]
 
@@ -85,7 +87,8 @@ def test_items_that_wait_are_handled_together(worker: Worker[str, int], recorder
     recorder.go_on.release(3)
     for _ in range(2):
         recorder.started.acquire()
-    worker.forget()
+    worker.discard()
+    worker.finish()
     assert recorder.counts == [1, 3, 1]
     assert recorder.keys == ["front", "left", "right", "front", "rear"]
     assert recorder.items == [0, 5, 2, 3, 4]
@@ -108,13 +111,13 @@ def test_a_call_returns_and_raises(worker: Worker[str, int]) -> None:
     assert worker.call(lambda: "still there") == "still there"
 
 
-def test_forget_waits_for_the_item_in_hand_and_drops_the_next(
+def test_finish_waits_for_the_item_in_hand_and_the_next_is_discarded(
     worker: Worker[str, int], recorder: Recorder
 ) -> None:
     worker.offer("camera", 0)
     recorder.started.acquire()
     worker.offer("camera", 1)
-    forgetter = threading.Thread(target=worker.forget)
+    forgetter = threading.Thread(target=lambda: (worker.discard(), worker.finish()))
     forgetter.start()
     forgetter.join(0.1)
     assert forgetter.is_alive()
