@@ -44,6 +44,7 @@ from scrfd_ros.networks.engine_file import (
 )
 from scrfd_ros.networks.load import ENGINE_SUFFIX, load_network
 from scrfd_ros.networks.network import Network
+from scrfd_ros.networks.onnx_file import read_model
 from scrfd_ros.networks.tensorrt import TensorRtNetwork, import_pycuda, read_plan
 from scrfd_ros.networks.tensorrt_library import is_strongly_typed, load_tensorrt
 from scrfd_ros.recognition.alignment import CROP_SIZE, align_faces
@@ -284,10 +285,13 @@ def typed_model(reference: Network, settings: Settings, precision: str, fp16_ins
         fp16_inside: fp16 is a matter of the file, rather than of TensorRT.
 
     Raises:
-        ModelError: int8 lacks calibration pictures, or the package onnx is missing.
+        ModelError: int8 lacks calibration pictures, the package onnx is missing, or the file is
+            no longer what was loaded.
     """
     # Imported late: needs the package onnx, which FP32 and, on a Jetson, FP16 do without.
-    content = reference.path.read_bytes()
+    content = read_model(reference.path)
+    if hashlib.sha256(content).hexdigest() != reference.sha256:
+        raise ModelError(f"{reference.path}: was replaced while it was being used; try again")
     if precision == "int8":
         from scrfd_ros.networks.onnx_precision import to_int8
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import logging
 import os
@@ -19,6 +20,7 @@ from scrfd_ros.networks.cuda import cuda_device
 from scrfd_ros.networks.engine_file import differences, read_facts
 from scrfd_ros.networks.load import BACKENDS, ENGINE_SUFFIX, load_network
 from scrfd_ros.networks.network import Network
+from scrfd_ros.networks.onnx_file import read_model
 from scrfd_ros.networks.tensorrt import import_pycuda, read_plan
 from scrfd_ros.networks.tensorrt_library import Platform, load_tensorrt
 
@@ -32,6 +34,7 @@ def open_network(
     input_size: tuple[int, int] | None = None,
     batch: int = 1,
     cuda_graph: bool = False,
+    threads: int = 0,
 ) -> Network:
     """Load a model with the backend that is asked for, or the best one there is.
 
@@ -45,6 +48,7 @@ def open_network(
         input_size: width and height, pixels, that the network is to take; None for its own.
         batch: so many pictures an engine is to take at once; 1 where the model takes no more.
         cuda_graph: see `TensorRtNetwork`.
+        threads: see `OnnxRuntimeNetwork`.
 
     Raises:
         BackendError: the backend is not there.
@@ -60,7 +64,7 @@ def open_network(
             )
         return load_network(path, cuda_graph=cuda_graph)
     if backend == "onnxruntime":
-        return load_network(path)
+        return load_network(path, threads=threads)
     try:
         batches = (1, batch, batch) if batch > 1 else None
         engine = _ensure_engine(path, Settings(input_size=input_size, batch=batches))
@@ -72,7 +76,8 @@ def open_network(
     except ScrfdError as error:
         if backend == "tensorrt":
             raise
-        if _has_device():
+        reason = _why_no_device()
+        if reason is None:
             _logger.warning(
                 "%s runs on ONNX Runtime: %s. TensorRT is tried again at every start; the backend "
                 "onnxruntime does without",
@@ -80,17 +85,23 @@ def open_network(
                 error,
             )
         else:
-            _logger.info("%s runs on ONNX Runtime: %s", path.name, error)
-        return load_network(path)
+            _say_why_no_gpu(reason)
+        return load_network(path, threads=threads)
     return network
 
 
-def _has_device() -> bool:
+@functools.cache  # once for all networks
+def _say_why_no_gpu(reason: str) -> None:
+    _logger.info("networks run on ONNX Runtime: %s", reason)
+
+
+def _why_no_device() -> str | None:
+    """What is in the way of a CUDA device; None where there is one."""
     try:
         cuda_device()
-    except BackendError:
-        return False
-    return True
+    except BackendError as error:
+        return str(error)
+    return None
 
 
 def _ensure_engine(model: Path, settings: Settings) -> Path:
@@ -130,7 +141,7 @@ def _engine_name(model: Path, settings: Settings, here: Platform) -> str:
 
 def _find_engine(model: Path, settings: Settings, here: Platform) -> Path | None:
     """The newest engine of this model, input size and machine, whatever its name."""
-    sha256 = hashlib.sha256(read_plan(model)).hexdigest()
+    sha256 = hashlib.sha256(read_model(model)).hexdigest()
     found: list[tuple[str, Path]] = []
     for path in (model.parent / "engines").glob(f"*{ENGINE_SUFFIX}.json"):
         engine = path.with_suffix("")

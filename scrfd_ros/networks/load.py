@@ -13,12 +13,13 @@ BACKENDS = ("auto", "tensorrt", "onnxruntime")
 ENGINE_SUFFIX = ".engine"
 
 
-def load_network(path: Path, *, cuda_graph: bool = False) -> Network:
+def load_network(path: Path, *, cuda_graph: bool = False, threads: int = 0) -> Network:
     """Load a model file, ready to run.
 
     Args:
         path: an engine of TensorRT if it ends in .engine, else an ONNX file.
         cuda_graph: see `TensorRtNetwork`; has no effect on ONNX files.
+        threads: see `OnnxRuntimeNetwork`; has no effect on engines.
 
     Raises:
         BackendError: what runs such files is missing on this machine.
@@ -36,4 +37,4 @@ def load_network(path: Path, *, cuda_graph: bool = False) -> Network:
             f"{path}: running a network takes the Python package {error.name}, which is not "
             f"installed: pip install onnxruntime"
         ) from error
-    return OnnxRuntimeNetwork(path)
+    return OnnxRuntimeNetwork(path, threads)
