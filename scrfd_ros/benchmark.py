@@ -192,6 +192,7 @@ def load_configurations(
     recognizers: Sequence[Path | None],
     backends: Sequence[str],
     input_size: tuple[int, int],
+    threads: int = 0,
 ) -> tuple[list[Configuration], list[str]]:
     """Load what is to be measured: every model at least once under every backend.
 
@@ -201,6 +202,7 @@ def load_configurations(
         recognizers: None stands for none.
         backends: see `Configuration`.
         input_size: width and height of the detectors' input, pixels.
+        threads: see `load_pipeline`.
 
     Returns:
         configurations: those that can be had on this machine.
@@ -222,6 +224,7 @@ def load_configurations(
                     recognizer_path=recognizer,
                     backend=backend,
                     input_size=input_size,
+                    threads=threads,
                 )
             except ScrfdError as error:
                 errors[f"{backend}: {error}"] = error

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.cores import usable_cores
 from scrfd_ros.detection.scrfd import MOST_AT_ONCE, Scrfd
 from scrfd_ros.engines import open_network
 from scrfd_ros.faces import Faces, FloatArray
@@ -22,6 +25,9 @@ from scrfd_ros.recognition.super_resolution import FaceEnlarger, window_size
 
 if TYPE_CHECKING:  # SciPy takes long to load, and only those who track need it
     from scrfd_ros.tracking import Tracker
+
+
+_logger = logging.getLogger(__name__)
 
 
 class Frame(NamedTuple):
@@ -169,6 +175,7 @@ def load_pipeline(
     model_directory: Path | None = None,
     backend: str = "auto",
     cuda_graph: bool = False,
+    threads: int = 0,
     input_size: tuple[int, int] = (640, 640),
     score_threshold: float = 0.5,
     nms_threshold: float = 0.4,
@@ -189,6 +196,9 @@ def load_pipeline(
         detector_path, recognizer_path: model files, which win over the names.
         model_directory: where models of the catalogue lie; None for the default.
         backend, cuda_graph: see `scrfd_ros.engines.open_network`.
+        threads: on the processor, for ONNX Runtime and for OpenCV, which has one number for the
+            whole process; 0 for as many as there are cores that this process may use, see
+            `usable_cores`.
         input_size, score_threshold, nms_threshold, max_faces, tiles, large_faces: see `Scrfd`.
         pictures: so many come at once; an engine is built to take them as one batch, if the model
             can.
@@ -201,6 +211,10 @@ def load_pipeline(
         ModelError: a model is unknown, missing, damaged or of another kind.
     """
     detector_path = detector_path or installed_model(detector, DETECTOR, model_directory)
+    reason = "as set" if threads else "the cores that this process may use"
+    threads = threads or usable_cores()
+    _logger.info("%d threads for ONNX Runtime and for OpenCV: %s", threads, reason)
+    cv2.setNumThreads(threads)
     inputs = pictures * (1 if tiles == (1, 1) else 1 + math.prod(tiles))
     network = open_network(
         detector_path,
@@ -208,6 +222,7 @@ def load_pipeline(
         input_size=input_size,
         batch=min(inputs, MOST_AT_ONCE),
         cuda_graph=cuda_graph,
+        threads=threads,
     )
     faces = Scrfd(
         network, input_size, score_threshold, nms_threshold, max_faces, tiles, large_faces
@@ -216,7 +231,7 @@ def load_pipeline(
         recognizer_path = installed_model(recognizer, RECOGNIZER, model_directory)
     if recognizer_path is None:
         return FacePipeline(faces)
-    network = open_network(recognizer_path, backend, cuda_graph=cuda_graph)
+    network = open_network(recognizer_path, backend, cuda_graph=cuda_graph, threads=threads)
     enlarger = None
     if enlarge:
         enlarger_path = enlarger_path or installed_model(
@@ -229,6 +244,7 @@ def load_pipeline(
             input_size=(side, side),
             batch=enlarger_max_faces,
             cuda_graph=cuda_graph,
+            threads=threads,
         )
         enlarger = FaceEnlarger(enlarging, enlarger_max_size, enlarger_max_faces)
     return FacePipeline(faces, ArcFace(network), enlarger, min_quality)

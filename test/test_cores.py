@@ -6,14 +6,20 @@ here; what the kernel says of this machine is held against nproc.
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import cv2
 import pytest
 
-from scrfd_ros.cores import usable_cores
+from scrfd_ros.cli.main import main
+from scrfd_ros.cores import MAX_THREADS, usable_cores
+from scrfd_ros.pipeline import load_pipeline
 
 V1 = "3:cpu,cpuacct:{0}\n2:memory:/other\n0::/\n"
 V2 = "0::{0}\n"
@@ -27,11 +33,12 @@ def tree(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def sixteen_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
 
 
+@pytest.mark.usefixtures("sixteen_processors")
 @pytest.mark.parametrize(
     ("cgroup", "files", "cores"),
     [
@@ -91,6 +98,7 @@ def test_quotas(tmp_path: Path, cgroup: str, files: dict[str, str], cores: int) 
     assert usable_cores(tree(tmp_path, {"proc/self/cgroup": cgroup, **content})) == cores
 
 
+@pytest.mark.usefixtures("sixteen_processors")
 def test_threads_of_one_core_count_once(tmp_path: Path) -> None:
     topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     files = {topology.format(number): f"{number % 8},{number % 8 + 8}\n" for number in range(16)}
@@ -115,3 +123,53 @@ def test_this_machine() -> None:
     processors = int(subprocess.run(["nproc"], capture_output=True).stdout)
     assert 1 <= found[0] <= processors
     assert found[1] == 1
+
+
+@pytest.fixture
+def threads_of_opencv() -> Iterator[None]:
+    number = cv2.getNumThreads()
+    yield
+    cv2.setNumThreads(number)
+
+
+@pytest.mark.usefixtures("threads_of_opencv")
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_threads_reach_all_that_computes(
+    threads: int,
+    detector_path: Callable[[str], Path],
+    recognizer_path: Callable[[str], Path],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO):
+        pipeline = load_pipeline(
+            detector_path=detector_path("500m"),
+            recognizer_path=recognizer_path("w600k_mbf"),
+            threads=threads,
+        )
+    expected = threads or usable_cores()
+    assert pipeline.recognizer is not None
+    for part in (pipeline.detector, pipeline.recognizer):
+        network: Any = part.network
+        assert network._session.get_session_options().intra_op_num_threads == expected
+    assert cv2.getNumThreads() == expected
+    reason = "as set" if threads else "the cores that this process may use"
+    assert f"{expected} threads for ONNX Runtime and for OpenCV: {reason}" in caplog.text
+
+
+@pytest.mark.parametrize("threads", ["-1", "10000", "257", "two", "1.5", ""])
+def test_threads_out_of_range(threads: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["detect", f"--threads={threads}"])
+    assert caught.value.code == 2
+    assert f"expected 0 to {MAX_THREADS}, found {threads!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("threads", [-1, 10000, "two"])
+def test_the_node_refuses_threads_out_of_range(threads: object) -> None:
+    arguments = ["--ros-args", "-p", "autostart:=false", "-p", f"threads:={threads}"]
+    code = "import sys; from scrfd_ros.ros.face_node import main; sys.exit(main(sys.argv))"
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 2
+    assert "threads" in result.stderr

@@ -8,6 +8,7 @@ import re
 import textwrap
 from pathlib import Path
 
+from scrfd_ros.cores import MAX_THREADS
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, SUPER_RESOLUTION, load_catalogue
 from scrfd_ros.models.download import ensure_model
@@ -46,6 +47,13 @@ def add_pipeline_arguments(
         choices=BACKENDS,
         default="auto",
         help="what runs the networks (default: auto, the best that works here)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=thread_count,
+        default=0,
+        metavar="N",
+        help="threads on the processor (default: as many as there are cores to use)",
     )
     parser.add_argument(
         "--input-size",
@@ -111,6 +119,7 @@ def pipeline_of(args: argparse.Namespace) -> FacePipeline:
             None if args.recognizer == "none" else model_path(args.recognizer, RECOGNIZER)
         ),
         backend=args.backend,
+        threads=args.threads,
         input_size=args.input_size,
         score_threshold=args.score,
         nms_threshold=args.nms,
@@ -159,6 +168,13 @@ def tile_counts(text: str) -> tuple[int, int]:
             f"expected COLUMNSxROWS such as 4x3, at most 8x8, found {text!r}"
         )
     return int(match[1]), int(match[2])
+
+
+def thread_count(text: str) -> int:
+    """A number of threads; 0 for as many as there are cores to use."""
+    if not re.fullmatch(r"\d{1,3}", text) or int(text) > MAX_THREADS:
+        raise argparse.ArgumentTypeError(f"expected 0 to {MAX_THREADS}, found {text!r}")
+    return int(text)
 
 
 def fraction(text: str) -> float:

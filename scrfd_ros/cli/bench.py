@@ -21,7 +21,7 @@ from scrfd_ros.benchmark import (
     measure,
     network_times,
 )
-from scrfd_ros.cli.arguments import model_path, picture_size
+from scrfd_ros.cli.arguments import model_path, picture_size, thread_count
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.files import ensure_writable, read_picture, write_text
 from scrfd_ros.models.catalogue import (
@@ -72,6 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what runs the networks (default: auto, all that work here)",
     )
     parser.add_argument(
+        "--threads",
+        type=thread_count,
+        default=0,
+        metavar="N",
+        help="threads on the processor (default: as many as there are cores to use)",
+    )
+    parser.add_argument(
         "--image", type=Path, metavar="PICTURE", help="a picture (default: one of six people)"
     )
     parser.add_argument(
@@ -116,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
         [None] if args.recognizer == ["none"] else _models(args.recognizer, RECOGNIZER),
         _BACKENDS if args.backend == "auto" else [args.backend],
         args.input_size,
+        args.threads,
     )
     measurements = measure(configurations, picture, repeat=args.repeat, warmup=args.warmup)
     missing += _gaps(measurements, args.backend)

@@ -143,7 +143,8 @@ def run(args: argparse.Namespace) -> int:
             args.recognizer = "none"
             finder = pipeline_of(args)
             reference, candidate = (
-                ArcFace(open_network(Path(side.detector), side.backend)) for side in sides
+                ArcFace(open_network(Path(side.detector), side.backend, threads=side.threads))
+                for side in sides
             )
             networks = [reference.network, candidate.network]
             titles = [f"{network.name}, {network.backend}" for network in networks]

@@ -16,6 +16,7 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from scrfd_ros.cores import MAX_THREADS
 from scrfd_ros.detection.scrfd import SIZE_MULTIPLE
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
@@ -56,6 +57,12 @@ def _parameters() -> dict[str, _Parameter]:
             False,
             "With TensorRT: record the work on the GPU once and replay it for every image, which "
             f"spares the processor. {AT_CONFIGURE}",
+        ),
+        "threads": _Parameter(
+            0,
+            "Threads on the processor; 0 for as many as there are cores that the node may use, by "
+            f"its affinity and the quota of its container. {AT_CONFIGURE}",
+            limits={"integer_range": [IntegerRange(from_value=0, to_value=MAX_THREADS, step=1)]},
         ),
         "cameras": _Parameter(
             [""],
@@ -256,6 +263,7 @@ def configured_pipeline(node: Node) -> FacePipeline:
         model_directory=path("model_directory"),
         backend=value("backend"),
         cuda_graph=value("cuda_graph"),
+        threads=value("threads"),
         input_size=(width, height),
         tiles=(columns, rows),
         pictures=len(value("cameras")),
