@@ -16,6 +16,7 @@ from typing import Any
 
 import cv2
 import pytest
+from ament_index_python.packages import get_package_prefix
 
 from scrfd_ros.cli.main import main
 from scrfd_ros.cores import MAX_THREADS, usable_cores
@@ -166,10 +167,9 @@ def test_threads_out_of_range(threads: str, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize("threads", [-1, 10000, "two"])
 def test_the_node_refuses_threads_out_of_range(threads: object) -> None:
+    # As installed: the folder of the tests would come first in the path, without the messages.
+    node = Path(get_package_prefix("scrfd_ros"), "lib", "scrfd_ros", "face_node")
     arguments = ["--ros-args", "-p", "autostart:=false", "-p", f"threads:={threads}"]
-    code = "import sys; from scrfd_ros.ros.face_node import main; sys.exit(main(sys.argv))"
-    result = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
-    )
+    result = subprocess.run([node, *arguments], capture_output=True, text=True, timeout=60)
     assert result.returncode == 2
     assert "threads" in result.stderr
