@@ -37,12 +37,13 @@ class Frame(NamedTuple):
         picture: uint8 [H, W, 3] BGR.
         tracker: gives the faces ids, and chooses those to embed; the others have the embedding
             of their track. One for each camera. None: no ids, and all faces are embedded.
-        time: when the picture was taken, seconds; for the tracker.
+        time, epoch: when the picture was taken, for the tracker, as a `FrameClock` tells it.
     """
 
     picture: NDArray[np.uint8]
     tracker: Tracker | None = None
     time: float = 0.0
+    epoch: int = 0
 
 
 class Result(NamedTuple):
@@ -89,10 +90,14 @@ class FacePipeline:
             )
 
     def __call__(
-        self, picture: NDArray[np.uint8], tracker: Tracker | None = None, time: float = 0.0
+        self,
+        picture: NDArray[np.uint8],
+        tracker: Tracker | None = None,
+        time: float = 0.0,
+        epoch: int = 0,
     ) -> Result:
         """Faces of a picture; for the arguments see `Frame`."""
-        return self.run([Frame(picture, tracker, time)])[0]
+        return self.run([Frame(picture, tracker, time, epoch)])[0]
 
     def run(self, frames: Sequence[Frame]) -> list[Result]:
         """Faces of pictures of several cameras, in as few runs of the networks as these allow.
@@ -115,9 +120,9 @@ class FacePipeline:
         found = [self.detector.decode(outputs, one) for one in prepared]
         done("decode")
         rows = [np.arange(len(faces)) for faces in found]
-        for number, (_, tracker, time) in enumerate(frames):
+        for number, (_, tracker, time, epoch) in enumerate(frames):
             if tracker is not None:
-                found[number], rows[number] = tracker.update(found[number], time)
+                found[number], rows[number] = tracker.update(found[number], time, epoch)
                 done("track")
         if self.recognizer is not None:
             crops = []

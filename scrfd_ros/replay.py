@@ -29,6 +29,7 @@ from scrfd_ros.bags import Bag, new_bag, open_bag
 from scrfd_ros.errors import ImageError, ScrfdError
 from scrfd_ros.evaluation.recordings import Comparison, FrameKey, compare_recordings, seconds
 from scrfd_ros.faces import Faces
+from scrfd_ros.frame_clock import FrameClock, FrameTime
 from scrfd_ros.image_encodings import bgr_from_compressed, bgr_from_image, in_whole_picture
 from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.tracking import Tracker
@@ -89,6 +90,7 @@ def replay(
             for topic, namespace in result_namespaces(chosen).items()
         }
         trackers = {topic: Tracker() if tracking else None for topic in chosen}
+        clocks = {topic: FrameClock(topic) if tracking else None for topic in chosen}
         with new_bag(output, bag.storage) as results, logging_redirect_tqdm():
             for outcome in outcomes.values():
                 results.add_topic(outcome.detections, DETECTION_ARRAY)
@@ -103,7 +105,8 @@ def replay(
                 try:
                     image = decoded(data, kind)
                     stamp = f"stamp {seconds(_nanoseconds(image.header.stamp))}"
-                    faces = _faces_in(image, kind, pipeline, trackers[topic])
+                    frame_time = _time_of(image, time, clocks[topic])
+                    faces = _faces_in(image, kind, pipeline, trackers[topic], frame_time)
                 except (MessageError, ImageError) as error:
                     outcome.broken += 1
                     _LOG.warning("%s, %s: image skipped: %s", topic, stamp, error)
@@ -207,7 +210,9 @@ def _image_topics(bag: Bag, wanted: Sequence[str]) -> list[str]:
     )
 
 
-def _faces_in(image: Any, kind: str, pipeline: FacePipeline, tracker: Tracker | None) -> Faces:
+def _faces_in(
+    image: Any, kind: str, pipeline: FacePipeline, tracker: Tracker | None, time: FrameTime
+) -> Faces:
     reduction = 1
     if kind == IMAGE:
         picture = bgr_from_image(image)
@@ -215,9 +220,16 @@ def _faces_in(image: Any, kind: str, pipeline: FacePipeline, tracker: Tracker | 
         # As in the node: faces to recognise are cut from the whole picture.
         smallest = pipeline.detector.input_size if pipeline.recognizer is None else None
         picture, reduction = bgr_from_compressed(image.format, image.data, smallest)
-    stamp = image.header.stamp
-    result = pipeline(picture, tracker, stamp.sec + 1e-9 * stamp.nanosec)
+    result = pipeline(picture, tracker, *time)
     return in_whole_picture(result.faces, reduction)
+
+
+def _time_of(image: Any, recorded: int, clock: FrameClock | None) -> FrameTime:
+    """When an image was taken. It arrives when it was recorded, so that a bag's results are always
+    the same."""
+    if clock is None:
+        return FrameTime(0, 0)
+    return clock.time_of(image.header.stamp.sec, image.header.stamp.nanosec, recorded)
 
 
 def _nanoseconds(stamp: Any) -> int:

@@ -41,7 +41,7 @@ _OVERLAP = 0.1
 """Part of the smaller box from which on faces hide each other and can be mixed up."""
 
 _VELOCITY_TIME = 0.1  # seconds that velocity is averaged over
-_SHORTEST_STEP = 1e-6  # seconds; two pictures can have one stamp
+_SHORTEST_STEP = 1e-6  # seconds; two pictures can be of one time
 _LONGEST_FORECAST = 1.0  # seconds; by then people have stopped or turned
 _GROWTH = 1.5  # so many times the size it was embedded at is a better view, up to the crop's size
 _GOLDEN_RATIO = 0.6180339887
@@ -92,24 +92,37 @@ class Tracker:
         self.max_age = max_age
         self.refresh_period = refresh_period
         self._time = -np.inf
+        self._epoch = 0
         self._next_id = 1
         self._tracks: _Tracks = np.zeros(0, _TRACK)
         self._slots: _Rows = np.zeros(0, np.intp)  # tracks of the faces of the last picture
 
-    def update(self, faces: Faces, time: float) -> tuple[Faces, _Rows]:
+    def update(self, faces: Faces, time: float, epoch: int = 0) -> tuple[Faces, _Rows]:
         """Match the faces of the next picture with those before.
 
         Args:
             faces: of one picture.
-            time: when it was taken, seconds. If that is before the picture before, as when a bag
-                starts again, all tracks are forgotten.
+            time: when it was taken, seconds; not before the picture before in the same epoch. It
+                may be the same: the picture can also be the same one, given again.
+            epoch: all tracks are forgotten where it is another one than that of the picture
+                before. Stamps of cameras and bags become time and epoch by a `FrameClock`.
+
+        Raises:
+            ValueError: the time is not finite, or goes back within an epoch.
 
         Returns:
             faces: with ids.
             rows: intp [M], the faces to embed for `learn`: new, in doubt, much larger than when
                 last embedded, or not embedded for `refresh_period`.
         """
-        tracks = self._tracks[:0] if time < self._time else self._tracks
+        is_anew = epoch != self._epoch
+        if not np.isfinite(time) or (time < self._time and not is_anew):
+            raise ValueError(
+                f"time must be finite and must not go back, got {time} after {self._time}; "
+                f"FrameClock makes such times of stamps"
+            )
+        self._epoch = epoch
+        tracks = self._tracks[:0] if is_anew else self._tracks
         tracks = tracks[time - tracks["seen"] <= self.max_age]
         newest = np.argsort(-tracks["seen"], kind="stable")[:_MOST_TRACKS]
         self._tracks = tracks[newest]

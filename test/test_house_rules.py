@@ -34,6 +34,7 @@ CORE = {
     "files.py",
     "errors.py",
     "image_encodings.py",
+    "frame_clock.py",
     "rates.py",
     "serialized_image.py",
 }

@@ -51,10 +51,13 @@ def test_a_face_that_is_missed(missed: float, expected: int) -> None:
     assert ids(tracker, faces_at((50, 50)), missed) == [expected]
 
 
-def test_time_that_jumps_back_starts_anew() -> None:
+def test_everybody_is_new_when_time_starts_anew() -> None:
     tracker = Tracker()
     ids(tracker, faces_at((50, 50)), 10.0)
-    assert ids(tracker, faces_at((50, 50)), 1.0) == [2], "and no id is used twice"
+    found = tracker.update(faces_at((50, 50)), 1.0, epoch=1)[0].ids
+    assert found is not None and found.tolist() == [2], "and no id is used twice"
+    found = tracker.update(faces_at((50, 50)), 1.0, epoch=1)[0].ids
+    assert found is not None and found.tolist() == [2]
 
 
 def test_the_order_of_the_faces_does_not_matter() -> None:

@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
 
 from scrfd_ros.faces import Faces
+from scrfd_ros.frame_clock import FrameClock
 from scrfd_ros.msg import FaceArray
 from scrfd_ros.ros.losses import PublisherNumbers
 from scrfd_ros.tracking import Tracker
@@ -117,6 +118,7 @@ class Camera:
         numbers: of the messages since the images were subscribed.
         is_numbered: whether the middleware tells them; known after the first image.
         is_refusing: there was a publisher of an incompatible QoS; to be reset by who looks at it.
+        clock: tells when the images were taken; used on the thread that handles them.
     """
 
     def __init__(
@@ -135,6 +137,7 @@ class Camera:
         self.numbers = PublisherNumbers()
         self.is_numbered = False
         self.is_refusing = False
+        self.clock = FrameClock(self.topic)
 
         def publisher(kind: type, topic: str, qos: QoSProfile) -> LifecyclePublisher:
             return node.create_lifecycle_publisher(
@@ -217,13 +220,14 @@ class Camera:
         if self._annotations is not None and self._annotations.get_subscription_count() > 0:
             self._annotations.publish(image_annotations(faces, header))
 
-    def subscribe(self, callback: Callable[[Camera, ImageMessage], None]) -> None:
-        """Begin to take images in."""
+    def subscribe(self, callback: Callable[[Camera, ImageMessage, int], None]) -> None:
+        """Begin to take images in; each is handed on with its arrival, see `FrameClock`."""
         self._subscribed_at = time.monotonic()
         self.numbers = PublisherNumbers()
 
         def count(message: ImageMessage, info: dict[str, Any]) -> None:
-            now = time.monotonic()
+            arrival = time.monotonic_ns()
+            now = arrival / 1e9
             number = info.get("publication_sequence_number")  # Humble has none
             self.is_numbered = number is not None
             missing = self.numbers.missing(number, now, self._publishers) if number else None
@@ -232,7 +236,7 @@ class Camera:
                 if missing is not None:
                     self.counts.lost = (self.counts.lost or 0) + missing
                 self.counts.arrivals.append(now)
-            callback(self, message)
+            callback(self, message, arrival)
 
         self._images = self._node.create_subscription(
             self._type,

@@ -59,6 +59,7 @@ def camera_status(
         totals["lost"] = "unknown" if counts.lost is None else str(counts.lost)
         silence = counts.silence
         reason = counts.reason
+        stamps = counts.warnings.get("stamps", "no problem")
         problems = [Problem(DiagnosticStatus.WARN, text) for text in counts.warnings.values()]
     waiting_since = camera.waiting_since
     if waiting_since is None:
@@ -82,6 +83,7 @@ def camera_status(
         "images a second": f"{input_rate:.1f}",
         "results a second": f"{output_rate:.1f}",
         **totals,
+        "stamps": stamps,
         "age of the newest image, s": "" if age is None else f"{age:.3f}",
         **{f"{stage}, ms": f"{value:.1f}" for stage, value in milliseconds.items()},
         "detector": f"{network.path.name} on {network.backend}",

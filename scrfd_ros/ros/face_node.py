@@ -30,6 +30,7 @@ from scrfd_ros.allocator import keep_freed_memory
 from scrfd_ros.drawing import draw_faces
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.files import keep_others_from_writing
+from scrfd_ros.frame_clock import FrameTime
 from scrfd_ros.image_encodings import bgr_from_compressed, in_whole_picture
 from scrfd_ros.pipeline import FacePipeline, Frame, Result
 from scrfd_ros.ros.camera import Camera, Counts, ImageMessage
@@ -74,7 +75,7 @@ class FaceNode(LifecycleNode):
         logging.getLogger("scrfd_ros").addHandler(self._log_handler)
         logging.getLogger("scrfd_ros").setLevel(logging.INFO)
         declare_parameters(self)
-        self._worker: Worker[Camera, ImageMessage] = Worker(self._find_faces)
+        self._worker: Worker[Camera, tuple[ImageMessage, int]] = Worker(self._find_faces)
         self.is_idle = True  # of a node that has been destroyed: whether its work was done
         self._pipeline: FacePipeline | None = None
         self._cameras: list[Camera] = []
@@ -208,8 +209,8 @@ class FaceNode(LifecycleNode):
                 camera.unsubscribe()
                 self.get_logger().info(f"nobody wants results of {camera.topic}")
 
-    def _take(self, camera: Camera, image: ImageMessage) -> None:
-        if self._worker.offer(camera, image):
+    def _take(self, camera: Camera, image: ImageMessage, arrival: int) -> None:
+        if self._worker.offer(camera, (image, arrival)):
             camera.drop()
 
     def _drop_waiting(self) -> None:
@@ -295,15 +296,15 @@ class FaceNode(LifecycleNode):
         header = Header(stamp=stamp_now(self))
         self._diagnostics.publish(DiagnosticArray(header=header, status=states))
 
-    def _find_faces(self, images: list[tuple[Camera, ImageMessage]]) -> None:
+    def _find_faces(self, images: list[tuple[Camera, tuple[ImageMessage, int]]]) -> None:
         """Handle images of different cameras, on the worker's thread, while the node is active."""
         assert self._pipeline is not None
         apply_live_parameters(self, self._pipeline)
         taken: list[_Taken] = []
-        for camera, image in images:
+        for camera, (image, arrival) in images:
             # One image must not stop a robot's node, whatever a network or library makes of it.
             try:
-                taken.append(self._read(camera, image))
+                taken.append(self._read(camera, image, arrival))
             except Exception as error:
                 self._skip(camera, error)
         if taken:
@@ -338,7 +339,7 @@ class FaceNode(LifecycleNode):
             camera.overlay.publish(image_message(overlay, header))
         camera.publish_annotations(faces, header)
         if self._humans is not None:
-            self._humans.publish(camera.name, faces, taken.picture, header)
+            self._humans.publish(camera.name, faces, taken.picture, header, taken.time)
         with camera.lock:
             counts = camera.counts
             counts.reason = ""
@@ -356,13 +357,15 @@ class FaceNode(LifecycleNode):
             camera.counts.reason = reason
             camera.counts.failed += 1
 
-    def _read(self, camera: Camera, image: ImageMessage) -> _Taken:
+    def _read(self, camera: Camera, image: ImageMessage, arrival: int) -> _Taken:
         assert self._pipeline is not None
         if isinstance(image, bytes):
             read = read_image(image)
             stamp = Time(sec=read.seconds, nanosec=read.nanoseconds)
             header = Header(stamp=stamp, frame_id=read.frame_id)
-            return _Taken(camera, header, bgr_from_image(read), 1)
+            time = _frame_time(camera, header, arrival)
+            return _Taken(camera, header, time, bgr_from_image(read), 1)
+        time = _frame_time(camera, image.header, arrival)
         # Smaller pictures are decoded faster; but faces and tiles are cut out of the whole one.
         detector = self._pipeline.detector
         is_cut = (
@@ -372,7 +375,7 @@ class FaceNode(LifecycleNode):
         )
         smallest = None if is_cut else detector.input_size
         picture, reduction = bgr_from_compressed(image.format, image.data, smallest)
-        return _Taken(camera, image.header, picture, reduction)
+        return _Taken(camera, image.header, time, picture, reduction)
 
 
 class _Taken(NamedTuple):
@@ -380,13 +383,22 @@ class _Taken(NamedTuple):
 
     camera: Camera
     header: Header
+    time: FrameTime
     picture: NDArray[np.uint8]
     reduction: int
 
     @property
     def frame(self) -> Frame:
-        stamp = self.header.stamp
-        return Frame(self.picture, self.camera.tracker, stamp.sec + 1e-9 * stamp.nanosec)
+        return Frame(self.picture, self.camera.tracker, *self.time)
+
+
+def _frame_time(camera: Camera, header: Header, arrival: int) -> FrameTime:
+    """When an image was taken; once for each image, as this moves the camera's clock on."""
+    if camera.tracker is None:
+        return FrameTime(0, 0)
+    time = camera.clock.time_of(header.stamp.sec, header.stamp.nanosec, arrival)
+    camera.warn("stamps", camera.clock.problem)
+    return time
 
 
 class _RosLogHandler(logging.Handler):

@@ -23,6 +23,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from scrfd_ros.faces import Faces
+from scrfd_ros.frame_clock import FrameTime
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.ros.clock import STEADY, stamp_now
 from scrfd_ros.ros.images import image_message
@@ -54,11 +55,11 @@ class _Face:
 
     Attributes:
         camera: whose face it is.
-        seen: stamp of the image that it was seen in last, seconds.
+        seen: time of the image that it was seen in last.
     """
 
     camera: str
-    seen: float
+    seen: FrameTime
     roi: Publisher
     landmarks: Publisher
     aligned: Publisher
@@ -93,7 +94,12 @@ class HumanFaces:
         return bool(self._tracked.get_subscription_count() > 0)
 
     def publish(
-        self, camera: str, faces: Faces, picture: NDArray[np.uint8], header: Header
+        self,
+        camera: str,
+        faces: Faces,
+        picture: NDArray[np.uint8],
+        header: Header,
+        frame_time: FrameTime,
     ) -> None:
         """Publish the faces of one image, and which are tracked in all cameras.
 
@@ -102,9 +108,9 @@ class HumanFaces:
             faces: tracked, in pixels of the picture.
             picture: uint8 [H, W, 3] BGR, in its full size.
             header: of the image.
+            frame_time: when it was taken, as it was told to the tracker.
         """
         assert faces.ids is not None
-        stamp = header.stamp.sec + 1e-9 * header.stamp.nanosec
         parts = f"{self._node.get_namespace()}/{camera}".split("/")
         # A name in ROS must not begin with a digit.
         place = "_".join(filter(None, parts)) or "face"
@@ -113,8 +119,8 @@ class HumanFaces:
         with self._lock:
             self._arrivals[camera] = time.monotonic()
             for row, number in enumerate(faces.ids):
-                face = self._face(f"{place}_{number}", camera)
-                face.seen = stamp
+                face = self._face(f"{place}_{number}", camera, frame_time)
+                face.seen = frame_time
                 score = faces.scores[row].item()
                 xmin, ymin, xmax, ymax = boxes[row]
                 face.roi.publish(
@@ -131,7 +137,13 @@ class HumanFaces:
                     (crop,) = align_faces(picture, points[None])
                     face.aligned.publish(image_message(crop, header))
             self._end(
-                lambda face: face.camera == camera and not 0 <= stamp - face.seen <= self._max_age
+                lambda face: (
+                    face.camera == camera
+                    and (
+                        face.seen.epoch != frame_time.epoch
+                        or frame_time.seconds - face.seen.seconds > self._max_age
+                    )
+                )
             )
             self._tracked.publish(IdsList(header=header, ids=list(self._faces)))
 
@@ -154,11 +166,11 @@ class HumanFaces:
             event_callbacks=PublisherEventCallbacks(use_default_callbacks=False),
         )
 
-    def _face(self, name: str, camera: str) -> _Face:
+    def _face(self, name: str, camera: str, seen: FrameTime) -> _Face:
         if name not in self._faces:
             self._faces[name] = _Face(
                 camera=camera,
-                seen=0.0,
+                seen=seen,
                 roi=self._publisher(NormalizedRegionOfInterest2D, f"{name}/roi"),
                 landmarks=self._publisher(FacialLandmarks, f"{name}/landmarks"),
                 aligned=self._publisher(Image, f"{name}/aligned"),

@@ -50,7 +50,7 @@ def ids_of(faces: Faces) -> list[int]:
 
 
 class AnythingGoes(RuleBasedStateMachine):
-    """Faces that come, go, overlap and look like each other at random, and clocks that jump."""
+    """Faces that come, go, overlap and look alike at random, and time that starts anew."""
 
     @initialize(
         max_age=st.sampled_from((0.0, 0.5, 2.0)),
@@ -64,6 +64,7 @@ class AnythingGoes(RuleBasedStateMachine):
         self.recognises = recognises
         self.random = np.random.default_rng(seed)
         self.time = 0.0
+        self.epoch = 0
         self.seen: dict[int, float] = {}
         self.gone: set[int] = set()
         self.given: list[FloatArray] = []
@@ -80,12 +81,13 @@ class AnythingGoes(RuleBasedStateMachine):
     ) -> None:
         self.time += step
         if step < 0:
+            self.epoch += 1
             self.gone |= set(self.seen)
         centers = self.random.uniform(0, place, (count, 2))
         faces = faces_at(centers, self.random.uniform(-2, 120, (count, 2)))
         order = self.random.permutation(count)
-        found, rows = self.tracker.update(faces, self.time)
-        mixed, mixed_rows = self.other.update(ordered(faces, order), self.time)
+        found, rows = self.tracker.update(faces, self.time, self.epoch)
+        mixed, mixed_rows = self.other.update(ordered(faces, order), self.time, self.epoch)
         self.check_ids(found, mixed, order)
         assert rows.tolist() == sorted(set(rows.tolist()) & set(range(count)))
         assert sorted(order[mixed_rows]) == rows.tolist(), "asked for the same faces"

@@ -19,6 +19,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from scrfd_ros.faces import Faces
+from scrfd_ros.frame_clock import FrameTime
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.ros.images import bgr_from_image
 
@@ -26,6 +27,7 @@ Pictures = Callable[[str], NDArray[np.uint8]]
 
 WIDTH, HEIGHT = 200, 100
 MAX_AGE = 2.0
+STAMP = Time(sec=1, nanosec=500_000_000)
 PICTURE = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
 LIGHT = {"detector.model": "500m", "recognizer.enabled": False, "hri": True}
 
@@ -55,12 +57,13 @@ class Robot:
             rclpy.spin_once(self.node, timeout_sec=0.01)
             rclpy.spin_once(self.listener, timeout_sec=0.01)
 
-    def see(self, *ids: int, at: float = 1.0, camera: str = "") -> list[str]:
+    def see(
+        self, *ids: int, at: float = 1.0, epoch: int = 0, camera: str = "", stamp: Time = STAMP
+    ) -> list[str]:
         """Publish an image's faces with these ids; returns who is tracked then."""
         self.tracked.clear()
-        stamp = Time(sec=int(at), nanosec=round(at % 1 * 1e9))
         header = Header(stamp=stamp, frame_id="optical")
-        self.humans.publish(camera, faces(*ids), PICTURE, header)
+        self.humans.publish(camera, faces(*ids), PICTURE, header, FrameTime(at, epoch))
         self.wait_for(lambda: bool(self.tracked))
         assert self.tracked[0].header == header
         return list(self.tracked[0].ids)
@@ -126,7 +129,7 @@ def test_region_landmarks_and_crop_of_a_face(robot: Robot) -> None:
     (crop,) = align_faces(PICTURE, faces(7).landmarks)
     np.testing.assert_array_equal(bgr_from_image(got["aligned"]), crop)
     assert {message.header.frame_id for message in got.values()} == {"optical"}
-    assert {message.header.stamp.nanosec for message in got.values()} == {500_000_000}
+    assert {message.header.stamp.nanosec for message in got.values()} == {STAMP.nanosec}
 
 
 def test_crops_are_made_for_subscribers_only(robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,11 +146,20 @@ def test_topics_are_there_as_long_as_the_track(robot: Robot) -> None:
     assert robot.see(2, at=1.1 + MAX_AGE) == ["face_2"]
     assert not [name for name in robot.topics() if "face_1" in name]
     robot.wait_for(lambda: robot.listener.count_publishers("/humans/faces/face_1/roi") == 0)
-    assert robot.see(3, at=1.0) == ["face_3"]  # a bag starts again
+    assert robot.see(3, at=3.2, epoch=1) == ["face_3"]  # a bag starts again
     for number in range(10, 100):
-        assert robot.see(number, at=3.0 * number) == [f"face_{number}"]
-    assert robot.see(at=1000.0) == []
+        assert robot.see(number, at=3.0 * number, epoch=1) == [f"face_{number}"]
+    assert robot.see(at=1000.0, epoch=1) == []
     assert robot.topics() == {"/humans/faces/tracked"}
+
+
+def test_faces_end_by_the_time_of_the_tracker_whatever_the_stamps(robot: Robot) -> None:
+    """Stamps that are missing, go back a little or jump once are `FrameClock`'s to judge."""
+    assert robot.see(1, 2, at=1.0, stamp=Time()) == ["face_1", "face_2"]
+    assert robot.see(2, at=1.1, stamp=Time(sec=5)) == ["face_1", "face_2"]
+    assert robot.see(2, at=1.2, stamp=Time(sec=2**31 - 1)) == ["face_1", "face_2"]
+    assert robot.see(2, at=1.3, stamp=Time(sec=4)) == ["face_1", "face_2"]
+    assert robot.see(2, at=1.1 + MAX_AGE, stamp=Time()) == ["face_2"]
 
 
 def test_cameras_and_robots_have_ids_of_their_own(robot: Robot) -> None:

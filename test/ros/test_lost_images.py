@@ -31,7 +31,7 @@ def taken() -> list[int]:
 @pytest.fixture
 def camera(node: LifecycleNode, taken: list[int]) -> Camera:
     camera = Camera(node, "", compressed=False, tracker=None)
-    camera.subscribe(lambda _, image: taken.append(read_image(image).width))
+    camera.subscribe(lambda _, image, arrival: taken.append(read_image(image).width))
     return camera
 
 

@@ -19,7 +19,7 @@ def camera(
     node = LifecycleNode("names", namespace=namespace, cli_args=arguments)
     camera = Camera(node, name, compressed, tracker=None)
     try:
-        camera.subscribe(lambda _, __: None)
+        camera.subscribe(lambda *_: None)
         (subscription,) = (s for s in node.subscriptions if "image" in s.topic_name)
         assert subscription.topic_name == camera.topic
         yield camera

@@ -1,0 +1,246 @@
+"""The time at which an image was taken, for whoever follows faces, whatever its stamp says.
+
+Stamps come from drivers, simulators and bags. They can be missing, repeat, go back by the time that
+a driver's correction or the network takes, jump, or go on from another time because a clock was set
+or a bag was started again. `FrameClock` is the one place that decides what a stamp means.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple
+
+_LOG = logging.getLogger(__name__)
+
+_SECOND = 10**9
+
+_JITTER = _SECOND
+"""Nanoseconds that a stamp may be off and still belong to the same clock.
+
+Drivers correct their stamps by tens of milliseconds, and images overtake each other on a network
+within a few tenths of a second. A wild stamp that is off by less moves the time by less than tracks
+can be missed.
+"""
+
+_HEADWAY = 2
+"""A stamp may also be ahead by this many times what has passed since the image before, as after a
+pause in which the first image still waited."""
+
+_CONFIRMED = 3
+"""Images in a row whose stamps go on from each other, after which another clock is adopted. Drivers
+are known to send one wild stamp, or two while they start."""
+
+_ANEW = 2 * _SECOND
+"""Nanoseconds; an adopted clock that is off by more means that time started anew. A person may be
+missed for 2 s (by default) and is the same, so a smaller change ends nothing."""
+
+_FASTEST = 20
+"""Times faster than images arrive that stamps may run: a bag that is played fast, a simulation."""
+
+_SLOWEST = 100
+"""Times slower. Simulations run slowly, but a stamp that hardly moves must not keep people for ever
+who passed."""
+
+_RECENT = 100
+_OFTEN = 3
+"""A fault is told when it occurs this often in recent images; a single one does no harm."""
+
+
+class FrameTime(NamedTuple):
+    """When an image was taken.
+
+    Attributes:
+        seconds: since the first image; never less than for the image before.
+        epoch: another number than for the image before if time started anew in between. What was
+            known of the scene then holds no more.
+    """
+
+    seconds: float
+    epoch: int
+
+
+@dataclass
+class _Run:
+    """Stamps of one clock.
+
+    Attributes:
+        stamp, arrival: of the image with the highest stamp, nanoseconds.
+        first_stamp, first_arrival: of the first image.
+        length: number of images of which each had a higher stamp than those before.
+    """
+
+    stamp: int
+    arrival: int
+    first_stamp: int
+    first_arrival: int
+    length: int = 1
+
+    @classmethod
+    def begin(cls, stamp: int, arrival: int) -> _Run:
+        return cls(stamp, arrival, stamp, arrival)
+
+    def go_on(self, stamp: int, arrival: int) -> None:
+        if stamp > self.stamp:
+            self.stamp, self.arrival = stamp, arrival
+            self.length += 1
+
+    def can_go_on(self, stamp: int, arrival: int) -> bool:
+        """Whether this can be the next stamp, at any pace."""
+        passed = max(arrival - self.arrival, 0)
+        return -_JITTER <= stamp - self.stamp <= _JITTER + _HEADWAY * _FASTEST * passed
+
+    @property
+    def pace(self) -> float:
+        """The least pace at which these stamps are not too far ahead, 1 to `_FASTEST`."""
+        moved, took = self.stamp - self.first_stamp, self.arrival - self.first_arrival
+        return min(max((moved - _JITTER) / max(_HEADWAY * took, 1), 1), _FASTEST)
+
+
+class FrameClock:
+    """Tells when the images of one camera were taken, from their stamps and arrivals.
+
+    As long as stamps rise, time passes as they say, at the pace of a slow simulation or of a bag
+    that is played fast too. For an image whose stamp is missing, repeated, late or implausible time
+    passes as between arrivals. So a stamp that is wrong once changes nothing. When three images in
+    a row have stamps that go on from each other elsewhere, they are gone by from then on; if that
+    is more than 2 s off, time starts anew, as when a bag starts again or a clock was set.
+
+    What is wrong with stamps more than now and then is logged once of each kind.
+
+    Args:
+        topic: of the images, for the log.
+
+    Attributes:
+        problem: a sentence that says what is wrong with recent stamps; empty if nothing is.
+    """
+
+    def __init__(self, topic: str) -> None:
+        self.problem = ""
+        self._topic = topic
+        self._time = 0  # nanoseconds, as all below
+        self._epoch = 0
+        self._offset = 0  # of the time from the stamps
+        self._pace = 1.0
+        self._arrival: int | None = None
+        self._run: _Run | None = None
+        self._other: _Run | None = None  # stamps that do not fit, and may be of another clock
+        self._faults: deque[str] = deque(maxlen=_RECENT)
+        self._told: set[str] = set()
+
+    def time_of(self, seconds: int, nanoseconds: int, arrival: int) -> FrameTime:
+        """When the next image was taken.
+
+        Args:
+            seconds, nanoseconds: its stamp, as in std_msgs/Header, of any value.
+            arrival: when it came, nanoseconds of a clock that is not set, such as
+                `time.monotonic_ns`; in a bag when it was recorded. Images in the order of their
+                arrival.
+        """
+        passed = 0 if self._arrival is None else max(arrival - self._arrival, 0)
+        self._arrival = arrival
+        stamp = seconds * _SECOND + nanoseconds
+        if stamp == 0:
+            self._time += passed
+            self._note("zero", "is 0")
+        elif seconds < 0 or nanoseconds >= _SECOND:
+            self._time += passed
+            self._note("invalid", f"is not a time (sec {seconds}, nanosec {nanoseconds})")
+        else:
+            self._go_by(stamp, arrival, passed)
+        return FrameTime(self._time / _SECOND, self._epoch)
+
+    def _go_by(self, stamp: int, arrival: int, passed: int) -> None:
+        """Move the time on by a stamp that may be right."""
+        if self._run is None:
+            self._time += passed
+            self._adopt(_Run.begin(stamp, arrival))
+            self._note("")
+            return
+        moved = stamp - self._run.stamp
+        lead = stamp + self._offset - self._time
+        if moved < -_JITTER or lead > _JITTER + _HEADWAY * self._pace * passed:
+            self._time += passed
+            self._consider(stamp, arrival)
+            return
+        self._other = None
+        if moved <= 0:
+            # A single step back is an image that comes late, or a driver that corrects its clock.
+            # That no time passes keeps it out of the speed of faces.
+            if moved == 0 or self._faults[-1]:
+                self._time += passed
+            if moved == 0:
+                self._note("repeated", f"stays the same from image to image ({_text(stamp)})")
+            else:
+                self._note("back", f"goes back, by {-moved / _SECOND:.3f} s at last")
+            return
+        self._run.go_on(stamp, arrival)
+        if lead < -_JITTER:  # after stamps that did not move for long
+            self._time += min(moved, passed)
+            self._offset = self._time - stamp
+        else:  # or, where the time has run ahead of the stamps, at half speed
+            least = min(passed, _SECOND) // _SLOWEST  # images can also have been paused for hours
+            self._time += max(lead, min(moved, passed) // 2, least)
+        self._note("")
+
+    def _consider(self, stamp: int, arrival: int) -> None:
+        """Take note of a stamp that does not go on from those before; adopt the third such."""
+        if self._other is None or not self._other.can_go_on(stamp, arrival):
+            self._other = _Run.begin(stamp, arrival)
+        self._other.go_on(stamp, arrival)
+        assert self._run is not None
+        old = self._run.stamp
+        if self._other.length < _CONFIRMED:
+            self._note("wild", f"jumps, from {_text(old)} to {_text(stamp)} at last")
+            return
+        is_anew = abs(stamp + self._offset - self._time) > _ANEW
+        if is_anew and self._run.length >= _CONFIRMED:
+            self._epoch += 1
+            self._tell(
+                "anew",
+                f"header.stamp went from {_text(old)} to {_text(stamp)} and goes on from there, as "
+                f"when a bag starts again or a clock is set: tracks and ids of faces start anew",
+            )
+        self._adopt(self._other)
+        self._faults.clear()
+        self._note("")
+
+    def _adopt(self, run: _Run) -> None:
+        self._run, self._other = run, None
+        self._offset = self._time - run.stamp
+        self._pace = run.pace
+
+    def _note(self, fault: str, what: str = "") -> None:
+        """Remember how this stamp was, and say so if many recent ones were so."""
+        faults = self._faults
+        faults.append(fault)
+        if fault and faults.count(fault) >= _OFTEN:
+            self.problem = (
+                f"header.stamp {what}: faces are tracked by the time at which such images arrive. "
+                f"{_REMEDIES[fault]}"
+            )
+            self._tell(fault, self.problem)
+        elif self.problem and not fault and faults.count("") > len(faults) - _OFTEN:
+            self.problem = ""
+
+    def _tell(self, kind: str, sentence: str) -> None:
+        if kind not in self._told:
+            self._told.add(kind)
+            _LOG.warning("%s: %s", self._topic, sentence)
+
+
+_REMEDIES = {
+    "zero": "Have the camera's driver set the stamp",
+    "invalid": "Have the camera's driver set the stamp, with nanosec below 1000000000",
+    "repeated": (
+        "Have the camera's driver stamp each image; if simulated time is paused, nothing is wrong"
+    ),
+    "back": "Look for images that overtake each other, and for a driver that corrects its clock",
+    "wild": "Look for two cameras on one topic, and for a driver that mixes clocks",
+}
+
+
+def _text(stamp: int) -> str:
+    whole, rest = divmod(stamp, _SECOND)
+    return f"{whole}.{rest // 10**6:03}"
