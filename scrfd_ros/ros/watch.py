@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
 from rclpy.lifecycle import LifecycleNode
@@ -56,7 +57,7 @@ class Watch:
         self._reminders = Reminders()
         self._is_silence_told = False
         self._samples: deque[tuple[int, int]] = deque(maxlen=_WINDOW + 1)  # received, lost
-        self._crowded_since: float | None = None
+        self._alone_at = time.monotonic()
 
     def look(self, now: float, stale_after: float, is_paused: bool) -> None:
         """Update what is known; to be called once a second, by the executor's thread.
@@ -69,6 +70,9 @@ class Watch:
         camera = self._camera
         if camera.waiting_since is None:  # nobody wants images
             self._set_silence("")
+            for subject in ("losses", "publishers"):
+                camera.warn(subject, "")
+            self._samples.clear()
             return
         is_silent = now - camera.waiting_since > max(_PATIENCE, stale_after)
         if is_silent or camera.is_refusing:
@@ -113,9 +117,9 @@ class Watch:
         if camera.is_numbered:
             are_mixed = camera.numbers.is_mixed(now, _MIX_PERIOD)
         else:
-            is_crowded = self._node.count_publishers(camera.topic) > 1
-            self._crowded_since = (self._crowded_since or now) if is_crowded else None
-            are_mixed = is_crowded and now - (self._crowded_since or now) > _GRAPH_PATIENCE
+            if self._node.count_publishers(camera.topic) < 2:
+                self._alone_at = now
+            are_mixed = now - self._alone_at > _GRAPH_PATIENCE
         sentence = ""
         if are_mixed:
             names = sorted({endpoint.node or "?" for endpoint in self._endpoints()})

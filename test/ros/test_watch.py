@@ -1,0 +1,138 @@
+"""What is told of a camera's losses and publishers, and how often.
+
+The node and the camera are stand-ins: only what the watch looks at is there.
+"""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from scrfd_ros.ros.camera import Counts
+from scrfd_ros.ros.losses import PublisherNumbers
+from scrfd_ros.ros.watch import Reminders, Watch
+
+
+class Node:
+    """A stand-in for the node: its log, and how many publishers the graph has."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.publishers = 1
+
+    def get_logger(self) -> SimpleNamespace:
+        return SimpleNamespace(warning=self.said.append, info=self.said.append)
+
+    def count_publishers(self, topic: str) -> int:
+        return self.publishers
+
+    def get_publishers_info_by_topic(self, topic: str) -> list[object]:
+        return []
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node()
+
+
+@pytest.fixture
+def camera() -> SimpleNamespace:
+    camera = SimpleNamespace(
+        topic="/image",
+        counts=Counts(),
+        lock=threading.Lock(),
+        waiting_since=0.0,
+        has_images=True,
+        is_refusing=False,
+        is_numbered=True,
+        numbers=PublisherNumbers(),
+        qos=None,
+    )
+
+    def warn(subject: str, sentence: str) -> None:
+        camera.counts.warnings[subject] = sentence
+        if not sentence:
+            del camera.counts.warnings[subject]
+
+    camera.warn = warn
+    return camera
+
+
+def look(watch: Watch, camera: SimpleNamespace, now: float, received: int, lost: int | None) -> str:
+    """A second in which images came and got lost; returns the warning about it."""
+    camera.waiting_since = now
+    camera.counts.received += received
+    if lost is not None:
+        camera.counts.lost = (camera.counts.lost or 0) + lost
+    watch.look(now, stale_after=2.0, is_paused=False)
+    return str(camera.counts.warnings.get("losses", ""))
+
+
+def test_a_few_lost_images_are_no_warning(node: Node, camera: SimpleNamespace) -> None:
+    watch = Watch(node, camera)
+    assert [look(watch, camera, float(now), 30, 1) for now in range(100)] == [""] * 100
+    assert node.said == []
+
+
+def test_losses_are_told_while_they_last_and_in_the_log_once_a_minute(
+    node: Node, camera: SimpleNamespace
+) -> None:
+    watch = Watch(node, camera)
+    look(watch, camera, 0.0, 30, 0)
+    for now in range(1, 100):
+        assert "were lost on the way: with Fast DDS" in look(watch, camera, float(now), 1, 9)
+    assert len(node.said) == 2
+    assert "of the last 10 images 9 were lost on the way" in node.said[0]
+    told = [bool(look(watch, camera, 100.0 + now, 10, 0)) for now in range(40)]
+    assert told == sorted(told, reverse=True) and not told[31]
+
+
+def test_single_losses_of_a_slow_camera_are_no_warning(node: Node, camera: SimpleNamespace) -> None:
+    watch = Watch(node, camera)
+    said = {
+        look(watch, camera, float(now), int(now % 2 == 0), int(now % 10 == 0)) for now in range(300)
+    }
+    assert said == {""}
+
+
+def test_losses_that_are_not_known_are_no_warning(node: Node, camera: SimpleNamespace) -> None:
+    watch = Watch(node, camera)
+    camera.is_numbered = False
+    assert [look(watch, camera, float(now), 1, None) for now in range(20)] == [""] * 20
+
+
+def test_without_numbers_two_publishers_are_told_when_none_of_them_can_be_dead(
+    node: Node, camera: SimpleNamespace
+) -> None:
+    camera.is_numbered = False
+    watch = Watch(node, camera)
+    look(watch, camera, 0.0, 1, None)
+    node.publishers = 2
+    for now in range(31):
+        look(watch, camera, float(now), 1, None)
+        assert not node.said
+    look(watch, camera, 31.0, 1, None)
+    assert "several programs publish images on this topic" in node.said[0]
+    node.publishers = 1
+    look(watch, camera, 32.0, 1, None)
+    assert camera.counts.warnings == {}
+
+
+def test_of_a_camera_that_nobody_wants_nothing_is_told(node: Node, camera: SimpleNamespace) -> None:
+    watch = Watch(node, camera)
+    look(watch, camera, 0.0, 0, 0)
+    assert look(watch, camera, 1.0, 0, 10)
+    camera.waiting_since = None
+    watch.look(2.0, stale_after=2.0, is_paused=False)
+    assert camera.counts.warnings == {}
+
+
+def test_reminders() -> None:
+    reminders = Reminders()
+    times = {now for now in range(200) if reminders.is_due("a", "the same", now)}
+    assert times == {0, 60, 120, 180}
+    assert reminders.is_due("b", "the same", 0), "another subject"
+    assert not reminders.is_due("b", "other", 4.9)
+    assert reminders.is_due("b", "other", 5), "what is new is told earlier"
