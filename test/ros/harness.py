@@ -109,14 +109,20 @@ class Harness:
         self._camera.publish(message)
         return message.header
 
-    def publish_until(self, message: Image, condition: Callable[[], bool], what: str) -> None:
+    def publish_until(
+        self,
+        message: Image,
+        condition: Callable[[], bool],
+        what: str,
+        stamp: Time | None = None,
+    ) -> None:
         """Publish an image again and again, as a camera does, until the condition holds."""
         next_time = 0.0
 
         def published_and_done() -> bool:
             nonlocal next_time
             if time.monotonic() > next_time:
-                self.publish(message)
+                self.publish(message, stamp)
                 next_time = time.monotonic() + 1
             return condition()
 

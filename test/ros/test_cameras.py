@@ -210,7 +210,11 @@ def test_lazy_node_takes_images_in_only_for_somebody(tmp_path: Path) -> None:
 def test_diagnostics_of_a_camera_that_falls_silent(tmp_path: Path, picture: Pictures) -> None:
     with node(tmp_path, **{"diagnostics.stale_after": 1.0}) as wire:
         wire.listen(DiagnosticArray, "/diagnostics")
-        send = wire.camera(Image, "image")
+        publish = wire.camera(Image, "image")
+
+        def send(image: Image) -> None:
+            image.header.stamp = wire.harness.node.get_clock().now().to_msg()
+            publish(image)
 
         def status(level: bytes) -> DiagnosticStatus:
             wire.got["/diagnostics"].clear()
