@@ -32,7 +32,8 @@ def scrfd_outputs(
 ) -> dict[str, NDArray[np.float32]]:
     """Random outputs of an SCRFD network, by name and in the order of real exports.
 
-    Scores are 0 to 1 and all different, distances and offsets in strides: -1 to 8.
+    Scores are 0 to 1 and all different, distances and offsets in strides: -1 to 8. No box is inside
+    out.
     """
     random = np.random.default_rng(seed)
     anchors = 2 if len(strides) == 3 else 1
@@ -43,6 +44,8 @@ def scrfd_outputs(
             rows = (width // stride) * (height // stride) * anchors
             values = random.random((rows, columns)) * (1 if kind == "score" else 9)
             values = values - (0 if kind == "score" else 1)
+            if kind == "bbox":
+                values[:, 2:] = np.maximum(values[:, 2:], -values[:, :2])
             name = str(440 + 3 * len(outputs)) if numeric else f"{kind}_{stride}"
             outputs[name] = values.reshape((1,) * (rank - 2) + values.shape).astype(np.float32)
     return outputs

@@ -87,8 +87,10 @@ def in_picture(coordinates: Sequence[np.float32], view: View) -> list[np.float32
 
 
 def counts(box: Box, view: View) -> bool:
-    """Whether a box is large enough for its view, and not cut off by the view's edge."""
+    """Whether a box is one, is large enough for its view, and not cut off by the view's edge."""
     x1, y1, x2, y2 = box
+    if x1 > x2 or y1 > y2:
+        return False
     if float(x2 - x1) < view.smallest[0] and float(y2 - y1) < view.smallest[1]:
         return False
     low_x, low_y, high_x, high_y = view.bounds

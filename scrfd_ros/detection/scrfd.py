@@ -275,10 +275,11 @@ class Scrfd:
             candidates = self._candidates(outputs[prepared.first + canvas])
             parts += _in_picture(candidates, list(group))
         scores, points, _ = parts[0] if len(parts) == 1 else _joined(parts)
-        # Half precision overflows, and says nothing.
-        finite = np.isfinite(scores) & np.isfinite(points).all(axis=(1, 2))
+        # Half precision overflows, and says nothing; a box can be inside out only by nonsense.
+        sound = np.isfinite(scores) & np.isfinite(points).all(axis=(1, 2))
+        sound &= (points[:, 0] <= points[:, 1]).all(axis=1)
         order = np.argsort(-scores, kind="stable")
-        order = order[finite[order]]
+        order = order[sound[order]]
         kept = nms(points[order, :2].reshape(-1, 4), self.nms_threshold, self.max_faces or None)
         order = order[kept]
         points = points[order]
