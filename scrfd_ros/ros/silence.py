@@ -70,11 +70,14 @@ def why_no_image(graph: Graph) -> str:
         return "; and ".join(reasons)
     if graph.endpoints:
         other = graph.endpoints[0]
-        sentence = f"{_names(graph.endpoints)} publishes {other.type} there, expected {graph.type}"
+        sentence = (
+            f"{_names(graph.endpoints)} publishes {other.type} on {graph.topic}, expected "
+            f"{graph.type}"
+        )
         if other.type in TRANSPORTS:
             sentence += f": {_way(graph, graph.topic, other.type)}"
         return sentence
-    return f"nobody publishes there{_nearby(graph)}"
+    return f"nobody publishes on {graph.topic}{_nearby(graph)}"
 
 
 def incompatible(graph: Graph) -> str:
@@ -89,13 +92,13 @@ def incompatible(graph: Graph) -> str:
 def _matched(graph: Graph, endpoints: Sequence[Endpoint]) -> str:
     if graph.is_paused:
         return (
-            f"{_names(endpoints)} publishes there, but the time of /clock stands still: is the "
-            f"simulation or the bag paused?"
+            f"{_names(endpoints)} publishes on {graph.topic}, but the time of /clock stands "
+            f"still: is the simulation or the bag paused?"
         )
     return (
-        f"{_names(endpoints)} publishes there, but sends nothing, or the images are lost on the "
-        f"way. With Fast DDS large images come only if that program has the transport profile: see "
-        f"'Images and Fast DDS' in the README. If it sends less often, raise "
+        f"{_names(endpoints)} publishes on {graph.topic}, but sends nothing, or the images are "
+        f"lost on the way. With Fast DDS large images come only if that program has the transport "
+        f"profile: see 'Images and Fast DDS' in the README. If it sends less often, raise "
         f"diagnostics.stale_after"
     )
 

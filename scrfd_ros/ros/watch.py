@@ -81,7 +81,7 @@ class Watch:
             self._set_silence("")
             if self._is_silence_told:
                 self._is_silence_told = False
-                self._node.get_logger().info(f"{camera.topic}: images come")
+                self._node.get_logger().info(f"images come on {camera.topic}")
         self._look_for_losses(now)
         self._look_for_others(now)
 
@@ -106,9 +106,10 @@ class Watch:
         sentence = ""
         if missing >= _MIN_LOST and missing > _MAX_LOSS * (came + missing):
             sentence = (
-                f"of the last {came + missing} images {missing} were lost on the way: with Fast "
-                f"DDS the program that publishes them needs the transport profile, see 'Images "
-                f"and Fast DDS' in the README; if it has it, this machine is too busy"
+                f"of the last {came + missing} images on {self._camera.topic} {missing} were lost "
+                f"on the way: with Fast DDS the program that publishes them needs the transport "
+                f"profile, see 'Images and Fast DDS' in the README; if it has the profile, this "
+                f"machine is too busy"
             )
         self._set_warning("losses", sentence, now)
 
@@ -124,7 +125,7 @@ class Watch:
         if are_mixed:
             names = sorted({endpoint.node or "?" for endpoint in self._endpoints()})
             sentence = (
-                f"several programs publish images on this topic ({', '.join(names)}): their "
+                f"several programs publish images on {camera.topic} ({', '.join(names)}): their "
                 f"results and tracks mix; stop one, or remap its topic"
             )
         self._set_warning("publishers", sentence, now)
@@ -182,7 +183,7 @@ class Watch:
         """Tell it in the log if it is due; returns whether it was."""
         is_due = self._reminders.is_due(subject, "" if of_one_kind else sentence, now)
         if is_due:
-            self._node.get_logger().warning(f"{self._camera.topic}: {sentence}")
+            self._node.get_logger().warning(sentence)
         return is_due
 
 

@@ -16,8 +16,8 @@ NOBODY_COMPRESSED = replace(NOBODY, topic="/image/compressed", type=COMPRESSED)
 
 def test_nothing_is_published_at_all() -> None:
     assert why_no_image(NOBODY) == (
-        "nobody publishes there, nor images on any other topic: is the camera's driver running, "
-        "and with the same ROS_DOMAIN_ID?"
+        "nobody publishes on /image, nor images on any other topic: is the camera's driver "
+        "running, and with the same ROS_DOMAIN_ID?"
     )
 
 
@@ -85,7 +85,7 @@ def test_nobody_publishes_but_others_do(
     graph: Graph, topics: dict[str, str], expected: str
 ) -> None:
     sentence = why_no_image(replace(graph, image_topics=topics))
-    assert sentence.startswith("nobody publishes there; ")
+    assert sentence.startswith(f"nobody publishes on {graph.topic}; ")
     assert sentence.endswith(expected)
 
 
@@ -117,13 +117,15 @@ def test_nobody_publishes_but_others_do(
 def test_the_type_is_another_transports(graph: Graph, kind: str, expected: str) -> None:
     other = Endpoint("/usb_cam", kind, QOS, fits=False)
     sentence = why_no_image(replace(graph, endpoints=[other]))
-    assert sentence == f"/usb_cam publishes {kind} there, expected {graph.type}: {expected}"
+    assert (
+        sentence == f"/usb_cam publishes {kind} on {graph.topic}, expected {graph.type}: {expected}"
+    )
 
 
 def test_the_type_is_no_image() -> None:
     other = Endpoint("/chatter", "std_msgs/msg/String", QOS, fits=True)
     assert why_no_image(replace(NOBODY, endpoints=[other])) == (
-        "/chatter publishes std_msgs/msg/String there, expected sensor_msgs/msg/Image"
+        "/chatter publishes std_msgs/msg/String on /image, expected sensor_msgs/msg/Image"
     )
 
 
@@ -145,7 +147,7 @@ def test_a_name_that_is_not_known() -> None:
 def test_all_fits_and_nothing_comes() -> None:
     sentence = why_no_image(replace(NOBODY, endpoints=[USB]))
     assert sentence.startswith(
-        "/usb_cam publishes there, but sends nothing, or the images are lost"
+        "/usb_cam publishes on /image, but sends nothing, or the images are lost"
     )
     assert "'Images and Fast DDS' in the README" in sentence
 
@@ -154,12 +156,12 @@ def test_one_fits_and_another_does_not() -> None:
     graph = replace(NOBODY, endpoints=[USB, replace(USB, node="/bag", fits=False)])
     sentence = why_no_image(graph)
     assert sentence.startswith("the QoS of /bag (reliable, volatile) is incompatible ")
-    assert "; and /usb_cam publishes there, but sends nothing" in sentence
+    assert "; and /usb_cam publishes on /image, but sends nothing" in sentence
 
 
 def test_all_fits_and_time_stands_still() -> None:
     sentence = why_no_image(replace(NOBODY, endpoints=[USB], is_paused=True))
     assert sentence == (
-        "/usb_cam publishes there, but the time of /clock stands still: is the simulation or the "
-        "bag paused?"
+        "/usb_cam publishes on /image, but the time of /clock stands still: is the simulation or "
+        "the bag paused?"
     )

@@ -84,7 +84,7 @@ def test_losses_are_told_while_they_last_and_in_the_log_once_a_minute(
     for now in range(1, 100):
         assert "were lost on the way: with Fast DDS" in look(watch, camera, float(now), 1, 9)
     assert len(node.said) == 2
-    assert "of the last 10 images 9 were lost on the way" in node.said[0]
+    assert "of the last 10 images on /image 9 were lost on the way" in node.said[0]
     told = [bool(look(watch, camera, 100.0 + now, 10, 0)) for now in range(40)]
     assert told == sorted(told, reverse=True) and not told[31]
 
@@ -114,7 +114,7 @@ def test_without_numbers_two_publishers_are_told_when_none_of_them_can_be_dead(
         look(watch, camera, float(now), 1, None)
         assert not node.said
     look(watch, camera, 31.0, 1, None)
-    assert "several programs publish images on this topic" in node.said[0]
+    assert "several programs publish images on /image" in node.said[0]
     node.publishers = 1
     look(watch, camera, 32.0, 1, None)
     assert camera.counts.warnings == {}
