@@ -187,18 +187,20 @@ def _compressed() -> list[bytes]:
 def _make_compressed(folder: Path) -> Once:
     """Format, a zero and the data, as the two fields of a sensor_msgs/CompressedImage."""
     good = _compressed()[0].partition(b"\0")[2]
-    expected, _ = bgr_from_compressed("jpeg", good)
+    expected, *_ = bgr_from_compressed("jpeg", good)
 
     def once(content: bytes) -> None:
         name, _, data = content.partition(b"\0")
         smallest = (8, 8) if name.endswith(b"8") else None
         try:
-            picture, reduction = bgr_from_compressed(name.decode(errors="replace"), data, smallest)
+            picture, reduction, _ = bgr_from_compressed(
+                name.decode(errors="replace"), data, smallest
+            )
             assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
             assert 0 < picture.size <= 3 * MAX_PIXELS
             assert reduction in (1, 2, 4, 8)
         finally:
-            picture, _ = bgr_from_compressed("jpeg", good)
+            picture, *_ = bgr_from_compressed("jpeg", good)
             assert np.array_equal(picture, expected), "the image after it comes out wrong"
 
     return once

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.decoding import JPEG_START, decode
 from scrfd_ros.errors import ImageError
 from scrfd_ros.faces import Faces
 
@@ -97,6 +98,9 @@ ENCODINGS = tuple(_LAYOUTS)
 
 _BAYER = tuple(name for name in _LAYOUTS if name.startswith("bayer"))
 
+_DEPTH = ("16UC1", "32FC1", "64FC1", "16SC1")
+"""Encodings of one value that is no brightness: depth, disparity, confidence."""
+
 _REDUCED = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -132,15 +136,31 @@ def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
     return np.asarray(pixels, np.uint8)
 
 
+class CompressedPicture(NamedTuple):
+    """What `bgr_from_compressed` makes of a message.
+
+    Attributes:
+        picture: uint8 [H, W, 3] BGR, a new array.
+        reduction: 1, 2, 4 or 8; times this, coordinates in the picture are those in the whole one:
+            see `in_whole_picture`.
+        damage: a sentence on what is wrong with the data, and what to do; empty if nothing is
+            known to be. See `scrfd_ros.decoding.decode`.
+    """
+
+    picture: NDArray[np.uint8]
+    reduction: int
+    damage: str
+
+
 def bgr_from_compressed(
     format: str, data: Any, smallest: tuple[int, int] | None = None
-) -> tuple[NDArray[np.uint8], int]:
+) -> CompressedPicture:
     """The picture in a CompressedImage, as its pixels lie: an EXIF orientation is ignored.
 
     What the data is, is taken from itself: drivers write "jpeg", "jpg" or "rgb8; jpeg compressed
     bgr8" for the same. The format tells only what the data cannot: that red and blue are exchanged
-    ("compressed rgb8"), or that it is a Bayer pattern ("bayer_rggb8; png compressed"), as written
-    and read by image_transport's compressed_image_transport.
+    ("compressed rgb8"), that it is a Bayer pattern ("bayer_rggb8; png compressed"), as written
+    and read by image_transport's compressed_image_transport, or that it is no picture of colours.
 
     Args:
         format, data: the message's fields; data is any buffer of bytes.
@@ -149,24 +169,19 @@ def bgr_from_compressed(
             a quarter to a half of the time, and the same faces are found, but embeddings
             suffer (cosine 0.95, at 1/4 0.75): not for pictures that faces are cut out of.
 
-    Returns:
-        picture: uint8 [H, W, 3] BGR, a new array.
-        reduction: 1, 2, 4 or 8; times this, coordinates in the picture are those in the whole one:
-            see `in_whole_picture`.
-
     Raises:
-        ImageError: neither JPEG nor PNG, damaged, or of more than `MAX_PIXELS`.
+        ImageError: neither JPEG nor PNG, damaged beyond use, or of more than `MAX_PIXELS`.
     """
     content = bytes(memoryview(data))
     source, _, coding = format.partition("; ")
     bayer = source in _BAYER and "bgr" not in coding
-    is_jpeg = content.startswith(b"\xff\xd8")
+    is_jpeg = content.startswith(JPEG_START)
     what = f"image compressed as {format!r}, {len(content)} bytes"
+    if "compressedDepth" in format or source in _DEPTH:
+        raise ImageError(f"{what}: {_NO_DEPTH}")
     width, height = _jpeg_size(content) if is_jpeg else _png_size(content)
     if width < 1 or height < 1:
-        raise ImageError(
-            f"{what}: expected a whole JPEG or PNG; check the publisher, or choose such a format"
-        )
+        raise ImageError(f"{what}: {_instead_of_picture(format, content)}")
     if width * height > MAX_PIXELS:
         raise ImageError(
             f"{what}: claims {width} x {height} pixels, expected at most {MAX_PIXELS}; choose "
@@ -182,24 +197,84 @@ def bgr_from_compressed(
         larger = max(width / smallest[0], height / smallest[1])
         reduction = max(size for size in _REDUCED if size <= max(larger, 1))
     flags = cv2.IMREAD_GRAYSCALE if bayer else _REDUCED[reduction]
-    try:
-        pixels = cv2.imdecode(
-            np.frombuffer(content, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION
-        )
-    except cv2.error:  # for what is beyond OpenCV's limits; None for the rest
-        pixels = None
+    pixels, damage = decode(content, flags | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
         raise ImageError(
-            f"{what}: {width} x {height} pixels that OpenCV cannot decode: the data is damaged"
+            f"{what}: {width} x {height} pixels that OpenCV cannot decode: "
+            f"{damage or _undecodable(content)}; {_MEND_DAMAGE}"
         )
+    if damage:
+        damage = f"{what}: {damage}; {_MEND_DAMAGE}"
     conversion = None
     if bayer:
         conversion = _LAYOUTS[source].conversion
     elif "compressed rgb" in coding:
         conversion = cv2.COLOR_RGB2BGR
     if conversion is not None:
-        pixels = cv2.cvtColor(pixels, conversion)
-    return np.asarray(pixels, np.uint8), reduction
+        pixels = np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)
+    return CompressedPicture(pixels, reduction, damage)
+
+
+_MEND_DAMAGE = (
+    "check the camera's cable, the bandwidth of its bus and network, and the size of the buffers "
+    "in its driver"
+)
+
+_NO_DEPTH = (
+    "this is a depth image, in which no faces can be found; choose the topic of the camera's "
+    "colour image"
+)
+
+# How the data of other formats begins: the position, the bytes, and the name.
+_OTHER_FORMATS = (
+    (12, b"\x89PNG\r\n\x1a\n", "a PNG after 12 bytes, as compressedDepth has it"),
+    (8, b"WEBP", "WebP"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftyphei", "HEIC"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (0, b"\0\0\0\x0cjP", "JPEG 2000"),
+    (0, b"GIF8", "GIF"),
+    (0, b"BM", "BMP"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (0, b"\0\0\0\x01", "a video stream such as H.264"),
+    (0, b"\0\0\x01", "a video stream such as H.264"),
+)
+
+_VIDEO = ("h264", "h265", "hevc", "av1", "vp8", "vp9", "ffmpeg", "libx26", "theora")
+
+
+def _instead_of_picture(format: str, content: bytes) -> str:
+    """A sentence on what is there instead of a JPEG or PNG, and what to do."""
+    if content.startswith((JPEG_START, b"\x89PNG")):
+        return "expected a whole JPEG or PNG, it has no pixels; " + _MEND_DAMAGE
+    name = next((name for at, start, name in _OTHER_FORMATS if content[at:].startswith(start)), "")
+    # "av1" is in no name of another format; "avif" is.
+    if "video" in name or (not name and any(word in format.lower() for word in _VIDEO)):
+        return (
+            "expected a JPEG or PNG, found a video stream, whose images cannot be read one by one; "
+            "have the camera's driver publish `compressed`, or turn the stream into images: "
+            "ros2 run image_transport republish"
+        )
+    if "depth" in name.lower():
+        return f"expected a JPEG or PNG, found {name}: {_NO_DEPTH}"
+    found = name or (f"data that begins with {content[:8].hex(' ')}" if content else "no data")
+    return f"expected a whole JPEG or PNG, found {found}; have the publisher send jpeg or png"
+
+
+def _undecodable(content: bytes) -> str:
+    """Why the data, which has the form of a JPEG or PNG, may be beyond OpenCV."""
+    frame = _jpeg_frame(content)
+    if frame is None:
+        return "the data is damaged"
+    if frame.marker in (0xC3, 0xC7, 0xCB, 0xCF):
+        return "it is a lossless JPEG; choose a baseline one"
+    if frame.marker >= 0xC9:
+        return "it is a JPEG with arithmetic coding; choose a baseline one"
+    if frame.bits != 8:
+        return f"it is a JPEG of {frame.bits} bits a value; choose one of 8"
+    return "the data is damaged"
 
 
 def in_whole_picture(faces: Faces, reduction: int) -> Faces:
@@ -222,23 +297,36 @@ _JPEG_ALONE = frozenset((0x00, 0x01, *range(0xD0, 0xDA)))
 _JPEG_SCAN = b"\xff\xda"
 
 
-def _jpeg_size(content: bytes) -> tuple[int, int]:
-    """Width and height of a JPEG; 0, 0 if it has none or no end.
+class _JpegFrame(NamedTuple):
+    """The header of a JPEG's frame: its marker's second byte, bits per value, and its size."""
 
-    Without an end OpenCV 4 fills up the picture with grey and says nothing.
-    """
+    marker: int
+    bits: int
+    height: int
+    width: int
+
+
+def _jpeg_frame(content: bytes) -> _JpegFrame | None:
+    """The header of a JPEG's frame, if it has one."""
+    if not content.startswith(JPEG_START):
+        return None
     position = 2
     while position + 9 <= len(content) and content[position] == 0xFF:
         marker = content[position + 1]
-        length, _, height, width = struct.unpack_from(">HBHH", content, position + 2)
+        length, bits, height, width = struct.unpack_from(">HBHH", content, position + 2)
         if marker in _JPEG_FRAMES:
-            whole = content.rfind(b"\xff\xd9", position) > 0
-            return (width, height) if whole else (0, 0)
+            return _JpegFrame(marker, bits, height, width)
         if marker in _JPEG_ALONE:
-            return 0, 0
+            return None
         # A segment, or a byte that fills up to the next marker.
         position += 1 if marker == 0xFF else 2 + length
-    return 0, 0
+    return None
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int]:
+    """Width and height of a JPEG; 0, 0 if it has none, or nothing after its headers."""
+    frame = _jpeg_frame(content)
+    return (0, 0) if frame is None or _JPEG_SCAN not in content else (frame.width, frame.height)
 
 
 def _png_size(content: bytes) -> tuple[int, int]:

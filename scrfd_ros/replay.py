@@ -46,6 +46,7 @@ class Outcome:
         images: those that were read.
         broken: of these, those in which nothing could be looked for.
         found: faces, in all images together.
+        damaged: images that were used although their data is damaged.
     """
 
     detections: str
@@ -53,6 +54,7 @@ class Outcome:
     images: int = 0
     broken: int = 0
     found: int = 0
+    damaged: int = 0
 
 
 def replay(
@@ -106,12 +108,16 @@ def replay(
                     image = decoded(data, kind)
                     stamp = f"stamp {seconds(_nanoseconds(image.header.stamp))}"
                     frame_time = _time_of(image, time, clocks[topic])
-                    faces = _faces_in(image, kind, pipeline, trackers[topic], frame_time)
+                    faces, damage = _faces_in(image, kind, pipeline, trackers[topic], frame_time)
                 except (MessageError, ImageError) as error:
                     outcome.broken += 1
                     _LOG.warning("%s, %s: image skipped: %s", topic, stamp, error)
                     continue
                 outcome.found += len(faces)
+                if damage:
+                    outcome.damaged += 1
+                    if outcome.damaged == 1:
+                        _LOG.warning("%s, %s: used, but %s", topic, stamp, damage)
                 detections = detection_array(faces, image.header)
                 results.write(outcome.detections, time, encoded(detections, DETECTION_ARRAY))
                 message = face_array(detections, faces, pipeline)
@@ -212,16 +218,17 @@ def _image_topics(bag: Bag, wanted: Sequence[str]) -> list[str]:
 
 def _faces_in(
     image: Any, kind: str, pipeline: FacePipeline, tracker: Tracker | None, time: FrameTime
-) -> Faces:
-    reduction = 1
+) -> tuple[Faces, str]:
+    """The faces, and what is wrong with the image's data."""
+    reduction, damage = 1, ""
     if kind == IMAGE:
         picture = bgr_from_image(image)
     else:
         # As in the node: faces to recognise are cut from the whole picture.
         smallest = pipeline.detector.input_size if pipeline.recognizer is None else None
-        picture, reduction = bgr_from_compressed(image.format, image.data, smallest)
+        picture, reduction, damage = bgr_from_compressed(image.format, image.data, smallest)
     result = pipeline(picture, tracker, *time)
-    return in_whole_picture(result.faces, reduction)
+    return in_whole_picture(result.faces, reduction), damage
 
 
 def _time_of(image: Any, recorded: int, clock: FrameClock | None) -> FrameTime:

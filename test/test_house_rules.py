@@ -26,6 +26,7 @@ PYTHON_FILES = [
 ]
 
 CORE = {
+    "decoding.py",
     "detection",
     "recognition",
     "faces.py",

@@ -334,7 +334,7 @@ def test_a_compressed_picture(
 ) -> None:
     content = compressed(people, suffix)
     expected = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    picture, reduction = bgr_from_compressed(format, hold(content))
+    picture, reduction, _ = bgr_from_compressed(format, hold(content))
     assert np.array_equal(picture, expected)
     assert (picture.dtype, reduction) == (np.uint8, 1)
 
@@ -342,7 +342,7 @@ def test_a_compressed_picture(
 @pytest.mark.parametrize("bits", [8, 16])
 def test_grey_becomes_three_channels(bits: int) -> None:
     values = random_values(f"mono{bits}")
-    picture, _ = bgr_from_compressed(f"mono{bits}; png compressed ", compressed(values, ".png"))
+    picture, *_ = bgr_from_compressed(f"mono{bits}; png compressed ", compressed(values, ".png"))
     expected = bgr_from_image(message_of(values, f"mono{bits}"))
     # OpenCV cuts off what is rounded in raw images.
     assert np.abs(picture.astype(int) - expected).max() <= (1 if bits == 16 else 0)
@@ -350,7 +350,7 @@ def test_grey_becomes_three_channels(bits: int) -> None:
 
 def test_exchanged_colours_are_exchanged_back(people: NDArray[np.uint8]) -> None:
     content = compressed(np.ascontiguousarray(people[..., ::-1]), ".png")
-    picture, _ = bgr_from_compressed("rgb8; png compressed rgb8", content)
+    picture, *_ = bgr_from_compressed("rgb8; png compressed rgb8", content)
     assert np.array_equal(picture, people)
 
 
@@ -358,10 +358,10 @@ def test_exchanged_colours_are_exchanged_back(people: NDArray[np.uint8]) -> None
 def test_a_compressed_bayer_pattern_becomes_a_picture(name: str) -> None:
     values = random_values(f"{name}8")
     content = compressed(values, ".png")
-    picture, reduction = bgr_from_compressed(f"{name}8; png compressed ", content, (8, 8))
+    picture, reduction, _ = bgr_from_compressed(f"{name}8; png compressed ", content, (8, 8))
     assert np.array_equal(picture, bgr_from_image(message_of(values, f"{name}8")))
     assert reduction == 1
-    picture, _ = bgr_from_compressed(f"{name}8; png compressed bgr8", content)
+    picture, *_ = bgr_from_compressed(f"{name}8; png compressed bgr8", content)
     assert np.array_equal(picture, np.repeat(values, 3, axis=2))
 
 
@@ -379,8 +379,8 @@ def test_a_picture_is_not_turned(
     content = compressed(people, ".jpg")
     turned = with_orientation(content, 6)
     assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape[0] == 1280
-    picture, reduction = bgr_from_compressed("jpeg", turned, smallest)
-    expected, _ = bgr_from_compressed("jpeg", content, smallest)
+    picture, reduction, _ = bgr_from_compressed("jpeg", turned, smallest)
+    expected, *_ = bgr_from_compressed("jpeg", content, smallest)
     assert picture.shape[1] * reduction == 1280
     assert np.array_equal(picture, expected)
 
@@ -404,7 +404,7 @@ def test_a_large_jpeg_is_decoded_smaller_where_that_fills_the_input(
     reduction: int,
 ) -> None:
     content = compressed(cv2.resize(people, size), ".jpg")
-    picture, found = bgr_from_compressed("jpeg", content, smallest)
+    picture, found, _ = bgr_from_compressed("jpeg", content, smallest)
     assert found == reduction
     assert picture.shape == (-(-size[1] // reduction), -(-size[0] // reduction), 3)
     width, height = fitted_size(*size, *smallest)
@@ -412,7 +412,7 @@ def test_a_large_jpeg_is_decoded_smaller_where_that_fills_the_input(
 
 
 def test_png_is_never_reduced(people: NDArray[np.uint8]) -> None:
-    picture, reduction = bgr_from_compressed("png", compressed(people, ".png"), (160, 160))
+    picture, reduction, _ = bgr_from_compressed("png", compressed(people, ".png"), (160, 160))
     assert (picture.shape, reduction) == (people.shape, 1)
 
 
@@ -423,7 +423,7 @@ def test_a_reduced_jpeg_has_the_same_faces(
     detector = Scrfd(open_network(detector_path("2.5g"), "onnxruntime"))
     content = compressed(cv2.resize(people, None, fx=enlargement, fy=enlargement), ".jpg")
     expected = detector.detect(bgr_from_compressed("jpeg", content)[0])
-    picture, reduction = bgr_from_compressed("jpeg", content, detector.input_size)
+    picture, reduction, _ = bgr_from_compressed("jpeg", content, detector.input_size)
     found = in_whole_picture(detector.detect(picture), reduction)
     assert reduction == 2 * enlargement
     assert len(found) == len(expected) == 6
@@ -464,8 +464,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
     "two bytes": lambda content: content[:2],
     "the first hundredth": lambda content: content[: len(content) // 100],
-    "the first half": lambda content: content[: len(content) // 2],
-    "all but the end": lambda content: content[:-16],
+    "the first third": lambda content: content[: len(content) // 3],
     "no pixels": lambda content: claim(content, 0, 0),
     "nothing but its beginning": lambda content: content[:24] + b"\xff" * 1000,
     "text": lambda content: b"no signal",
@@ -487,5 +486,5 @@ def test_damaged_compressed_data_is_refused(
 def test_what_follows_a_jpeg_is_not_seen(people: NDArray[np.uint8]) -> None:
     """Some cameras send buffers of one size."""
     content = compressed(people, ".jpg")
-    picture, _ = bgr_from_compressed("jpeg", content)
+    picture, *_ = bgr_from_compressed("jpeg", content)
     assert np.array_equal(bgr_from_compressed("jpeg", content + bytes(5000))[0], picture)

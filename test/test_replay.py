@@ -253,8 +253,9 @@ def test_broken_images_are_told_and_the_next_goes_on(
         whole._replace(stamp=START + 2, data=whole.data[:1000]),
         whole._replace(stamp=START + 3, data=whole.data[:2]),
         raw("/image", START + 4, people, encoding="32FC1"),
-        jpeg("/other/compressed", START + 5, people, keep=0.5),
-        jpeg("/other/compressed", START + 6, people),
+        jpeg("/other/compressed", START + 5, people, keep=0.2),
+        jpeg("/other/compressed", START + 6, people, keep=0.9),
+        jpeg("/other/compressed", START + 7, people, keep=0.8),
     ]
     with caplog.at_level(logging.WARNING):
         outcomes = replay(
@@ -264,9 +265,10 @@ def test_broken_images_are_told_and_the_next_goes_on(
             tracking=False,
         )
     assert (outcomes["/image"].images, outcomes["/image"].broken) == (5, 4)
-    assert (outcomes["/other/compressed"].images, outcomes["/other/compressed"].broken) == (2, 1)
+    other = outcomes["/other/compressed"]
+    assert (other.images, other.broken, other.damaged) == (3, 1, 2)
     times = [time - DELAY for topic, _, time, _ in messages(tmp_path / "out")]
-    assert times == [START + 1, START + 1, START + 6, START + 6]
+    assert times == [START + 1, START + 1, START + 6, START + 6, START + 7, START + 7]
     said = [record.getMessage() for record in caplog.records]
     for line, parts in zip(
         said,
@@ -275,7 +277,8 @@ def test_broken_images_are_told_and_the_next_goes_on(
             ("/image, recorded at 1700000000.005000002: ", "not a whole sensor_msgs/msg/Image"),
             ("/image, recorded at 1700000000.005000003: ", "not a whole sensor_msgs/msg/Image"),
             ("/image, stamp 1700000000.000000004: ", "'32FC1'"),
-            ("/other/compressed, stamp 1700000000.000000005: ", "expected a whole JPEG or PNG"),
+            ("/other/compressed, stamp 1700000000.000000005: ", "rows are missing; check"),
+            ("/other/compressed, stamp 1700000000.000000006: used, but ", "it is cut short"),
         ],
         strict=True,
     ):

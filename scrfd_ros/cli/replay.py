@@ -60,7 +60,11 @@ def run(args: argparse.Namespace) -> int:
     pipeline = pipeline_of(args)
     outcomes = replay(args.bag, args.output, pipeline, args.topic, not args.no_tracking)
     for topic, outcome in outcomes.items():
-        print(f"{topic}: {outcome.images} images, {outcome.broken} broken, {outcome.found} faces")
+        damaged = f"{outcome.damaged} damaged, " if outcome.damaged else ""
+        print(
+            f"{topic}: {outcome.images} images, {outcome.broken} broken, {damaged}"
+            f"{outcome.found} faces"
+        )
         print(f"  {outcome.detections}\n  {outcome.faces}")
     print(f"written to {args.output}")
     if not golden:

@@ -154,7 +154,7 @@ def _in_bag(path: Path) -> Iterator[tuple[str, Picture]]:
                 picture = (
                     bgr_from_image(image)
                     if kind == IMAGE
-                    else bgr_from_compressed(image.format, image.data)[0]
+                    else bgr_from_compressed(image.format, image.data).picture
                 )
             except (MessageError, ImageError) as error:
                 _LOG.warning("%s: image skipped: %s", name, error)

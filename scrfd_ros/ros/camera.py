@@ -60,9 +60,11 @@ class Counts:
         received, handled, dropped, failed: images; dropped are those that a newer one replaced.
         lost: images that the camera sent and that did not come; None as long as that is not known:
             before the first image, and where the ROS middleware does not tell messages' numbers.
+        damaged: images that were used although their data is damaged.
         arrivals, outputs: of the last images, seconds of the monotonic clock.
         milliseconds: by stage, of the last image.
         reason: why the last image that failed did; empty if the last one did not.
+        damaged_until: second of the monotonic clock to which the last damaged image is told.
         silence: why no images come, as far as known; empty if they come.
         warnings: what else is wrong now, for the diagnostics: a sentence by kind, such as "stamps".
 
@@ -74,11 +76,13 @@ class Counts:
     dropped: int = 0
     failed: int = 0
     lost: int | None = None
+    damaged: int = 0
     arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_SAMPLES))
     outputs: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_SAMPLES))
     milliseconds: dict[str, float] = field(default_factory=dict)
     reason: str = ""
     silence: str = ""
+    damaged_until: float = 0.0
     warnings: dict[str, str] = field(default_factory=dict)
 
     @property

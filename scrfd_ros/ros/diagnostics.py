@@ -54,7 +54,7 @@ def camera_status(
         milliseconds = dict(counts.milliseconds)
         totals = {
             name: str(getattr(counts, name))
-            for name in ("received", "handled", "dropped", "failed")
+            for name in ("received", "handled", "dropped", "failed", "damaged")
         }
         totals["lost"] = "unknown" if counts.lost is None else str(counts.lost)
         silence = counts.silence

@@ -55,6 +55,7 @@ if TYPE_CHECKING:  # needs hri_msgs
     from scrfd_ros.ros.hri import HumanFaces
 
 _SKIPPED_PERIOD = 5.0  # seconds between errors about images of one camera
+_DAMAGE_PERIOD = 10.0  # seconds that the diagnostics tell of a damaged image
 _DIAGNOSTICS_PERIOD = 1.0  # seconds
 _LAZY_PERIOD = 0.25  # seconds between looks for subscribers
 _PATIENCE = 1.0  # seconds that work in hand may take when the node is to end
@@ -86,6 +87,7 @@ class FaceNode(LifecycleNode):
         self._clock_watch = ClockWatch()
         self._reminders = Reminders()
         self._reminders_of_skipped = Reminders(_SKIPPED_PERIOD)
+        self._reminders_of_damage = Reminders()
         # Not a lifecycle publisher: a node that is not active should say so.
         self._diagnostics: Publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._is_idle_because(DiagnosticStatus.WARN, self._not_configured)
@@ -240,6 +242,8 @@ class FaceNode(LifecycleNode):
                     f"{counts.handled} handled, {counts.dropped} dropped for newer ones, "
                     f"{counts.failed} skipped, {lost} lost on the way"
                 )
+                if counts.damaged:
+                    told += f", {counts.damaged} damaged"
                 if counts.in_hand:
                     told += f", {counts.in_hand} not finished"
             self.get_logger().info(f"{camera.name or 'images'}: {told}")
@@ -346,6 +350,23 @@ class FaceNode(LifecycleNode):
             counts.handled += 1
             counts.outputs.append(time.monotonic())
             counts.milliseconds = result.milliseconds
+        self._tell_damage(camera, taken.damage)
+
+    def _tell_damage(self, camera: Camera, damage: str) -> None:
+        """Count an image that was used although its data is damaged, and say so for some time."""
+        counts = camera.counts
+        if damage:
+            if self._reminders_of_damage.is_due(camera.topic, "", time.monotonic()):
+                self.get_logger().warning(f"{camera.topic}: used, but {damage}")
+            with camera.lock:
+                counts.damaged += 1
+                counts.damaged_until = time.monotonic() + _DAMAGE_PERIOD
+                counts.warnings["damage"] = (
+                    f"{counts.damaged} of {counts.handled} images damaged, the last: {damage}"
+                )
+        elif "damage" in counts.warnings and time.monotonic() > counts.damaged_until:
+            with camera.lock:
+                del counts.warnings["damage"]
 
     def _skip(self, camera: Camera, error: Exception) -> None:
         if self._worker.is_stopped:  # and the publishers may be gone: not an error
@@ -364,7 +385,7 @@ class FaceNode(LifecycleNode):
             stamp = Time(sec=read.seconds, nanosec=read.nanoseconds)
             header = Header(stamp=stamp, frame_id=read.frame_id)
             time = _frame_time(camera, header, arrival)
-            return _Taken(camera, header, time, bgr_from_image(read), 1)
+            return _Taken(camera, header, time, bgr_from_image(read), 1, "")
         time = _frame_time(camera, image.header, arrival)
         # Smaller pictures are decoded faster; but faces and tiles are cut out of the whole one.
         detector = self._pipeline.detector
@@ -374,18 +395,19 @@ class FaceNode(LifecycleNode):
             or detector.tiles != (1, 1)
         )
         smallest = None if is_cut else detector.input_size
-        picture, reduction = bgr_from_compressed(image.format, image.data, smallest)
-        return _Taken(camera, image.header, time, picture, reduction)
+        found = bgr_from_compressed(image.format, image.data, smallest)
+        return _Taken(camera, image.header, time, *found)
 
 
 class _Taken(NamedTuple):
-    """An image as a picture, which is so many times smaller than the one that was sent."""
+    """An image as a picture: see `scrfd_ros.image_encodings.CompressedPicture`."""
 
     camera: Camera
     header: Header
     time: FrameTime
     picture: NDArray[np.uint8]
     reduction: int
+    damage: str
 
     @property
     def frame(self) -> Frame:

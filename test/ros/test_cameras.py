@@ -182,6 +182,26 @@ def test_a_damaged_image_is_said_and_the_next_is_answered(tmp_path: Path) -> Non
         wire.send_until(send, whole, "detections")
 
 
+def test_a_truncated_image_is_used_and_told(tmp_path: Path, picture: Pictures) -> None:
+    content = cv2.imencode(".jpg", picture("t1.jpg"))[1].tobytes()
+    with node(tmp_path, image_transport="compressed") as wire:
+        wire.listen(Detection2DArray, "detections")
+        wire.listen(DiagnosticArray, "/diagnostics")
+        send = wire.camera(CompressedImage, "image/compressed")
+        cut = CompressedImage(format="jpeg", data=content[: len(content) * 9 // 10])
+        (status,) = wire.send_until(
+            send, cut, "/diagnostics", lambda m: "is cut short" in m.status[0].message
+        ).status
+        assert status.level == DiagnosticStatus.WARN
+        assert "rows are missing; check the camera's cable" in status.message
+        values = {item.key: item.value for item in status.values}
+        assert values["damaged"] == values["handled"] != "0" and values["failed"] == "0"
+        assert len(wire.got["detections"][-1].detections) == 6
+        log = wire.harness.log()
+        assert "image/compressed: used, but image compressed as 'jpeg'" in log
+        assert "Corrupt JPEG" not in log, "libjpeg does not write by itself"
+
+
 def test_overlay_is_the_picture_with_the_faces(tmp_path: Path, picture: Pictures) -> None:
     with node(tmp_path) as wire:
         wire.listen(Image, "overlay", SENSOR)
