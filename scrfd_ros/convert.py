@@ -25,7 +25,7 @@ from scrfd_ros.evaluation.parity import (
     compare_outputs,
     compare_recognizers,
 )
-from scrfd_ros.files import PICTURE_SUFFIXES, read_picture
+from scrfd_ros.files import list_pictures, read_picture
 from scrfd_ros.models.catalogue import (
     DETECTOR,
     RECOGNIZER,
@@ -310,10 +310,7 @@ def _calibration_batches(network: Network, settings: Settings) -> Iterator[NDArr
             "int8 takes pictures to calibrate with, such as the robot will see: "
             "--calibration FOLDER, some tens of them, with faces"
         )
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
-    if not paths:
-        raise ModelError(f"{folder}: no picture for calibration; expected .jpg or .png files")
-    pictures = [read_picture(path) for path in paths]
+    pictures = [read_picture(path) for path in list_pictures(folder)]
     kind = kind_of(network)
     if kind == RECOGNIZER:
         crops = crops_of(pictures, network.path.parent)

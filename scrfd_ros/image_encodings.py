@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from scrfd_ros.decoding import JPEG_START, decode
+from scrfd_ros.decoding import JPEG_START, decode, format_name
 from scrfd_ros.errors import ImageError
 from scrfd_ros.faces import Faces
 
@@ -225,23 +225,6 @@ _NO_DEPTH = (
     "colour image"
 )
 
-# How the data of other formats begins: the position, the bytes, and the name.
-_OTHER_FORMATS = (
-    (12, b"\x89PNG\r\n\x1a\n", "a PNG after 12 bytes, as compressedDepth has it"),
-    (8, b"WEBP", "WebP"),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftyphei", "HEIC"),
-    (0, b"\xff\x0a", "JPEG XL"),
-    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (0, b"\0\0\0\x0cjP", "JPEG 2000"),
-    (0, b"GIF8", "GIF"),
-    (0, b"BM", "BMP"),
-    (0, b"II*\0", "TIFF"),
-    (0, b"MM\0*", "TIFF"),
-    (0, b"\0\0\0\x01", "a video stream such as H.264"),
-    (0, b"\0\0\x01", "a video stream such as H.264"),
-)
-
 _VIDEO = ("h264", "h265", "hevc", "av1", "vp8", "vp9", "ffmpeg", "libx26", "theora")
 
 
@@ -249,7 +232,7 @@ def _instead_of_picture(format: str, content: bytes) -> str:
     """A sentence on what is there instead of a JPEG or PNG, and what to do."""
     if content.startswith((JPEG_START, b"\x89PNG")):
         return "expected a whole JPEG or PNG, it has no pixels; " + _MEND_DAMAGE
-    name = next((name for at, start, name in _OTHER_FORMATS if content[at:].startswith(start)), "")
+    name = format_name(content)
     # "av1" is in no name of another format; "avif" is.
     if "video" in name or (not name and any(word in format.lower() for word in _VIDEO)):
         return (

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx_files import scrfd_outputs, write_detector, write_graph, write_recognizer
 
 from scrfd_ros.convert import Settings, convert, input_shapes, prepared_model, verify
-from scrfd_ros.errors import BackendError, ModelError
+from scrfd_ros.errors import BackendError, ModelError, ScrfdError
 from scrfd_ros.evaluation.parity import compare_detectors
 from scrfd_ros.networks.build import ShapeRange
 from scrfd_ros.networks.engine_file import facts_path, read_facts
@@ -271,7 +271,7 @@ def test_int8_takes_pictures(recognizer: Path, tmp_path: Path) -> None:
     network = OnnxRuntimeNetwork(recognizer)
     with pytest.raises(ModelError, match="--calibration FOLDER"):
         prepared_model(network, Settings("int8"))
-    with pytest.raises(ModelError, match="no picture for calibration"):
+    with pytest.raises(ScrfdError, match="no pictures in it, but 1 file"):
         prepared_model(network, Settings("int8", calibration=tmp_path))
     cv2.imwrite(str(tmp_path / "empty.png"), np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(ModelError, match="no faces in the pictures for calibration"):

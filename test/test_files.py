@@ -9,13 +9,24 @@ import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from exif import with_orientation
 from faulty_processes import kills, open_to_all, outcome_in_child
+from numpy.typing import NDArray
 
 from scrfd_ros.errors import ImageError, ScrfdError
-from scrfd_ros.files import ensure_writable, read_picture, write_bytes, write_picture, write_text
+from scrfd_ros.files import (
+    ensure_writable,
+    list_pictures,
+    read_picture,
+    write_bytes,
+    write_picture,
+    write_text,
+)
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
 
@@ -51,7 +62,7 @@ def test_grey_picture_becomes_three_channels(tmp_path: Path) -> None:
     [
         pytest.param(None, "No such file", id="missing"),
         pytest.param(b"", r"not a picture .*\(0 bytes\)", id="empty"),
-        pytest.param(b"<html>not found</html>", r"not a picture .*\(22 bytes\)", id="a web page"),
+        pytest.param(b"nothing else", r"not a picture .*\(12 bytes\)", id="text"),
         pytest.param(png(100_000, 100_000), "not a picture", id="beyond OpenCV's size limit"),
         pytest.param(png(0, 0), "not a picture", id="no pixels"),
     ],
@@ -65,9 +76,129 @@ def test_unreadable_picture(tmp_path: Path, content: bytes | None, message: str)
     assert str(path) in str(caught.value)
 
 
-def test_folder_is_not_a_picture(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="Is a directory"):
-        read_picture(tmp_path)
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(99), r"\(HEIC\): convert it to PNG or JPEG"),
+        (b"<svg xmlns=", r"\(SVG\): convert it"),
+        (b"II*\0\x10\0\0\0CR\x02\0" + bytes(99), r"\(TIFF or raw data of a camera\): convert"),
+        (b"\0\0\0\x18ftypmp42" + bytes(99), r"\(a video\): take single pictures .*ffmpeg"),
+        (b"RIFF\0\0\0\0AVI LIST" + bytes(99), r"\(a video\): take single pictures"),
+        (b"\x89MCAP0\r\n", r"\(a bag\): .*scrfd replay"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"<html>not found</html>", "a web page"),
+        (b"RIFF\x24\0\0\0WEBPVP8 " + bytes(99), r"\(WebP\): convert"),
+        (b"GIF89a" + bytes(9), r"\(GIF\): convert"),
+    ],
+)
+def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "face.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=f"face.jpg: not a picture that OpenCV .*{words}"):
+        read_picture(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "Is a directory; give one picture of it"),
+        ("*.jpg", "No such file or directory; no name fits the pattern"),
+        ("https://example.org/face.jpg", "an address is no file; download the picture first"),
+        ("face\0.jpg", "embedded null byte"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_what_is_no_file(tmp_path: Path, name: str, words: str) -> None:
+    with pytest.raises(ImageError, match=f"cannot read the picture: {words}"):
+        read_picture(Path(name) if "//" in name else tmp_path / name)
+
+
+LARGER = cv2.resize(PICTURE, (320, 240), interpolation=cv2.INTER_CUBIC)
+JPEG = cv2.imencode(".jpg", LARGER)[1]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.9])
+def test_a_cut_file_has_one_outcome_with_every_opencv(
+    tmp_path: Path, share: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rule is that of messages: see test_decoding.py, where it is held pixel by pixel."""
+    path = tmp_path / "face.jpg"
+    path.write_bytes(JPEG.tobytes()[: int(len(JPEG) * share)])
+    if share < 0.5:
+        with pytest.raises(ImageError, match=r"face.jpg: .* it is cut short, \d+ of its 240 rows"):
+            read_picture(path)
+    else:
+        picture = read_picture(path)
+        assert picture.shape == (240, 320, 3) and (picture[-1] == 128).all()
+        assert "face.jpg: used, but it is cut short, " in caplog.text
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_file_is_turned_as_exif_says(tmp_path: Path, orientation: int) -> None:
+    plain = cv2.imdecode(JPEG, cv2.IMREAD_COLOR)
+    turned = {
+        1: plain,
+        2: plain[:, ::-1],
+        3: plain[::-1, ::-1],
+        4: plain[::-1],
+        5: plain.transpose(1, 0, 2),
+        6: np.rot90(plain, -1),
+        7: plain.transpose(1, 0, 2)[::-1, ::-1],
+        8: np.rot90(plain),
+    }
+    path = tmp_path / "face.jpg"
+    path.write_bytes(with_orientation(JPEG.tobytes(), orientation))
+    np.testing.assert_array_equal(read_picture(path), turned[orientation])
+
+
+def png_of(values: NDArray[Any]) -> bytes:
+    return cv2.imencode(".png", values)[1].tobytes()
+
+
+def test_kinds_of_png(tmp_path: Path) -> None:
+    path = tmp_path / "face.png"
+    for values in (
+        PICTURE.astype(np.uint16) * 257,
+        np.dstack((PICTURE, np.arange(35, dtype=np.uint8).reshape(7, 5))),
+    ):
+        path.write_bytes(png_of(values))
+        np.testing.assert_array_equal(read_picture(path), PICTURE)
+
+
+FORMATS = (".png", ".JPG", ".jpeg", ".webp", ".bmp", ".tiff", ".jp2", ".ppm")
+
+
+def test_pictures_of_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for suffix in FORMATS:
+        content = cv2.imencode(suffix.lower(), LARGER)[1].tobytes()
+        (tmp_path / f"face{suffix}").write_bytes(content)
+    (tmp_path / "no_suffix").write_bytes(JPEG.tobytes())
+    (tmp_path / "damaged.jpg").write_bytes(b"")  # is to be told by who reads it
+    expected = {f"face{suffix}" for suffix in FORMATS} | {"no_suffix", "damaged.jpg"}
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "face.png").write_bytes(png_of(PICTURE))
+    assert {path.name for path in list_pictures(tmp_path)} == expected
+    assert not caplog.text
+    for name in ("a.heic", "b.heic", "notes.txt", "README", ".DS_Store", "._face.jpg"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    assert {path.name for path in list_pictures(tmp_path)} == expected
+    (record,) = caplog.records
+    assert "left alone: 4 files that are not pictures OpenCV" in record.getMessage()
+    assert "(2 of .heic, 1 of .txt, 1 of no suffix), the first: README" in record.getMessage()
+    found = list_pictures(tmp_path, below=True)
+    assert tmp_path / "below" / "face.png" in found and found == sorted(found)
+
+
+def test_folders_without_pictures(tmp_path: Path) -> None:
+    with pytest.raises(ScrfdError, match="no such folder; expected one with pictures"):
+        list_pictures(tmp_path / "none")
+    with pytest.raises(ScrfdError, match="no pictures in it; expected JPEG, PNG"):
+        list_pictures(tmp_path)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    with pytest.raises(ScrfdError, match=r"no pictures in it, but 1 file .*\(1 of .heic\); expec"):
+        list_pictures(tmp_path)
+    with pytest.raises(ScrfdError, match="not a folder"):
+        list_pictures(tmp_path / "a.heic")
 
 
 @pytest.mark.parametrize("name", ["picture", "picture.", "picture.xyz"])

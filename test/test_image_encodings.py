@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from exif import with_orientation
 from numpy.typing import NDArray
 from rosbags.image import image_to_cvimage
 from rosbags.typesys import Stores, get_typestore
@@ -363,13 +364,6 @@ def test_a_compressed_bayer_pattern_becomes_a_picture(name: str) -> None:
     assert reduction == 1
     picture, *_ = bgr_from_compressed(f"{name}8; png compressed bgr8", content)
     assert np.array_equal(picture, np.repeat(values, 3, axis=2))
-
-
-def with_orientation(jpeg: bytes, orientation: int) -> bytes:
-    """The same JPEG, which says in an EXIF segment how it is to be turned."""
-    entry = struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0)
-    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + entry + bytes(4)
-    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif + jpeg[2:]
 
 
 @pytest.mark.parametrize("smallest", [None, (640, 640)])

@@ -29,7 +29,7 @@ from scrfd_ros.evaluation.parity import (
     worst,
 )
 from scrfd_ros.faces import Faces
-from scrfd_ros.files import PICTURE_SUFFIXES, read_picture, write_picture
+from scrfd_ros.files import PICTURE_SUFFIXES, list_pictures, read_picture, write_picture
 from scrfd_ros.models.catalogue import load_catalogue
 from scrfd_ros.networks.network import Network
 from scrfd_ros.pipeline import FacePipeline
@@ -119,12 +119,7 @@ def open_pictures(path: Path) -> Iterator[tuple[str, Picture]]:
         return _in_bag(path)
     if not path.is_dir():
         return iter([(path.name, read_picture(path))])
-    paths = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
-    if not paths:
-        raise ScrfdError(
-            f"{path}: no pictures in it; expected a picture, a folder with .jpg or .png files, or "
-            f"a bag"
-        )
+    paths = list_pictures(path, below=True)
     return (
         (file.relative_to(path).as_posix(), read_picture(file))
         for file in tqdm(paths, "comparing", unit="picture", leave=False, disable=None)
@@ -202,7 +197,8 @@ def compare_pipelines(
         each.counts["faces"] = int((expected.scores >= certain).sum())
         differences[name] = each
         if output is not None and judge(_of_one(each), limits):
-            write_picture(output / name, _side_by_side(picture, expected, found, each))
+            drawn = name if name.lower().endswith(PICTURE_SUFFIXES) else f"{name}.png"
+            write_picture(output / drawn, _side_by_side(picture, expected, found, each))
     return _report(differences, limits)
 
 
