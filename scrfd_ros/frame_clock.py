@@ -123,7 +123,7 @@ class FrameClock:
         self._epoch = 0
         self._offset = 0  # of the time from the stamps
         self._pace = 1.0
-        self._arrival: int | None = None
+        self._arrival: int | None = None  # until which time has passed
         self._run: _Run | None = None
         self._other: _Run | None = None  # stamps that do not fit, and may be of another clock
         self._faults: deque[str] = deque(maxlen=_RECENT)
@@ -167,8 +167,10 @@ class FrameClock:
         self._other = None
         if moved <= 0:
             # A single step back is an image that comes late, or a driver that corrects its clock.
-            # That no time passes keeps it out of the speed of faces.
-            if moved == 0 or self._faults[-1]:
+            # That no time passes until the next one keeps it out of the speed of faces.
+            if moved < 0 and not self._faults[-1]:
+                self._arrival = arrival - passed
+            else:
                 self._time += passed
             if moved == 0:
                 self._note("repeated", f"stays the same from image to image ({_text(stamp)})")
