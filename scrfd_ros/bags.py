@@ -1,20 +1,40 @@
-"""Bags of ROS 2, sqlite3 and MCAP, read and written without ROS by the package rosbags."""
+"""Bags of ROS 2, sqlite3 and MCAP, read and written without ROS.
+
+Reading gives every message that can be had of a damaged bag, and says what is damaged.
+"""
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
-from typing import Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
-from scrfd_ros.bag_messages import TYPES
+import yaml
+
+from scrfd_ros.bag_file import MAX_BYTES, BagFile, Record, Topic, UnreadableError
+from scrfd_ros.bag_messages import (
+    COMPRESSED_IMAGE,
+    FACE_ARRAY,
+    IMAGE,
+    TYPES,
+    MessageError,
+    decoded,
+)
+from scrfd_ros.decompression import ZSTD_MAGIC, decompressed, decompressed_parts
 from scrfd_ros.errors import ScrfdError
+from scrfd_ros.mcap_file import MAGIC as _MCAP_MAGIC
+from scrfd_ros.mcap_file import McapFile
+from scrfd_ros.sqlite_file import MAGIC as _SQLITE_MAGIC
+from scrfd_ros.sqlite_file import SqliteFile
 
 try:
     from rosbags.interfaces import Connection
-    from rosbags.rosbag2 import Reader, StoragePlugin, Writer, WriterError
+    from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 except ImportError as error:
     raise ScrfdError(
         f"bags are read and written with the Python package rosbags, 0.11 or later; this one lacks "
@@ -24,20 +44,13 @@ except ImportError as error:
 _VERSION: Final = 8
 """Of metadata.yaml: the last that rosbag2 of Humble reads."""
 
+_KINDS: Final = (IMAGE, COMPRESSED_IMAGE, FACE_ARRAY)
+"""Types of which messages are read; those of others are counted."""
 
-class Record(NamedTuple):
-    """A message as it lies in a bag.
-
-    Attributes:
-        topic, kind: where it was published, and its type.
-        time: when it was recorded, nanoseconds.
-        data: its CDR bytes.
-    """
-
-    topic: str
-    kind: str
-    time: int
-    data: bytes
+_SUFFIX: Final = re.compile(r"\.(db3|mcap)(\.zstd|\.zst)?$")
+_MOST_METADATA: Final = 1 << 26  # bytes
+_MOST_PLACES: Final = 3  # of one file that are named
+_STEP: Final = 1 << 20
 
 
 class Bag:
@@ -45,54 +58,81 @@ class Bag:
 
     Attributes:
         path: the folder with metadata.yaml, or a single .db3 or .mcap file.
-        kinds: the type of each topic, in the order of the topics' names.
+        counts: every topic in it, by name, with the number of messages that were found.
+        claims: how many messages each topic has according to the bag. May be wrong.
         storage: how the bag is stored.
+        notes: sentences about what is not as it should be, although nothing is lost by it.
     """
 
-    def __init__(self, path: Path, reader: Reader) -> None:
+    def __init__(
+        self,
+        path: Path,
+        files: dict[Path, BagFile],
+        storage: StoragePlugin,
+        metadata: _Metadata,
+        notes: list[str],
+        damage: list[str],
+    ) -> None:
         self.path = path
-        self.kinds = {
-            connection.topic: connection.msgtype
-            for connection in sorted(reader.connections, key=lambda connection: connection.topic)
-        }
-        files = list(path.iterdir()) if path.is_dir() else [path]
-        is_mcap = any(".mcap" in file.suffixes for file in files)  # "bag_0.mcap.zstd" too
-        self.storage = StoragePlugin.MCAP if is_mcap else StoragePlugin.SQLITE3
-        self._reader = reader
+        self.storage = storage
+        self.notes = notes
+        self._files = dict(sorted(files.items(), key=lambda entry: entry[1].start))
+        self._metadata = metadata
+        self._damage = damage
+        self._given: dict[Topic, Topic] = {}  # with what the file itself does not say
+        for file in self._files.values():
+            for topic in file.counts:
+                self._given[topic] = self._completed(file, topic)
+        counts: Counter[Topic] = Counter()
+        claims: Counter[str] = Counter()
+        for file in self._files.values():
+            for topic, count in file.counts.items():
+                counts[self._given[topic]] += count
+            claims.update(file.claims)
+        self.counts = dict(sorted(counts.items()))
+        self.claims = {**claims, **metadata.counts}
 
-    def topics(self, *kinds: str) -> list[str]:
-        """The topics of these types, by name."""
-        return [topic for topic, kind in self.kinds.items() if kind in kinds]
+    @property
+    def damage(self) -> list[str]:
+        """A sentence for each file that is damaged. Reading messages may bring more to light."""
+        found = []
+        for path, file in self._files.items():
+            if file.damage:
+                places = "; ".join(file.damage[:_MOST_PLACES])
+                if (more := len(file.damage) - _MOST_PLACES) > 0:
+                    places += f"; and {more} more"
+                found.append(f"{path}: damaged: {places}. {_hint(path, file)}")
+        return [*self._damage, *found]
 
-    def count(self, topics: Sequence[str]) -> int:
+    def topics(self, *kinds: str) -> list[Topic]:
+        """The topics of ROS 2 of these types, by name."""
+        return [topic for topic in self.counts if topic.kind in kinds and topic.encoding == "cdr"]
+
+    def count(self, topics: Iterable[Topic]) -> int:
         """The number of messages on these topics."""
-        return sum(connection.msgcount for connection in self._connections(topics))
+        return sum(self.counts[topic] for topic in topics)
 
-    def hashes(self, topics: Sequence[str]) -> set[str]:
-        """The type hashes noted for these topics. Not every bag has them."""
-        return {connection.digest for connection in self._connections(topics)} - {""}
-
-    def records(self, topics: Sequence[str]) -> Iterator[Record]:
+    def records(self, topics: Collection[Topic]) -> Iterator[Record]:
         """Every message on these topics, in the order of their times.
 
-        Raises:
-            ScrfdError: the bag is damaged.
+        One that cannot be read any more comes with what there is of its bytes.
         """
-        connections = self._connections(topics)
-        if not connections:
-            return  # to rosbags, none means all
-        messages = self._reader.messages(connections)
-        while True:
-            try:
-                connection, time, data = next(messages)
-            except StopIteration:
-                return
-            except Exception as error:
-                raise _unreadable(self.path, error) from error
-            yield Record(connection.topic, connection.msgtype, time, data)
+        for file in self._files.values():
+            wanted = {topic for topic in file.counts if self._given[topic] in topics}
+            kinds = {(topic.name, topic.kind): self._given[topic].kind for topic in wanted}
+            for record in file.records(wanted):
+                data = record.data
+                if data[:4] == ZSTD_MAGIC:  # as rosbag2 compresses messages one by one
+                    data, _ = decompressed(data, "zstd", MAX_BYTES)
+                yield record._replace(kind=kinds[record.topic, record.kind], data=data)
 
-    def _connections(self, topics: Sequence[str]) -> list[Connection]:
-        return [entry for entry in self._reader.connections if entry.topic in topics]
+    def _completed(self, file: BagFile, topic: Topic) -> Topic:
+        kind = topic.kind or self._metadata.kinds.get(topic.name, "")
+        if not kind and topic.encoding == "cdr":
+            first = next(file.records([topic]), None)
+            kind = _guessed_kind(first.data) if first else ""
+        digest = topic.digest or self._metadata.digests.get(topic.name, "")
+        return topic._replace(kind=kind, digest=digest)
 
 
 @contextmanager
@@ -100,17 +140,259 @@ def open_bag(path: Path) -> Iterator[Bag]:
     """Open a bag to read it.
 
     Raises:
-        ScrfdError: there is none, or it is damaged.
+        ScrfdError: there is none, or nothing in it can be read; says what may mend it.
     """
+    with TemporaryDirectory(prefix="scrfd_bag_") as scratch:
+        try:
+            bag = _opened(path, Path(scratch))
+        except OSError as error:
+            raise ScrfdError(
+                f"{error.filename or path}: cannot be read: {error.strerror}"
+            ) from error
+        yield bag
+
+
+def _opened(path: Path, scratch: Path) -> Bag:
+    notes: list[str] = []
+    damage: list[str] = []
+    metadata = _Metadata([], {}, {}, {})
+    paths = [path]
+    if path.is_dir():
+        here = [file for file in path.iterdir() if _SUFFIX.search(file.name)]
+        here.sort(key=_by_number)
+        metadata, problem = _read_metadata(path / "metadata.yaml")
+        if not here:
+            raise _no_bag(path, metadata)
+        paths = _listed(path, here, metadata, notes, damage)
+        if problem:
+            notes.append(
+                f"{path}: {problem}; read without it. This writes it anew: ros2 bag reindex {path}"
+            )
+    files: dict[Path, BagFile] = {}
+    storage = StoragePlugin.SQLITE3
+    refused: list[ScrfdError] = []
+    for number, file in enumerate(paths):
+        try:
+            opened = _opened_file(file, scratch / str(number), damage)
+        except ScrfdError as error:
+            refused.append(error)
+            damage.append(str(error))
+            continue
+        except OSError as error:
+            if len(paths) == 1:
+                raise
+            damage.append(f"{file}: cannot be read: {error.strerror}")
+            continue
+        files[file] = opened
+        storage = StoragePlugin.MCAP if isinstance(opened, McapFile) else StoragePlugin.SQLITE3
+    if not files:
+        raise refused[0] if refused else ScrfdError("; ".join(damage))
+    return Bag(path, files, storage, metadata, notes, damage)
+
+
+def _listed(
+    folder: Path, here: list[Path], metadata: _Metadata, notes: list[str], damage: list[str]
+) -> list[Path]:
+    """The files of a bag: those that metadata.yaml lists, and all there are if one is missing."""
+    wanted = [PurePath(name).name for name in metadata.files]
+    names = {file.name for file in here}
+    missing = sorted(set(wanted) - names)
+    others = [file for file in here if file.name not in wanted]
+    if missing and len(others) < len(missing):
+        damage.append(
+            f"{folder}: {', '.join(missing)} is missing, and with it what was recorded there: copy "
+            f"the whole folder again"
+        )
+    if wanted and not missing:
+        if others:
+            notes.append(
+                f"{folder}: left alone, as metadata.yaml does not list it: "
+                f"{', '.join(file.name for file in others)}. Give such a file itself to read it, "
+                f"or list all: ros2 bag reindex {folder}"
+            )
+        return [file for file in here if file.name in wanted]
+    return here
+
+
+def _opened_file(path: Path, scratch: Path, damage: list[str]) -> BagFile:
+    """Open one file, whatever its name says.
+
+    Raises:
+        OSError: it cannot be opened.
+        ScrfdError: it is none, or nothing in it can be read.
+    """
+    original, problem = path, ""
+    with path.open("rb") as file:
+        start = file.read(len(_SQLITE_MAGIC))
+        if start[:4] == ZSTD_MAGIC:
+            file.seek(0)
+            path, problem = _unpacked(file, scratch / _SUFFIX.sub(r".\1", path.name))
+            if problem:
+                damage.append(f"{original}: {problem}; what comes before that is read")
+            start = _start_of(path)
+    suffix = _SUFFIX.search(path.name)
+    kind = suffix[1] if suffix else ""
     try:
-        reader = Reader(path)
-        reader.open()
-    except Exception as error:
-        raise _unreadable(path, error) from error
+        if not start:
+            raise UnreadableError(problem or "the file is empty")
+        if start.startswith(b"#ROSBAG V"):
+            raise ScrfdError(
+                f"{original}: a bag of ROS 1; expected one of ROS 2. This converts it: "
+                f"rosbags-convert --src {original} --dst {original.with_suffix('')}"
+            )
+        if start.startswith(_MCAP_MAGIC):
+            kind = "mcap"
+        elif start.startswith(_SQLITE_MAGIC):
+            kind = "db3"
+        if kind == "mcap":
+            return McapFile(path, _KINDS)
+        if kind == "db3":
+            return SqliteFile(path)
+    except UnreadableError as error:
+        hint = f" This may mend it: {_REMEDIES[kind].format(original)}" if kind and start else ""
+        raise ScrfdError(
+            f"{original}: not a bag that can be read: {error}. {_EXPECTED}.{hint}"
+        ) from error
+    raise ScrfdError(f"{original}: not a bag that can be read. {_EXPECTED}")
+
+
+_REMEDIES: Final = {"mcap": "mcap recover {}", "db3": "sqlite3 {} .recover"}
+
+
+def _hint(path: Path, file: BagFile) -> str:
+    kind = "mcap" if isinstance(file, McapFile) else "db3"
+    return f"This may mend it: {_REMEDIES[kind].format(path)}"
+
+
+_EXPECTED: Final = (
+    "Expected a folder with metadata.yaml, as `ros2 bag record` writes it, or one .db3 or .mcap "
+    "file of it"
+)
+
+
+def _start_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE_MAGIC))
+
+
+def _unpacked(source: BinaryIO, target: Path) -> tuple[Path, str]:
+    """Decompress a whole file; returns it, and what is wrong with its end."""
+    target.parent.mkdir()
+    with target.open("wb") as file:
+        try:
+            for part in decompressed_parts(iter(lambda: source.read(_STEP), b""), "zstd"):
+                file.write(part)
+        except ValueError as error:
+            return target, str(error)
+    return target, ""
+
+
+def _no_bag(path: Path, metadata: _Metadata) -> ScrfdError:
+    """Why there is no file of a bag in a folder."""
+    inside = sorted(path.iterdir())
+    if metadata.files:
+        return ScrfdError(
+            f"{path}: not a bag that can be read: {', '.join(metadata.files)} is missing, which "
+            f"its metadata.yaml lists: copy the whole folder again"
+        )
+    for file in inside:
+        if file.suffix == ".bag" and file.is_file():
+            return ScrfdError(
+                f"{path}: a folder with bags of ROS 1; expected one of ROS 2. This converts one: "
+                f"rosbags-convert --src {file} --dst {file.with_suffix('')}"
+            )
+    bags = [folder.name for folder in inside if folder.is_dir() and _looks_like_a_bag(folder)]
+    if bags:
+        more = f" and {len(bags) - 5} more" if len(bags) > 5 else ""
+        return ScrfdError(
+            f"{path}: not a bag, but a folder with bags in it: give one of them: "
+            f"{', '.join(bags[:5])}{more}"
+        )
+    return ScrfdError(
+        f"{path}: not a bag that can be read: there is no .db3 or .mcap file in it. {_EXPECTED}"
+    )
+
+
+def _looks_like_a_bag(folder: Path) -> bool:
+    return any(
+        file.name == "metadata.yaml" or _SUFFIX.search(file.name) for file in folder.iterdir()
+    )
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """So that bag_10.db3 comes behind bag_9.db3."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in _DIGITS.split(path.name)]
+
+
+_DIGITS: Final = re.compile(r"(\d{1,18})")
+
+
+class _Metadata(NamedTuple):
+    """What matters of a metadata.yaml.
+
+    Attributes:
+        files: their names.
+        counts, kinds, digests: messages, type and hash of the type of each topic.
+    """
+
+    files: list[str]
+    counts: dict[str, int]
+    kinds: dict[str, str]
+    digests: dict[str, str]
+
+
+def _read_metadata(path: Path) -> tuple[_Metadata, str]:
+    """What a metadata.yaml says, and what is wrong with it."""
+    found = _Metadata([], {}, {}, {})
     try:
-        yield Bag(path, reader)
-    finally:
-        reader.close()
+        if path.stat().st_size > _MOST_METADATA:
+            return found, "its metadata.yaml is too long to be one"
+        content = yaml.load(path.read_text(encoding="utf-8"), _YAML)
+    except FileNotFoundError:
+        return (
+            found,
+            "it has no metadata.yaml: the recording was interrupted, or it was not copied",
+        )
+    except OSError as error:
+        return found, f"its metadata.yaml cannot be read: {error.strerror}"
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        return found, f"its metadata.yaml is not valid YAML ({reason[:200]})"
+    information = _of_type(dict, content).get("rosbag2_bagfile_information")
+    if not isinstance(information, dict):
+        return found, "its metadata.yaml says nothing of a bag"
+    files = _of_type(list, information.get("relative_file_paths"))
+    found.files.extend(name for name in files if isinstance(name, str) and name)
+    for entry in _of_type(list, information.get("topics_with_message_count")):
+        topic = _of_type(dict, _of_type(dict, entry).get("topic_metadata"))
+        name, count = topic.get("name"), _of_type(dict, entry).get("message_count")
+        if isinstance(name, str):
+            found.kinds[name] = str(topic.get("type") or "")
+            found.digests[name] = str(topic.get("type_description_hash") or "")
+            if isinstance(count, int):
+                found.counts[name] = found.counts.get(name, 0) + count
+    return found, ""
+
+
+_YAML: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _of_type(kind: type, value: Any) -> Any:
+    return value if isinstance(value, kind) else kind()
+
+
+def _guessed_kind(data: bytes) -> str:
+    """The type of a message of which no type is noted: an image, if it is whole as one."""
+    for kind in (IMAGE, COMPRESSED_IMAGE):
+        try:
+            message = decoded(data, kind)
+        except MessageError:
+            continue
+        if kind == IMAGE and message.step * message.height == len(message.data) > 0:
+            return kind
+        if kind == COMPRESSED_IMAGE and message.data[:3].tobytes() in (b"\xff\xd8\xff", b"\x89PN"):
+            return kind
+    return ""
 
 
 class BagWriter:
@@ -152,12 +434,3 @@ def refuse_existing(path: Path) -> None:
     """Raises ScrfdError if there is something at the path of a bag to be written."""
     if path.exists():
         raise ScrfdError(f"{path}: exists already; give another path, or remove it")
-
-
-def _unreadable(path: Path, error: Exception) -> ScrfdError:
-    # What is wrong with a bag comes as an error of Python, SQLite, a decompressor or rosbags.
-    reason = str(error) or type(error).__name__
-    return ScrfdError(
-        f"{path}: not a bag that can be read: {reason}. Expected a folder with metadata.yaml, as "
-        f"`ros2 bag record` writes it, or one .db3 or .mcap file of it"
-    )

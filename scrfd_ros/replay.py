@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from scrfd_ros.bag_messages import (
-    COMPRESSED_IMAGE,
     DETECTION_ARRAY,
     FACE_ARRAY,
     IMAGE,
@@ -25,12 +24,13 @@ from scrfd_ros.bag_messages import (
     face_array,
     faces_of,
 )
-from scrfd_ros.bags import Bag, new_bag, open_bag
+from scrfd_ros.bags import new_bag, open_bag
 from scrfd_ros.errors import ImageError, ScrfdError
 from scrfd_ros.evaluation.recordings import Comparison, FrameKey, compare_recordings, seconds
 from scrfd_ros.faces import Faces
 from scrfd_ros.frame_clock import FrameClock, FrameTime
 from scrfd_ros.image_encodings import bgr_from_compressed, bgr_from_image, in_whole_picture
+from scrfd_ros.image_topics import image_topics
 from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.tracking import Tracker
 
@@ -45,6 +45,8 @@ class Outcome:
         detections, faces: the topics with the results.
         images: those that were read.
         broken: of these, those in which nothing could be looked for.
+        lost: images that were recorded and that the bag, being damaged, does not give any more;
+            None if their number is not known.
         found: faces, in all images together.
         damaged: images that were used although their data is damaged.
     """
@@ -53,8 +55,27 @@ class Outcome:
     faces: str
     images: int = 0
     broken: int = 0
+    lost: int | None = 0
     found: int = 0
     damaged: int = 0
+
+
+class Replay(NamedTuple):
+    """What has come of a bag.
+
+    Attributes:
+        outcomes: of each topic that was read.
+        left_alone: why other topics with something like images were not; see `image_topics`.
+        damage: a sentence for each file that is damaged or missing.
+    """
+
+    outcomes: dict[str, Outcome]
+    left_alone: dict[str, str]
+    damage: list[str]
+
+
+_SAID: Final = 5
+"""Broken images of a topic that are named; the others are counted."""
 
 
 def replay(
@@ -63,42 +84,47 @@ def replay(
     pipeline: FacePipeline,
     topics: Sequence[str] = (),
     tracking: bool = True,
-) -> dict[str, Outcome]:
+) -> Replay:
     """Find the faces in every image of a bag, and write them into a new one.
 
     For each image that is not broken there is one vision_msgs/Detection2DArray and one
     scrfd_ros/FaceArray, with the image's header and the time at which the image was recorded, in
-    the order of the images. Broken ones are logged. Progress is shown on a terminal.
+    the order of the images. The first broken ones of each topic are logged, and what is damaged in
+    the bag: it costs only the images that lie there. Progress is shown on a terminal.
 
     Args:
         path: the bag that is read.
         output: the bag that is written, stored in the same way.
-        topics: of the images; all there are, if none is given.
+        topics: of the images; if none is given, all in which there can be faces, see
+            `image_topics`.
         tracking: give the faces of each topic ids, as the node does.
 
-    Returns:
-        For each topic of images what has come of it.
-
     Raises:
-        ScrfdError: a bag cannot be read or written, `output` exists, or a topic has no images.
+        ScrfdError: nothing in the bag can be read, none of its images is whole, `output` exists or
+            cannot be written, or a topic has no images. Then nothing is written.
     """
     with open_bag(path) as bag:
-        chosen = _image_topics(bag, topics)
-        total = bag.count(chosen)
-        if not total:
-            raise ScrfdError(f"{path}: there are no images on {', '.join(chosen)}")
+        for sentence in (*bag.notes, *bag.damage):
+            _LOG.warning("%s", sentence)
+        known_damage = bag.damage
+        selection = image_topics(bag, topics)
         outcomes = {
             topic: Outcome(f"{namespace}/detections", f"{namespace}/faces")
-            for topic, namespace in result_namespaces(chosen).items()
+            for topic, namespace in result_namespaces(selection.names).items()
         }
-        trackers = {topic: Tracker() if tracking else None for topic in chosen}
-        clocks = {topic: FrameClock(topic) if tracking else None for topic in chosen}
+        trackers = {topic: Tracker() if tracking else None for topic in outcomes}
+        clocks = {topic: FrameClock(topic) if tracking else None for topic in outcomes}
         with new_bag(output, bag.storage) as results, logging_redirect_tqdm():
             for outcome in outcomes.values():
                 results.add_topic(outcome.detections, DETECTION_ARRAY)
                 results.add_topic(outcome.faces, FACE_ARRAY)
             bar = tqdm(
-                bag.records(chosen), "replaying", total, unit="image", leave=False, disable=None
+                bag.records(selection.topics),
+                "replaying",
+                bag.count(selection.topics),
+                unit="image",
+                leave=False,
+                disable=None,
             )
             for topic, kind, time, data in bar:
                 outcome = outcomes[topic]
@@ -111,7 +137,10 @@ def replay(
                     faces, damage = _faces_in(image, kind, pipeline, trackers[topic], frame_time)
                 except (MessageError, ImageError) as error:
                     outcome.broken += 1
-                    _LOG.warning("%s, %s: image skipped: %s", topic, stamp, error)
+                    if outcome.broken <= _SAID:
+                        _LOG.warning("%s, %s: image skipped: %s", topic, stamp, error)
+                    elif outcome.broken == _SAID + 1:
+                        _LOG.warning("%s: further images skipped are only counted", topic)
                     continue
                 outcome.found += len(faces)
                 if damage:
@@ -122,7 +151,21 @@ def replay(
                 results.write(outcome.detections, time, encoded(detections, DETECTION_ARRAY))
                 message = face_array(detections, faces, pipeline)
                 results.write(outcome.faces, time, encoded(message, FACE_ARRAY))
-    return outcomes
+            bag_damage = bag.damage
+            for sentence in bag_damage:
+                if sentence not in known_damage:
+                    _LOG.warning("%s", sentence)
+            images = sum(outcome.images for outcome in outcomes.values())
+            if images == sum(outcome.broken for outcome in outcomes.values()):
+                raise ScrfdError(
+                    f"{path}: none of the {images} images on {', '.join(outcomes)} can be read"
+                )
+        for topic, outcome in outcomes.items():
+            if bag_damage:
+                claim = bag.claims.get(topic)
+                known = claim is not None and claim >= outcome.images
+                outcome.lost = bag.claims[topic] - outcome.images if known else None
+    return Replay(outcomes, selection.left_alone, bag_damage)
 
 
 def result_namespaces(topics: Iterable[str]) -> dict[str, str]:
@@ -156,7 +199,7 @@ def read_recordings(path: Path) -> dict[str, Recording]:
     """The faces in a bag, replayed or recorded from a node, by topic.
 
     Raises:
-        ScrfdError: the bag cannot be read, or there are no faces of this version in it.
+        ScrfdError: the bag cannot be read as a whole, or there is no message of this version in it.
     """
     with open_bag(path) as bag:
         topics = bag.topics(FACE_ARRAY)
@@ -165,11 +208,11 @@ def read_recordings(path: Path) -> dict[str, Recording]:
                 f"{path}: there is no topic of the type {FACE_ARRAY} in it; expected a bag that "
                 f"was replayed, or one in which the node's `faces` were recorded"
             )
-        if bag.hashes(topics) - {TYPES.hash_rihs01(FACE_ARRAY)}:
+        if {topic.digest for topic in topics} - {"", TYPES.hash_rihs01(FACE_ARRAY)}:
             raise ScrfdError(
                 f"{path}: its {FACE_ARRAY} is that of another version of scrfd_ros; make it anew"
             )
-        recordings = {topic: Recording("", {}) for topic in topics}
+        recordings = {topic.name: Recording("", {}) for topic in topics}
         repeats: Counter[tuple[str, int]] = Counter()
         for topic, kind, _, data in bag.records(topics):
             try:
@@ -183,6 +226,13 @@ def read_recordings(path: Path) -> dict[str, Recording]:
             repeats[topic, stamp] += 1
             models = " + ".join(filter(None, (message.detector, message.recognizer)))
             recordings[topic] = Recording(models, frames)
+        if bag.damage:
+            raise ScrfdError(f"{bag.damage[0]}; or make it anew")
+    if not any(recording.frames for recording in recordings.values()):
+        raise ScrfdError(
+            f"{path}: there is no message on {', '.join(recordings)}, and so nothing to compare "
+            f"with; make it anew from a bag with images"
+        )
     return recordings
 
 
@@ -201,19 +251,6 @@ def compare(
         topic: compare_recordings(found.get(topic, nothing).frames, expected.frames)
         for topic, expected in golden.items()
     }
-
-
-def _image_topics(bag: Bag, wanted: Sequence[str]) -> list[str]:
-    there = bag.topics(IMAGE, COMPRESSED_IMAGE)
-    unknown = [topic for topic in wanted if topic not in there]
-    if there and not unknown:
-        return [topic for topic in there if topic in wanted or not wanted]
-    others = ", ".join(f"{topic} ({kind})" for topic, kind in bag.kinds.items()) or "no topics"
-    missing = f"there are no images on {', '.join(unknown)}" if unknown else "there are no images"
-    raise ScrfdError(
-        f"{bag.path}: {missing}; expected topics of the type {IMAGE} or {COMPRESSED_IMAGE}, found "
-        f"{others}"
-    )
 
 
 def _faces_in(

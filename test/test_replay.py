@@ -111,7 +111,7 @@ def test_every_image_in_order(
     bag: Path, storage: str, clip: list[Entry], pipeline: FacePipeline, tmp_path: Path
 ) -> None:
     output = tmp_path / "new" / "out"
-    outcomes = replay(bag, output, pipeline, tracking=False)
+    outcomes = replay(bag, output, pipeline, tracking=False).outcomes
     assert {topic: (o.images, o.broken, o.found) for topic, o in outcomes.items()} == {
         FRONT: (3, 0, 7),
         REAR: (2, 0, 2),
@@ -185,7 +185,7 @@ def test_the_file_of_a_bag_is_enough(
     path = write_bag(tmp_path / "bag", clip, "mcap" if suffix == ".mcap" else "sqlite3")
     if suffix:
         path /= f"bag{suffix}"
-    outcomes = replay(path, tmp_path / "out", load(recognizer=False), [REAR])
+    outcomes = replay(path, tmp_path / "out", load(recognizer=False), [REAR]).outcomes
     assert outcomes[REAR].found == 2
     assert (tmp_path / "out" / f"out{suffix or '.db3'}").is_file()
 
@@ -200,7 +200,7 @@ def test_a_bag_may_be_compressed(
     topic, kind, stamp, data = raw("/image", START, people)
     with writer:
         writer.write(writer.add_connection(topic, kind, typestore=TYPES), stamp, data)
-    outcomes = replay(tmp_path / "bag", tmp_path / "out", load(recognizer=False))
+    outcomes = replay(tmp_path / "bag", tmp_path / "out", load(recognizer=False)).outcomes
     assert outcomes["/image"].found == 6
     assert len(messages(tmp_path / "out")) == 2
 
@@ -263,7 +263,7 @@ def test_broken_images_are_told_and_the_next_goes_on(
             tmp_path / "out",
             load(recognizer=False),
             tracking=False,
-        )
+        ).outcomes
     assert (outcomes["/image"].images, outcomes["/image"].broken) == (5, 4)
     other = outcomes["/other/compressed"]
     assert (other.images, other.broken, other.damaged) == (3, 1, 2)
@@ -283,46 +283,6 @@ def test_broken_images_are_told_and_the_next_goes_on(
         strict=True,
     ):
         assert line.startswith(parts[0]) and parts[1] in line
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def overwrite(path: Path) -> None:
-    """What a dying memory card leaves, in the middle of the messages."""
-    content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 200_000] = b"\xff" * 200_000
-    path.write_bytes(content)
-
-
-DAMAGE: dict[str, tuple[str, Callable[[Path], None], str]] = {
-    "no metadata": ("sqlite3", lambda bag: (bag / "metadata.yaml").unlink(), "metadata"),
-    "no YAML": ("mcap", lambda bag: (bag / "metadata.yaml").write_text("{") and None, "YAML"),
-    "no file": ("mcap", lambda bag: (bag / "bag.mcap").unlink(), "missing"),
-    "empty file": ("mcap", lambda bag: (bag / "bag.mcap").write_bytes(b"") and None, "empty"),
-    "half an MCAP file": ("mcap", lambda bag: truncate(bag / "bag.mcap"), "magic"),
-    "half a database": ("sqlite3", lambda bag: truncate(bag / "bag.db3"), ""),
-    "a hole in a database": ("sqlite3", lambda bag: overwrite(bag / "bag.db3"), ""),
-    "no database": ("sqlite3", lambda bag: (bag / "bag.db3").write_text("text") and None, ""),
-}
-
-
-@pytest.mark.parametrize(("storage", "damage", "words"), DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_bag_is_refused_and_leaves_nothing(
-    clip: list[Entry],
-    load: Load,
-    storage: str,
-    damage: Callable[[Path], None],
-    words: str,
-    tmp_path: Path,
-) -> None:
-    bag = write_bag(tmp_path / "bag", clip, storage)
-    damage(bag)
-    with pytest.raises(ScrfdError, match=f"{bag}: not a bag that can be read: .*{words}"):
-        replay(bag, tmp_path / "out", load(recognizer=False))
-    assert list(tmp_path.iterdir()) == [bag]
 
 
 @pytest.mark.parametrize(
@@ -353,7 +313,7 @@ def test_topics_without_images_are_refused(
 def test_a_topic_on_which_nothing_came_is_refused(pipeline: FacePipeline, tmp_path: Path) -> None:
     with Writer(tmp_path / "bag", version=8) as writer:
         writer.add_connection("/image", "sensor_msgs/msg/Image", typestore=TYPES)
-    with pytest.raises(ScrfdError, match="there are no images on /image"):
+    with pytest.raises(ScrfdError, match=r"there are no images; .*/image \(.*: no messages\)"):
         replay(tmp_path / "bag", tmp_path / "out", pipeline)
 
 

@@ -5,8 +5,13 @@ node would have published. The results for /camera/image_raw, and for /camera/im
 go to /camera/detections and /camera/faces. Where several of the chosen topics are in one namespace,
 they go to /camera/image_raw/detections and so on.
 
-Exit status: 0 if every image could be read; 1 if one was broken; 2 for bad input. With --compare
-instead 0 if the faces are those in GOLDEN within the limits, 1 if not. Frames that only the new
+Without --topic those topics are left alone, and named, in whose images there can be no faces:
+depth, disparity and video, the node's own overlay, and one of two with the same images, raw and
+compressed. Of a damaged bag every image is read that can be.
+
+Exit status: 0 if every image could be read; 1 if one was broken, or something in the bag is damaged
+or missing; 2 if no image could be read, or for other bad input: then nothing is written. With
+--compare also 1 if the faces are not those in GOLDEN within the limits. Frames that only the new
 bag has do not count: a node that was recorded live may have dropped them. Record such a node with
 tracking switched off, and replay with --no-tracking: where faces are tracked, an embedding can come
 from an image that one of the two did not see.
@@ -34,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, required=True, metavar="OUT", help="the bag to write: a new folder"
     )
     parser.add_argument(
-        "--topic", nargs="+", default=[], help="topics of images (default: all there are)"
+        "--topic", nargs="+", default=[], help="topics of images (default: all with faces)"
     )
     parser.add_argument(
         "--compare",
@@ -56,19 +61,25 @@ def run(args: argparse.Namespace) -> int:
     from scrfd_ros.replay import compare, read_recordings, replay
 
     refuse_existing(args.output)
-    golden = read_recordings(args.compare) if args.compare else {}
+    golden = None if args.compare is None else read_recordings(args.compare)
     pipeline = pipeline_of(args)
-    outcomes = replay(args.bag, args.output, pipeline, args.topic, not args.no_tracking)
-    for topic, outcome in outcomes.items():
+    result = replay(args.bag, args.output, pipeline, args.topic, not args.no_tracking)
+    for topic, outcome in result.outcomes.items():
+        lost = {0: "", None: "lost: unknown, "}.get(outcome.lost, f"{outcome.lost} lost, ")
         damaged = f"{outcome.damaged} damaged, " if outcome.damaged else ""
         print(
-            f"{topic}: {outcome.images} images, {outcome.broken} broken, {damaged}"
+            f"{topic}: {outcome.images} images, {outcome.broken} broken, {lost}{damaged}"
             f"{outcome.found} faces"
         )
         print(f"  {outcome.detections}\n  {outcome.faces}")
+    for topic, reason in result.left_alone.items():
+        print(textwrap.fill(f"left alone: {topic}: {reason}", 80, subsequent_indent="  "))
+    if result.damage:
+        print("the bag is damaged, see above; what could be read of it was used")
     print(f"written to {args.output}")
-    if not golden:
-        return int(any(outcome.broken for outcome in outcomes.values()))
+    status = int(bool(result.damage) or any(outcome.broken for outcome in result.outcomes.values()))
+    if golden is None:
+        return status
 
     found = read_recordings(args.output)
     comparisons = compare(found, golden)
@@ -80,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if ours != theirs:
         print(textwrap.fill(f"note: made by different models: {ours} against {theirs}", 80))
     _print(comparisons)
-    return int(any(comparison.failures for comparison in comparisons.values()))
+    return int(status or any(comparison.failures for comparison in comparisons.values()))
 
 
 def _print(comparisons: Mapping[str, Comparison]) -> None:

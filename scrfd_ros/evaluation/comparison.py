@@ -19,7 +19,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from scrfd_ros.drawing import draw_faces
-from scrfd_ros.errors import ImageError, ModelError, ScrfdError
+from scrfd_ros.errors import ImageError, ModelError
 from scrfd_ros.evaluation.parity import (
     Differences,
     compare_embeddings,
@@ -128,16 +128,19 @@ def open_pictures(path: Path) -> Iterator[tuple[str, Picture]]:
 
 def _in_bag(path: Path) -> Iterator[tuple[str, Picture]]:
     # Not above: pictures do without rosbags.
-    from scrfd_ros.bag_messages import COMPRESSED_IMAGE, IMAGE, MessageError, decoded
+    from scrfd_ros.bag_messages import IMAGE, MessageError, decoded
     from scrfd_ros.bags import open_bag
     from scrfd_ros.evaluation.recordings import seconds
     from scrfd_ros.image_encodings import bgr_from_compressed, bgr_from_image
+    from scrfd_ros.image_topics import image_topics
 
     with open_bag(path) as bag, logging_redirect_tqdm():
-        topics = bag.topics(IMAGE, COMPRESSED_IMAGE)
+        for sentence in (*bag.notes, *bag.damage):
+            _LOG.warning("%s", sentence)
+        topics, left_alone = image_topics(bag)
+        for topic, reason in left_alone.items():
+            _LOG.warning("%s: left alone: %s", topic, reason)
         total = bag.count(topics)
-        if not total:
-            raise ScrfdError(f"{path}: no images in it; expected {IMAGE} or {COMPRESSED_IMAGE}")
         names: Counter[str] = Counter()
         bar = tqdm(bag.records(topics), "comparing", total, unit="image", leave=False, disable=None)
         for topic, kind, time, data in bar:

@@ -194,7 +194,7 @@ def damaged(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda path: path, "not a bag that can be read"),
+        (lambda path: path, "cannot be read: No such file or directory"),
         (lambda path: write_bag(path, [text("/a", 1)]), "no topic of the type scrfd_ros/msg/FaceA"),
         (other_version, "another version of scrfd_ros"),
         (damaged, "/camera/faces: not a whole scrfd_ros/msg/FaceArray"),

@@ -223,7 +223,7 @@ def test_pictures_of_a_bag(
         pytest.param(
             lambda path: write_bag(path / "bag", [text("/b", 1)]),
             ScrfdError,
-            "no images in it",
+            "there are no images",
             id="bag of text",
         ),
     ],
