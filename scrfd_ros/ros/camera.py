@@ -64,6 +64,9 @@ class Counts:
         arrivals, outputs: of the last images, seconds of the monotonic clock.
         milliseconds: by stage, of the last image.
         reason: why the last image that failed did; empty if the last one did not.
+        last_reason: why the last image that failed did, whatever came after it.
+        busy_since: second of the monotonic clock since which an image has been waiting or in hand,
+            while there is one, and none was finished.
         damaged_until: second of the monotonic clock to which the last damaged image is told.
         silence: why no images come, as far as known; empty if they come.
         warnings: what else is wrong now, for the diagnostics: a sentence by kind, such as "stamps".
@@ -82,6 +85,8 @@ class Counts:
     milliseconds: dict[str, float] = field(default_factory=dict)
     reason: str = ""
     silence: str = ""
+    last_reason: str = ""
+    busy_since: float = 0.0
     damaged_until: float = 0.0
     warnings: dict[str, str] = field(default_factory=dict)
 
@@ -236,6 +241,8 @@ class Camera:
             self.is_numbered = number is not None
             missing = self.numbers.missing(number, now, self._publishers) if number else None
             with self.lock:
+                if not self.counts.in_hand:
+                    self.counts.busy_since = now
                 self.counts.received += 1
                 if missing is not None:
                     self.counts.lost = (self.counts.lost or 0) + missing

@@ -348,7 +348,8 @@ class FaceNode(LifecycleNode):
             counts = camera.counts
             counts.reason = ""
             counts.handled += 1
-            counts.outputs.append(time.monotonic())
+            counts.busy_since = time.monotonic()
+            counts.outputs.append(counts.busy_since)
             counts.milliseconds = result.milliseconds
         self._tell_damage(camera, taken.damage)
 
@@ -375,7 +376,8 @@ class FaceNode(LifecycleNode):
         if self._reminders_of_skipped.is_due(camera.topic, "", time.monotonic()):
             self.get_logger().error(f"{camera.topic}: {reason}")
         with camera.lock:
-            camera.counts.reason = reason
+            camera.counts.reason = camera.counts.last_reason = reason
+            camera.counts.busy_since = time.monotonic()
             camera.counts.failed += 1
 
     def _read(self, camera: Camera, image: ImageMessage, arrival: int) -> _Taken:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
+from rclpy.exceptions import NameValidationException
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
@@ -15,8 +16,8 @@ from scrfd_ros.ros.silence import TRANSPORTS, Endpoint, Graph, incompatible, why
 _PATIENCE = 5.0  # seconds without an image after which the reason is looked for
 _AGAIN = 60.0  # seconds after which the same is told again
 _WINDOW = 30  # looks that losses are counted over
-_MAX_LOSS = 0.05
-_MIN_LOST = 5
+_MAX_SHARE = 0.05  # of images that are lost or fail
+_MIN_NUMBER = 5
 _MIX_PERIOD = 10.0  # seconds
 _GRAPH_PATIENCE = 30.0  # seconds that a publisher which has died may be in the graph, and more
 _NO_NAMES = ("_NODE_NAME_UNKNOWN_", "_CREATED_BY_BARE_DDS_APP_")
@@ -56,7 +57,8 @@ class Watch:
         self._camera = camera
         self._reminders = Reminders()
         self._is_silence_told = False
-        self._samples: deque[tuple[int, int]] = deque(maxlen=_WINDOW + 1)  # received, lost
+        # Of each look what had been received, lost and failed.
+        self._samples: deque[tuple[int, int, int]] = deque(maxlen=_WINDOW + 1)
         self._alone_at = time.monotonic()
 
     def look(self, now: float, stale_after: float, is_paused: bool) -> None:
@@ -70,7 +72,7 @@ class Watch:
         camera = self._camera
         if camera.waiting_since is None:  # nobody wants images
             self._set_silence("")
-            for subject in ("losses", "publishers"):
+            for subject in ("losses", "failures", "results", "publishers"):
                 camera.warn(subject, "")
             self._samples.clear()
             return
@@ -82,7 +84,8 @@ class Watch:
             if self._is_silence_told:
                 self._is_silence_told = False
                 self._node.get_logger().info(f"images come on {camera.topic}")
-        self._look_for_losses(now)
+        self._look_at_shares(now)
+        self._look_for_results(now)
         self._look_for_others(now)
 
     def _explain(self, now: float, is_silent: bool, is_paused: bool) -> None:
@@ -96,22 +99,40 @@ class Watch:
         if self._warn("silence", f"no images come: {sentence}", now):
             self._is_silence_told = is_silent or not camera.has_images
 
-    def _look_for_losses(self, now: float) -> None:
+    def _look_at_shares(self, now: float) -> None:
         with self._camera.lock:
-            received, lost = self._camera.counts.received, self._camera.counts.lost
-        if lost is None:
-            return
-        self._samples.append((received, lost))
-        came, missing = received - self._samples[0][0], lost - self._samples[0][1]
-        sentence = ""
-        if missing >= _MIN_LOST and missing > _MAX_LOSS * (came + missing):
-            sentence = (
-                f"of the last {came + missing} images on {self._camera.topic} {missing} were lost "
-                f"on the way: with Fast DDS the program that publishes them needs the transport "
-                f"profile, see 'Images and Fast DDS' in the README; if it has the profile, this "
-                f"machine is too busy"
+            counts = self._camera.counts
+            sample = counts.received, counts.lost or 0, counts.failed
+            reason = counts.last_reason
+        self._samples.append(sample)
+        received, lost, failed = (
+            new - old for new, old in zip(sample, self._samples[0], strict=True)
+        )
+        topic = self._camera.topic
+        losses = failures = ""
+        if _is_much(lost, received + lost):
+            losses = (
+                f"of the last {received + lost} images on {topic} {lost} were lost on the way: "
+                f"with Fast DDS the program that publishes them needs the transport profile, see "
+                f"'Images and Fast DDS' in the README; if it has the profile, this machine is too "
+                f"busy"
             )
-        self._set_warning("losses", sentence, now)
+        if _is_much(failed, received):
+            failures = f"of the last {received} images on {topic} {failed} were skipped: {reason}"
+        self._set_warning("losses", losses, now)
+        self._camera.warn("failures", failures)  # in the log each is an error already
+
+    def _look_for_results(self, now: float) -> None:
+        with self._camera.lock:
+            counts = self._camera.counts
+            seconds = now - counts.busy_since if counts.in_hand else 0.0
+        sentence = ""
+        if seconds > _PATIENCE:
+            sentence = (
+                f"for {seconds:.0f} s no image on {self._camera.topic} has been finished, although "
+                f"they come: the networks are too slow for this machine, or hang"
+            )
+        self._set_warning("results", sentence, now)
 
     def _look_for_others(self, now: float) -> None:
         camera = self._camera
@@ -152,7 +173,7 @@ class Watch:
                 qos=_in_words(info.qos_profile),
                 fits=qos_check_compatible(info.qos_profile, own)[0] != QoSCompatibility.ERROR,
             )
-            for info in self._node.get_publishers_info_by_topic(self._camera.topic)
+            for info in self._publishers(self._camera.topic)
         ]
 
     def _image_topics(self) -> dict[str, str]:
@@ -165,10 +186,14 @@ class Watch:
             if kind in TRANSPORTS
             and topic != self._camera.topic
             and not topic.endswith(_OTHER_TRANSPORTS)
-            and any(
-                _full_name(info) != own for info in self._node.get_publishers_info_by_topic(topic)
-            )
+            and any(_full_name(info) != own for info in self._publishers(topic))
         }
+
+    def _publishers(self, topic: str) -> list[TopicEndpointInfo]:
+        try:
+            return list(self._node.get_publishers_info_by_topic(topic))
+        except NameValidationException:  # programs without ROS may give any name
+            return []
 
     def _set_silence(self, sentence: str) -> None:
         with self._camera.lock:
@@ -185,6 +210,10 @@ class Watch:
         if is_due:
             self._node.get_logger().warning(sentence)
         return is_due
+
+
+def _is_much(part: int, whole: int) -> bool:
+    return part >= _MIN_NUMBER and part > _MAX_SHARE * whole
 
 
 def _full_name(info: TopicEndpointInfo) -> str:

@@ -9,8 +9,9 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from rclpy.exceptions import InvalidTopicNameException
 
-from scrfd_ros.ros.camera import Counts
+from scrfd_ros.ros.camera import IMAGE_QOS, Counts
 from scrfd_ros.ros.losses import PublisherNumbers
 from scrfd_ros.ros.watch import Reminders, Watch
 
@@ -21,9 +22,19 @@ class Node:
     def __init__(self) -> None:
         self.said: list[str] = []
         self.publishers = 1
+        self.topics: list[tuple[str, list[str]]] = []
 
     def get_logger(self) -> SimpleNamespace:
         return SimpleNamespace(warning=self.said.append, info=self.said.append)
+
+    def get_fully_qualified_name(self) -> str:
+        return "/face_node"
+
+    def resolve_topic_name(self, topic: str) -> str:
+        return f"/{topic}"
+
+    def get_topic_names_and_types(self) -> list[tuple[str, list[str]]]:
+        return self.topics
 
     def count_publishers(self, topic: str) -> int:
         return self.publishers
@@ -41,6 +52,8 @@ def node() -> Node:
 def camera() -> SimpleNamespace:
     camera = SimpleNamespace(
         topic="/image",
+        image_name="image",
+        type_name="sensor_msgs/msg/Image",
         counts=Counts(),
         lock=threading.Lock(),
         waiting_since=0.0,
@@ -48,7 +61,7 @@ def camera() -> SimpleNamespace:
         is_refusing=False,
         is_numbered=True,
         numbers=PublisherNumbers(),
-        qos=None,
+        qos=IMAGE_QOS,
     )
 
     def warn(subject: str, sentence: str) -> None:
@@ -60,10 +73,18 @@ def camera() -> SimpleNamespace:
     return camera
 
 
-def look(watch: Watch, camera: SimpleNamespace, now: float, received: int, lost: int | None) -> str:
+def look(
+    watch: Watch,
+    camera: SimpleNamespace,
+    now: float,
+    received: int,
+    lost: int | None,
+    in_hand: int = 0,
+) -> str:
     """A second in which images came and got lost; returns the warning about it."""
     camera.waiting_since = now
     camera.counts.received += received
+    camera.counts.handled = camera.counts.received - camera.counts.failed - in_hand
     if lost is not None:
         camera.counts.lost = (camera.counts.lost or 0) + lost
     watch.look(now, stale_after=2.0, is_paused=False)
@@ -101,6 +122,47 @@ def test_losses_that_are_not_known_are_no_warning(node: Node, camera: SimpleName
     watch = Watch(node, camera)
     camera.is_numbered = False
     assert [look(watch, camera, float(now), 1, None) for now in range(20)] == [""] * 20
+
+
+def test_images_that_fail_now_and_then_are_a_warning_all_the_time(
+    node: Node, camera: SimpleNamespace
+) -> None:
+    watch = Watch(node, camera)
+    look(watch, camera, 0.0, 0, 0)
+    for now in range(1, 50):  # each ninth image fails, the diagnostics never see it last
+        camera.counts.failed += 1
+        camera.counts.last_reason = "image skipped: broken"
+        look(watch, camera, float(now), 9, 0)
+    assert camera.counts.warnings["failures"] == (
+        "of the last 270 images on /image 30 were skipped: image skipped: broken"
+    )
+
+
+def test_a_network_that_hangs_is_a_warning(node: Node, camera: SimpleNamespace) -> None:
+    watch = Watch(node, camera)
+    camera.counts.busy_since = 0.0
+    look(watch, camera, 10.0, 10, 0)
+    assert camera.counts.warnings == {}, "nothing is in hand"
+    look(watch, camera, 12.0, 1, 0, in_hand=1)
+    assert camera.counts.warnings["results"].startswith(
+        "for 12 s no image on /image has been finished, although they come: "
+    )
+    look(watch, camera, 13.0, 1, 0, in_hand=2)
+    assert "results" in camera.counts.warnings
+    camera.counts.busy_since = 13.0
+    look(watch, camera, 14.0, 1, 0, in_hand=1)
+    assert camera.counts.warnings == {}
+
+
+def test_topics_whose_names_are_none_of_ros(node: Node, camera: SimpleNamespace) -> None:
+    def refuse(topic: str) -> list[object]:
+        raise InvalidTopicNameException(topic, "must not contain spaces", 0)
+
+    node.get_publishers_info_by_topic = refuse  # type: ignore[method-assign]
+    node.topics = [("/my camera", ["sensor_msgs/msg/Image"])]
+    camera.has_images = False
+    Watch(node, camera).look(10.0, stale_after=2.0, is_paused=False)
+    assert camera.counts.silence.startswith("nobody publishes on /image, nor images on any other")
 
 
 def test_without_numbers_two_publishers_are_told_when_none_of_them_can_be_dead(
