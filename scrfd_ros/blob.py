@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.arrays import check_array, written
+
 
 class BlobWriter:
     """Writes BGR pictures as normalised RGB planes: (pixel - mean) / scale.
@@ -23,9 +25,14 @@ class BlobWriter:
         """Fill `blob`, float32 [3, H, W], from `picture`, uint8 [H, W, 3] BGR.
 
         The rows of `blob` need not follow each other without a gap.
+
+        Raises:
+            ValueError: the picture has another size, type or number of channels.
         """
+        check_array(picture, "picture", (*blob.shape[1:], 3), np.uint8)
         if self._planes is None or self._planes[0].shape != picture.shape[:2]:
             self._planes = [np.empty(picture.shape[:2], np.uint8) for _ in range(3)]
-        cv2.split(picture, self._planes)
+        for plane, split in zip(self._planes, cv2.split(picture, self._planes), strict=True):
+            written(split, plane)
         for channel, plane in zip(blob, reversed(self._planes), strict=True):
-            cv2.LUT(plane, self._table, dst=channel)
+            written(cv2.LUT(plane, self._table, dst=channel), channel)

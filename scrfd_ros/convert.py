@@ -321,8 +321,7 @@ def _calibration_batches(network: Network, settings: Settings) -> Iterator[NDArr
         _, _, height, width = input_shapes(network, settings).opt
         detector = Scrfd(network, (width, height))
         for picture in pictures:
-            detector.prepare([picture])
-            yield detector.blob.copy()
+            yield detector.prepare(picture)
     else:
         raise ModelError(f"{network.path}: int8 is for detectors and recognisers only")
 

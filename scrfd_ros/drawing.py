@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.arrays import checked_image
 from scrfd_ros.faces import Faces
 
 _BOX_COLOR = (80, 200, 60)  # BGR, as all colours here
@@ -22,8 +23,11 @@ def draw_faces(picture: NDArray[np.uint8], faces: Faces) -> NDArray[np.uint8]:
     """A copy of the picture, uint8 [H, W, 3] BGR, with boxes, scores and landmarks.
 
     A face is named by its id, as #3, or by its row. A box that is not finite is left out.
+
+    Raises:
+        ValueError: `picture` is another array.
     """
-    canvas = picture.copy()
+    canvas = checked_image(picture).copy()
     unit = max(min(canvas.shape[:2]) / 720, 0.5)
     for row, (box, size) in enumerate(zip(faces.boxes, faces.sizes, strict=True)):
         if not np.isfinite(box).all():

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.arrays import check_array
+
 LANDMARK_NAMES = (
     "image-left eye",
     "image-right eye",
@@ -25,7 +27,9 @@ class Faces:
     """The N faces of one image, best score first, one row per face.
 
     All coordinates are pixels of the original image: x to the right, y down, the origin at the
-    outer corner of the top left pixel. They are floats and may lie outside the image.
+    outer corner of the top left pixel. They are floats and may lie outside the image. The pipeline
+    finds no faces that are not finite; messages and half precision can hold such numbers, so they
+    are not refused here.
 
     Attributes:
         boxes: float32 [N, 4], x1, y1, x2, y2.
@@ -40,7 +44,7 @@ class Faces:
             without tracking.
 
     Raises:
-        ValueError: an array has another shape or dtype.
+        ValueError: boxes or scores are missing, or an array has another shape or dtype.
     """
 
     boxes: FloatArray
@@ -51,29 +55,17 @@ class Faces:
     ids: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
+        check_array(self.scores, "Faces.scores", (None,))
         count = len(self.scores)
-        expected: dict[str, tuple[int | None, ...]] = {
-            "boxes": (count, 4),
-            "scores": (count,),
-            "landmarks": (count, len(LANDMARK_NAMES), 2),
-            "embeddings": (count, None),
-            "embedding_norms": (count,),
-            "ids": (count,),
-        }
-        for name, shape in expected.items():
-            array = getattr(self, name)
-            if array is None and name not in ("boxes", "scores"):
-                continue
-            fits = array.ndim == len(shape) and all(
-                want is None or want == have for want, have in zip(shape, array.shape, strict=True)
-            )
-            dtype = np.int64 if name == "ids" else np.float32
-            if not fits or array.dtype != dtype:
-                wanted = ", ".join("any" if size is None else str(size) for size in shape)
-                raise ValueError(
-                    f"Faces.{name} must be {np.dtype(dtype)} [{wanted}], got {array.dtype} "
-                    f"{list(array.shape)}"
-                )
+        check_array(self.boxes, "Faces.boxes", (count, 4))
+        if self.landmarks is not None:
+            check_array(self.landmarks, "Faces.landmarks", (count, len(LANDMARK_NAMES), 2))
+        if self.embeddings is not None:
+            check_array(self.embeddings, "Faces.embeddings", (count, None))
+        if self.embedding_norms is not None:
+            check_array(self.embedding_norms, "Faces.embedding_norms", (count,))
+        if self.ids is not None:
+            check_array(self.ids, "Faces.ids", (count,), np.int64)
         if (self.embeddings is None) != (self.embedding_norms is None):
             raise ValueError("Faces.embeddings and Faces.embedding_norms come together or not")
 
@@ -131,8 +123,10 @@ def stacked_embeddings(embeddings: Sequence[Sequence[float]]) -> FloatArray | No
     """Embeddings as `Faces` has them, from one for each face, empty where there is none.
 
     Raises:
-        ValueError: they differ in length.
+        ValueError: they differ in length, or one of them is not a sequence.
     """
+    if not all(hasattr(embedding, "__len__") for embedding in embeddings):
+        raise ValueError("embeddings must be a sequence of numbers for each face, got a number")
     dimensions = max(map(len, embeddings), default=0)
     if dimensions == 0:
         return None

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.arrays import checked_image
 from scrfd_ros.decoding import decode, format_name
 from scrfd_ros.errors import ImageError, ScrfdError
 
@@ -142,7 +143,9 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
 
     Raises:
         ScrfdError: OpenCV does not know the format, or the file cannot be written.
+        ValueError: `picture` is another array.
     """
+    picture = checked_image(picture, "picture")
     try:
         known, content = cv2.imencode(path.suffix, picture)
     except cv2.error:

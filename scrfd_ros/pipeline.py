@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.arrays import checked_image
 from scrfd_ros.cores import usable_cores
 from scrfd_ros.detection.scrfd import MOST_AT_ONCE, Scrfd
 from scrfd_ros.engines import open_network
@@ -102,8 +104,24 @@ class FacePipeline:
     def run(self, frames: Sequence[Frame]) -> list[Result]:
         """Faces of pictures of several cameras, in as few runs of the networks as these allow.
 
-        The times in the results are those of all pictures together.
+        The times in the results are those of all pictures together. Where this fails, the trackers
+        are as they were before: the pictures can be given again, all of them or one by one.
+
+        Raises:
+            ValueError: a picture is another array than `Frame` says.
+            ModelError: a network fails.
         """
+        if not frames:
+            return []
+        before = [(tracker, copy(tracker)) for _, tracker, *_ in frames if tracker is not None]
+        try:
+            return self._run(frames)
+        except BaseException:
+            for tracker, state in reversed(before):
+                tracker.go_back(state)
+            raise
+
+    def _run(self, frames: Sequence[Frame]) -> list[Result]:
         milliseconds: dict[str, float] = {}
         start = last = perf_counter()
 
@@ -113,12 +131,10 @@ class FacePipeline:
             milliseconds[stage] = milliseconds.get(stage, 0.0) + 1e3 * (now - last)
             last = now
 
-        prepared = self.detector.prepare([frame.picture for frame in frames])
-        done("prepare")
-        outputs = self.detector.infer()
-        done("detect")
-        found = [self.detector.decode(outputs, one) for one in prepared]
-        done("decode")
+        frames = [
+            frame._replace(picture=checked_image(frame.picture, "picture")) for frame in frames
+        ]
+        found = self.detector.detect_all([frame.picture for frame in frames], done)
         rows = [np.arange(len(faces)) for faces in found]
         for number, (_, tracker, time, epoch) in enumerate(frames):
             if tracker is not None:

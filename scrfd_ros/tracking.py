@@ -164,6 +164,11 @@ class Tracker:
             newest[row] = of_faces["embedding"][row]
         return replace(faces, ids=of_faces["id"]).with_embeddings(newest, of_faces["norm"])
 
+    def go_back(self, before: Tracker) -> None:
+        """Forget all since `before`, a copy of this tracker by `copy.copy`, was made."""
+        # A copy suffices: `update` begins with new arrays, and `learn` changes only those.
+        vars(self).update(vars(before))
+
     def _match(self, faces: Faces, overdue: NDArray[np.float64]) -> None:
         """Find the track of each face, or begin one, and move it to where the face is."""
         tracks = self._tracks

@@ -51,7 +51,7 @@ def test_png_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_grey_picture_becomes_three_channels(tmp_path: Path) -> None:
-    write_picture(tmp_path / "grey.png", PICTURE[:, :, 0])
+    assert cv2.imwrite(str(tmp_path / "grey.png"), PICTURE[:, :, 0])
     np.testing.assert_array_equal(
         read_picture(tmp_path / "grey.png"), np.repeat(PICTURE[:, :, :1], 3, axis=2)
     )

@@ -30,6 +30,7 @@ CORE = {
     "detection",
     "recognition",
     "faces.py",
+    "arrays.py",
     "blob.py",
     "drawing.py",
     "files.py",

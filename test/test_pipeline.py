@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from onnx_files import scrfd_outputs, write_detector, write_graph, write_recogni
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.errors import ModelError
 from scrfd_ros.networks.load import load_network
+from scrfd_ros.networks.network import Network
 from scrfd_ros.pipeline import FacePipeline, Frame, load_pipeline
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.recognition.arcface import ArcFace
@@ -237,3 +239,72 @@ def test_small_faces_are_enlarged(
     cosines = (without * with_it).sum(axis=1)
     np.testing.assert_allclose(cosines[3:], 1, atol=1e-4)  # only the first three were enlarged
     assert (cosines[:3] < 0.9999).all() and (cosines > 0.8).all()
+
+
+class Fails:
+    """The network it wraps, which fails when it is told to."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.fails: Callable[[int], bool] = lambda batch: False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+    def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        (array,) = inputs.values()
+        if self.fails(len(array)):
+            raise ModelError("out of memory")
+        return self._network(inputs)
+
+
+@pytest.mark.parametrize("stage", ["detector", "recognizer"])
+def test_images_that_failed_together_are_tracked_once_when_they_are_given_one_by_one(
+    detector_path: ModelPath, recognizer_path: ModelPath, picture: Picture, stage: str
+) -> None:
+    detector = Fails(load_network(detector_path("500m")))
+    recognizer = Fails(load_network(recognizer_path("w600k_mbf")))
+    pipeline = FacePipeline(Scrfd(detector), ArcFace(recognizer))
+    people, man = picture("t1.jpg"), picture("obama.jpg")
+    undisturbed = Tracker(), Tracker()
+    trackers = Tracker(), Tracker()
+    for number in range(4):
+        time = number / 10
+        # Once they change places, so that something is new in the images that fail.
+        shown = (man, people) if number == 1 else (people[:, 40 * number :], man)
+        alone = [
+            pipeline(image, tracker, time).faces
+            for image, tracker in zip(shown, undisturbed, strict=True)
+        ]
+        frames = [
+            Frame(image, tracker, time) for image, tracker in zip(shown, trackers, strict=True)
+        ]
+        before = [copy(vars(tracker)) for tracker in trackers]
+        network = detector if stage == "detector" else recognizer
+        # One camera at a time, the detector runs as often as there are images.
+        runs: list[int] = []
+
+        def last(batch: int, runs: list[int] = runs) -> bool:
+            runs.append(batch)
+            return stage == "recognizer" or len(runs) == 2
+
+        network.fails = last
+        is_due = True
+        try:
+            found = pipeline.run(frames)
+            is_due = False  # nothing was to be embedded
+        except ModelError:
+            for tracker, state in zip(trackers, before, strict=True):
+                for name, value in state.items():
+                    assert getattr(tracker, name) is value, name
+        network.fails = lambda batch: False
+        if is_due:
+            found = [pipeline.run([frame])[0] for frame in frames]
+        assert is_due or number > 1
+        for result, expected in zip(found, alone, strict=True):
+            np.testing.assert_array_equal(result.faces.ids, expected.ids)
+            np.testing.assert_allclose(result.faces.embeddings, expected.embeddings, atol=1e-5)
+
+
+def test_no_images_no_results(pipeline: FacePipeline) -> None:
+    assert pipeline.run([]) == []

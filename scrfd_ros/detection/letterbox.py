@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.arrays import written
 from scrfd_ros.detection.views import Rectangle, View
 
 
@@ -32,7 +33,7 @@ class Letterbox:
         """Draw views of a picture onto the canvas.
 
         Args:
-            picture: uint8 [H, W, 3].
+            picture: uint8 [H, W, 3] BGR, as `scrfd_ros.arrays.checked_image` gives it.
             views: those on one canvas; all but the first are drawn from the first, which is
                 smaller than the picture.
 
@@ -40,23 +41,20 @@ class Letterbox:
             The canvas, uint8 [height, width, 3], valid until the next call.
         """
         targets = [view.target for view in views]
+        width = max(x + width for x, _, width, _ in targets)
+        height = max(y + height for _, y, _, height in targets)
         if targets != self._filled:
-            self._canvas[:] = 0
-            height, width = self._canvas.shape[:2]
+            rows, columns = self.changed  # nothing lies beyond them
+            height, width = max(height, rows.stop), max(width, columns.stop)
+            self._canvas[:height, :width] = 0
             self._filled = []  # if what follows fails, all is drawn anew
-        else:
-            width = max(x + width for x, _, width, _ in targets)
-            height = max(y + height for _, y, _, height in targets)
         self.changed = slice(height), slice(width)
-        first, *others = targets
-        cv2.resize(_part(picture, views[0].source), first[2:], dst=_part(self._canvas, first))
-        for target in others:
-            cv2.resize(
-                _part(self._canvas, first),
-                target[2:],
-                dst=_part(self._canvas, target),
-                interpolation=cv2.INTER_AREA,
-            )
+        first, *others = (_part(self._canvas, target) for target in targets)
+        source = _part(picture, views[0].source)
+        written(cv2.resize(source, targets[0][2:], dst=first), first)
+        for other, target in zip(others, targets[1:], strict=True):
+            drawn = cv2.resize(first, target[2:], dst=other, interpolation=cv2.INTER_AREA)
+            written(drawn, other)
         self._filled = targets
         return self._canvas
 

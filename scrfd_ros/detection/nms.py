@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.arrays import check_array
+
 _BLOCK = 64
 """So many of the best boxes are compared at once with all that are left: a frame of a few faces
 takes one step."""
@@ -19,14 +21,18 @@ def nms(
     (insightface, model_zoo/scrfd.py). A box is suppressed when its IoU is strictly greater.
 
     Args:
-        boxes: float32 [N, 4], x1, y1, x2, y2, best score first.
+        boxes: real numbers, float32 or others, [N, 4], x1, y1, x2, y2, best score first.
         iou_threshold: 0 to 1.
         most: stop after so many boxes; None for all.
 
     Returns:
         The rows kept, ascending.
+
+    Raises:
+        ValueError: `boxes` is another array.
     """
-    x1, y1, x2, y2 = corners = np.ascontiguousarray(boxes.T)
+    check_array(boxes, "boxes", (None, 4), None)
+    x1, y1, x2, y2 = corners = np.ascontiguousarray(boxes.T, np.result_type(boxes, np.float32))
     columns = np.vstack((corners, (x2 - x1 + 1) * (y2 - y1 + 1)))
     rest = np.arange(len(boxes))
     kept: list[NDArray[np.intp]] = [rest[:0]]

@@ -9,7 +9,7 @@ landmarks, in units of the grid's stride.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple, TypeAlias
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.arrays import checked_image
 from scrfd_ros.blob import BlobWriter
 from scrfd_ros.detection.letterbox import Letterbox
 from scrfd_ros.detection.nms import nms
@@ -53,13 +54,6 @@ class Level:
     score: str
     box: str
     landmark: str | None
-
-
-class Prepared(NamedTuple):
-    """A picture on the network's inputs: its views, and the number of the first of its inputs."""
-
-    first: int
-    views: tuple[View, ...]
 
 
 def recognise_outputs(
@@ -123,8 +117,7 @@ class Scrfd:
         max_faces: keep at most so many, the best scores first; 0 for all.
         tiles, large_faces: see `plan_views`.
 
-    All but the network and its size may be changed between calls; `blob`, float32 [N, 3, H, W], is
-    the network's inputs as `prepare` left them.
+    All but the network and its size may be changed between calls.
 
     Raises:
         ModelError: the network is not an SCRFD network, or does not take this input size.
@@ -154,10 +147,8 @@ class Scrfd:
             *((0.0, 1.0) if network.normalizes_input else (PIXEL_MEAN, PIXEL_SCALE))
         )
         # Declared shapes can be symbolic or wrong; what comes out of a first run is neither.
-        black = np.zeros((height, width, 3), np.uint8)
-        self.batch = 1
-        self.prepare([black])
-        shapes = {name: output.shape for name, output in self.infer()[0].items()}
+        black = self.prepare(np.zeros((height, width, 3), np.uint8))[:1]
+        shapes = {name: output.shape for name, output in self.infer(black)[0].items()}
         try:
             self.levels = recognise_outputs(shapes, width, height)
         except ModelError as error:
@@ -165,7 +156,7 @@ class Scrfd:
         centres = [_anchor_centres(level, shapes[level.score]) for level in self.levels]
         self._centres = np.concatenate(centres)
         self._firsts = np.cumsum([0, *map(len, centres)])
-        self.batch = self._most_at_once()
+        self.batch = self._most_at_once(black)
 
     @property
     def has_landmarks(self) -> bool:
@@ -202,78 +193,128 @@ class Scrfd:
                 f"[{fixed_width}, {fixed_height}]"
             )
 
-    def _most_at_once(self) -> int:
+    def _most_at_once(self, blob: NDArray[np.float32]) -> int:
         """How many inputs to run as one batch."""
         most = self.network.max_batch
         if self.network.inputs[0].shape[0] is not None or most == 1 or not self.network.on_gpu:
             return 1
         # Some exports declare a free batch yet refuse it, or flatten it into the rows.
         try:
-            two = np.repeat(self.blob[:1], 2, axis=0)
+            two = np.repeat(blob, 2, axis=0)
             outputs = self.network({self.network.inputs[0].name: two})
         except ModelError:
             return 1
         return (most or MOST_AT_ONCE) if all(len(array) == 2 for array in outputs.values()) else 1
 
     def detect(self, picture: NDArray[np.uint8]) -> Faces:
-        """Faces of a picture, uint8 [H, W, 3] BGR, in its own pixels."""
-        (prepared,) = self.prepare([picture])
-        return self.decode(self.infer(), prepared)
+        """Faces of a picture, uint8 [H, W, 3] BGR, in its own pixels.
 
-    def prepare(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Prepared]:
-        """Letterbox and normalise pictures, uint8 [H, W, 3] BGR, for `infer`."""
-        prepared = []
-        count = 0
-        for picture in pictures:
-            height, width = picture.shape[:2]
-            views = plan_views(width, height, *self.input_size, self.tiles, self.large_faces)
-            prepared.append(Prepared(count, views))
-            count += views[-1].canvas + 1
-        if count > len(self._blob):
-            width, height = self.input_size
-            self._blob = np.empty((count, 3, height, width), np.float32)
-            self._letterboxes = [Letterbox(width, height) for _ in range(count)]
-        self.blob = self._blob[:count]
-        for picture, (first, views) in zip(pictures, prepared, strict=True):
-            for canvas, group in groupby(views, key=lambda view: view.canvas):
-                letterbox = self._letterboxes[first + canvas]
-                drawn = letterbox(picture, list(group))
-                rows, columns = letterbox.changed
-                planes = self.blob[first + canvas, :, rows, columns]
-                self._writer.write(drawn[rows, columns], planes)
-        return prepared
-
-    def infer(self) -> list[Outputs]:
-        """Run the network on what was prepared last: its outputs for each input of `blob`.
-
-        They are valid until the next call.
+        Raises:
+            ValueError: the picture is another array.
         """
-        name = self.network.inputs[0].name
-        if len(self.blob) == 1:
-            return [self.network({name: self.blob})]
-        found: list[Outputs] = []
-        for start in range(0, len(self.blob), self.batch):
-            part = self.blob[start : start + self.batch]
-            # Copies, for the next run may overwrite them.
-            outputs = {key: array.copy() for key, array in self.network({name: part}).items()}
-            if self.batch == 1:
-                found.append(outputs)
-            else:
-                rows = range(len(part))
-                found += ({key: array[row] for key, array in outputs.items()} for row in rows)
-        return found
+        return self.detect_all([picture])[0]
 
-    def decode(self, outputs: Sequence[Outputs], prepared: Prepared) -> Faces:
-        """Faces of one of the pictures that were prepared, in its pixels.
+    def detect_all(
+        self,
+        pictures: Sequence[NDArray[np.uint8]],
+        done: Callable[[str], None] = lambda stage: None,
+    ) -> list[Faces]:
+        """Faces of several pictures, each in its own pixels.
+
+        Their views are drawn and looked at in batches of what the network takes at once, so that
+        memory does not grow with their number.
 
         Args:
-            outputs: from `infer`.
-            prepared: of this picture, from `prepare`.
+            pictures: uint8 [H, W, 3] BGR, of any sizes.
+            done: called after each stage, again and again: prepare (letterbox and normalise),
+                detect (the network), decode.
+
+        Raises:
+            ValueError: a picture is another array.
         """
+        images = [checked_image(picture, "picture") for picture in pictures]
+        inputs = [
+            (number, views)
+            for number, image in enumerate(images)
+            for views in self._views_by_input(image)
+        ]
+        parts: list[list[_Candidates]] = [[] for _ in images]
+        for start in range(0, len(inputs), self.batch):
+            batch = inputs[start : start + self.batch]
+            blob = self._draw([(images[number], views) for number, views in batch])
+            done("prepare")
+            outputs = self.infer(blob)
+            done("detect")
+            for (number, views), of_input in zip(batch, outputs, strict=True):
+                parts[number] += _in_picture(self._candidates(of_input), views)
+            done("decode")
+        found = [self._best(of_picture) for of_picture in parts]
+        done("decode")
+        return found
+
+    def prepare(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The network's inputs for a picture, float32 [N, 3, H, W], each as `detect` draws it.
+
+        Args:
+            picture: uint8 [H, W, 3] BGR.
+
+        Raises:
+            ValueError: the picture is another array.
+        """
+        image = checked_image(picture, "picture")
+        inputs = self._views_by_input(image)
+        width, height = self.input_size
+        blob = np.empty((len(inputs), 3, height, width), np.float32)
+        for planes, views in zip(blob, inputs, strict=True):
+            self._writer.write(Letterbox(width, height)(image, views), planes)
+        return blob
+
+    def infer(self, blob: NDArray[np.float32]) -> list[Outputs]:
+        """Run the network: its outputs for each of some inputs, valid until the next call.
+
+        Args:
+            blob: float32 [N, 3, H, W], N at most `batch`.
+        """
+        outputs = self.network({self.network.inputs[0].name: blob})
+        if len(blob) == 1:
+            return [outputs]
+        return [{name: array[row] for name, array in outputs.items()} for row in range(len(blob))]
+
+    def decode(self, outputs: Sequence[Outputs], size: tuple[int, int]) -> Faces:
+        """Faces of one picture, in its pixels.
+
+        Args:
+            outputs: from `infer`, of each input that `prepare` made of the picture.
+            size: width and height of the picture, pixels.
+        """
+        views = _by_input(plan_views(*size, *self.input_size, self.tiles, self.large_faces))
         parts: list[_Candidates] = []
-        for canvas, group in groupby(prepared.views, key=lambda view: view.canvas):
-            candidates = self._candidates(outputs[prepared.first + canvas])
-            parts += _in_picture(candidates, list(group))
+        for of_input, group in zip(outputs, views, strict=True):
+            parts += _in_picture(self._candidates(of_input), group)
+        return self._best(parts)
+
+    def _views_by_input(self, image: NDArray[np.uint8]) -> list[list[View]]:
+        height, width = image.shape[:2]
+        return _by_input(plan_views(width, height, *self.input_size, self.tiles, self.large_faces))
+
+    def _draw(
+        self, inputs: Sequence[tuple[NDArray[np.uint8], Sequence[View]]]
+    ) -> NDArray[np.float32]:
+        """Letterbox and normalise some pictures' views, float32 [N, 3, H, W]; a buffer."""
+        if len(inputs) > len(self._letterboxes):
+            width, height = self.input_size
+            self._blob = np.empty((len(inputs), 3, height, width), np.float32)
+            self._letterboxes = [Letterbox(width, height) for _ in inputs]
+        for (image, views), letterbox, planes in zip(
+            inputs, self._letterboxes, self._blob, strict=False
+        ):
+            drawn = letterbox(image, views)
+            rows, columns = letterbox.changed
+            self._writer.write(drawn[rows, columns], planes[:, rows, columns])
+        return self._blob[: len(inputs)]
+
+    def _best(self, parts: Sequence[_Candidates]) -> Faces:
+        """The faces among all candidates of a picture."""
         scores, points, _ = parts[0] if len(parts) == 1 else _joined(parts)
         # Half precision overflows, and says nothing; a box can be inside out only by nonsense.
         sound = np.isfinite(scores) & np.isfinite(points).all(axis=(1, 2))
@@ -331,6 +372,10 @@ class _Candidates(NamedTuple):
 
     def where(self, chosen: Any) -> _Candidates:
         return _Candidates(*(array[chosen] for array in self))
+
+
+def _by_input(views: Sequence[View]) -> list[list[View]]:
+    return [list(group) for _, group in groupby(views, key=lambda view: view.canvas)]
 
 
 def _joined(parts: Sequence[_Candidates]) -> _Candidates:

@@ -227,11 +227,11 @@ def compare_detectors(
     trusted = Scrfd(reference, input_size, lowest)
     figures: dict[str, float] = dict.fromkeys(_COMMON_LIMITS, 0)
     for picture in pictures:
-        (prepared,) = checked.prepare([picture])
-        outputs = checked.infer()
+        outputs = checked.infer(checked.prepare(picture))
         if non_finite := count_non_finite(outputs[0].values()):
             return _judged({"non_finite_values": non_finite}, limits)
-        found, expected = checked.decode(outputs, prepared), trusted.detect(picture)
+        found = checked.decode(outputs, (picture.shape[1], picture.shape[0]))
+        expected = trusted.detect(picture)
         differences = compare_faces(found, expected, SCORE_THRESHOLD, SCORE_THRESHOLD)
         faces = int((expected.scores >= SCORE_THRESHOLD).sum())
         figures = worst((figures, {"faces": faces}, differences.figures))

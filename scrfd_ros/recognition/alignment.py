@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from scrfd_ros.arrays import check_array, check_finite, checked_image, written
 
 CROP_SIZE = 112
 """Width and height of an aligned face in pixels."""
@@ -25,6 +29,24 @@ _OFFSETS = TEMPLATE - _CENTRE
 _TURNED_OFFSETS = _OFFSETS[:, ::-1] * (1, -1)
 
 
+def check_crops(crops: Any) -> None:
+    """Refuse anything but aligned faces, uint8 [N, 112, 112, 3] BGR.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    check_array(crops, "crops", (None, CROP_SIZE, CROP_SIZE, 3), np.uint8)
+
+
+def check_landmarks(landmarks: Any) -> None:
+    """Refuse anything but landmarks, real numbers [N, 5, 2].
+
+    Raises:
+        ValueError: it is something else.
+    """
+    check_array(landmarks, "landmarks", (None, *TEMPLATE.shape), None)
+
+
 def similarity_transforms(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
     """The least-squares similarity transform of each face onto `TEMPLATE`.
 
@@ -39,7 +61,12 @@ def similarity_transforms(landmarks: NDArray[np.float32]) -> NDArray[np.float64]
     Returns:
         float64 [N, 2, 3]: picture to crop. All zeros but the translation where the five landmarks
         are one point, which no transform can align.
+
+    Raises:
+        ValueError: landmarks of another shape, or not finite.
     """
+    check_landmarks(landmarks)
+    check_finite(landmarks, "landmarks")
     points = landmarks.astype(np.float64)
     centre = points.mean(axis=1)
     points -= centre[:, None]
@@ -63,8 +90,13 @@ def align_faces(picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> N
     Args:
         picture: uint8 [H, W, 3] BGR.
         landmarks: float32 [N, 5, 2], pixels of the picture.
+
+    Raises:
+        ValueError: one of them is another array; landmarks are not finite.
     """
-    crops = np.empty((len(landmarks), CROP_SIZE, CROP_SIZE, 3), np.uint8)
-    for crop, transform in zip(crops, similarity_transforms(landmarks), strict=True):
-        cv2.warpAffine(picture, transform, (CROP_SIZE, CROP_SIZE), dst=crop)
+    picture = checked_image(picture)
+    transforms = similarity_transforms(landmarks)
+    crops = np.empty((len(transforms), CROP_SIZE, CROP_SIZE, 3), np.uint8)
+    for crop, transform in zip(crops, transforms, strict=True):
+        written(cv2.warpAffine(picture, transform, (CROP_SIZE, CROP_SIZE), dst=crop), crop)
     return crops

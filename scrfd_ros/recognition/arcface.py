@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scrfd_ros.blob import BlobWriter
 from scrfd_ros.errors import ModelError
 from scrfd_ros.networks.network import Network
-from scrfd_ros.recognition.alignment import CROP_SIZE
+from scrfd_ros.recognition.alignment import CROP_SIZE, check_crops
 
 PIXEL_MEAN = 127.5
 PIXEL_SCALE = 127.5
@@ -86,7 +86,12 @@ class ArcFace:
         return self.network({self.network.inputs[0].name: blob})[self.network.outputs[0].name]
 
     def prepare(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Normalise aligned faces, uint8 [N, 112, 112, 3] BGR, to float32 [N, 3, 112, 112]."""
+        """Normalise aligned faces, uint8 [N, 112, 112, 3] BGR, to float32 [N, 3, 112, 112].
+
+        Raises:
+            ValueError: `crops` is another array.
+        """
+        check_crops(crops)
         blob = np.empty((len(crops), 3, CROP_SIZE, CROP_SIZE), np.float32)
         if len(crops):
             # Each face a row of one picture: four calls of OpenCV, not four for each face.
@@ -103,6 +108,9 @@ class ArcFace:
         Returns:
             embeddings: float32 [N, D], rows of unit length (zero where the network gave zero).
             norms: float32 [N], the rows' lengths before.
+
+        Raises:
+            ValueError: `crops` is another array.
         """
         blob = self.prepare(crops)
         raw = np.empty((len(crops), self.dimensions), np.float32)

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from scrfd_ros.recognition.alignment import CROP_SIZE, TEMPLATE
+from scrfd_ros.arrays import check_array
+from scrfd_ros.recognition.alignment import CROP_SIZE, TEMPLATE, check_crops, check_landmarks
 
 ENOUGH_PIXELS = 40.0
 """Size from which on a face is not worse for being small."""
@@ -38,9 +39,18 @@ def useful(
 
     Returns:
         float32 [N].
+
+    Raises:
+        ValueError: one of them is another array, or they are not of as many faces.
     """
+    check_array(scores, "scores", (None,), None)
     large = np.minimum(face_sizes(landmarks) / ENOUGH_PIXELS, 1)
     sharp = np.minimum(sharpness(crops) / ENOUGH_SHARPNESS, 1)
+    if not len(scores) == len(landmarks) == len(crops):
+        raise ValueError(
+            f"scores, landmarks and crops must be of the same faces, got {len(scores)}, "
+            f"{len(landmarks)} and {len(crops)}"
+        )
     return (scores * large * sharp).astype(np.float32)
 
 
@@ -54,6 +64,7 @@ def face_sizes(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
     Args:
         landmarks: float32 [N, 5, 2], pixels.
     """
+    check_landmarks(landmarks)
     spreads = np.hypot(*landmarks.astype(np.float64).std(axis=1).T)
     sizes: NDArray[np.float64] = CROP_SIZE * spreads / np.hypot(*TEMPLATE.std(axis=0))
     return sizes
@@ -70,6 +81,7 @@ def sharpness(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
     Args:
         crops: uint8 [N, 112, 112, 3] BGR, aligned faces.
     """
+    check_crops(crops)
     result = np.empty(len(crops))
     for row, crop in enumerate(crops):
         grey = cv2.cvtColor(crop[_INSIDE], cv2.COLOR_BGR2GRAY).astype(np.float32)
@@ -94,6 +106,7 @@ def pose(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
     Args:
         landmarks: float32 [N, 5, 2], pixels, order of `scrfd_ros.faces.LANDMARK_NAMES`.
     """
+    check_landmarks(landmarks)
     points = landmarks[..., 0] + 1j * landmarks[..., 1].astype(np.float64)
     line = points[:, 1] - points[:, 0]
     scale = np.where(line == 0, np.inf, line)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.arrays import check_array
+
 
 def nearest_others(
     embeddings: NDArray[np.float32],
@@ -17,7 +19,13 @@ def nearest_others(
     Returns:
         rows: [N], the row of the nearest other face.
         cosines: float32 [N], their cosine, -1 to 1.
+
+    Raises:
+        ValueError: another array, or fewer than two faces.
     """
+    check_array(embeddings, "embeddings", (None, None))
+    if len(embeddings) < 2:
+        raise ValueError(f"embeddings must be of at least 2 faces, got {len(embeddings)}")
     cosines = embeddings @ embeddings.T
     np.fill_diagonal(cosines, -np.inf)
     rows = cosines.argmax(axis=1)

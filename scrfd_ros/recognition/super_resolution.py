@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.arrays import checked_image
 from scrfd_ros.blob import BlobWriter
 from scrfd_ros.errors import ModelError
 from scrfd_ros.networks.network import Network
@@ -90,7 +91,11 @@ class FaceEnlarger:
         Args:
             picture: uint8 [H, W, 3] BGR.
             landmarks: float32 [N, 5, 2], pixels of the picture; those that matter most first.
+
+        Raises:
+            ValueError: as `align_faces`.
         """
+        picture = checked_image(picture)
         crops = align_faces(picture, landmarks)
         transforms = similarity_transforms(landmarks)
         scales = np.linalg.norm(transforms[:, :, 0], axis=1)

@@ -80,6 +80,19 @@ def test_what_changed_holds_all_of_it_also_after_a_failure() -> None:
         canvas = letterbox(picture, plan_views(width, height, 96, 64))
         written[letterbox.changed] = canvas[letterbox.changed]
         np.testing.assert_array_equal(written, canvas)
-    assert letterbox.changed == (slice(64), slice(96))
+    assert letterbox.changed == (slice(64), slice(96)), "what was there before, too"
     letterbox(picture, plan_views(width, height, 96, 64))
     assert letterbox.changed == (slice(30), slice(96))
+    letterbox(picture[:20], plan_views(width, 20, 96, 64))
+    assert letterbox.changed == (slice(30), slice(96)), "and no more than that"
+
+
+def test_what_opencv_does_not_write_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    letterbox = Letterbox(96, 64)
+    views = plan_views(96, 30, 96, 64)
+    letterbox(np.full((30, 96, 3), 9, np.uint8), views)
+    with pytest.raises(ValueError, match="broadcast"):
+        letterbox(np.full((30, 96, 4), 5, np.uint8), views)
+    # An OpenCV that gives a new array in place of the one to write into.
+    monkeypatch.setattr(cv2, "resize", lambda image, size, dst: np.full(dst.shape, 7, np.uint8))
+    assert (letterbox(np.zeros((30, 96, 3), np.uint8), views)[:30] == 7).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from onnx_files import scrfd_outputs, write_detector
+from spots import SpotNetwork, draw_spots
 
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.detection.views import View, fitted_size, plan_views
@@ -285,12 +287,11 @@ def test_several_pictures_in_batches(
     # 4 tiles and the whole of two pictures; of the third, which has no room beside it, too.
     detector = Scrfd(network, (320, 320), tiles=(2, 2))
     network.sizes.clear()
-    prepared = detector.prepare(photographs[:2])
-    outputs = detector.infer()
+    found = detector.detect_all(photographs[:2])
     assert network.sizes == sizes
     alone = Scrfd(light, (320, 320), tiles=(2, 2))
-    for photograph, one in zip(photographs, prepared, strict=False):
-        equal(detector.decode(outputs, one), alone.detect(photograph))
+    for photograph, faces in zip(photographs, found, strict=False):
+        equal(faces, alone.detect(photograph))
     detector.tiles = (1, 1)  # fewer inputs than before
     alone.tiles = (1, 1)
     equal(detector.detect(photographs[2]), alone.detect(photographs[2]))
@@ -323,3 +324,28 @@ def test_a_network_that_refuses_its_batch_runs_one_by_one(tmp_path: Path) -> Non
     network.sizes.clear()
     detector.detect(np.zeros((32, 64, 3), np.uint8))
     assert network.sizes == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("on_gpu", "batch"), [(False, 1), (True, 8)])
+def test_memory_does_not_grow_with_the_tiles(on_gpu: bool, batch: int) -> None:
+    """Drawn and looked at in batches: so many inputs are held, whatever has been asked for."""
+    network = SpotNetwork(on_gpu)
+    detector = Scrfd(network, (320, 320), nms_threshold=1)
+    box = [30.0, 20.0, 70.0, 60.0]
+    spot = draw_spots((800, 600), [box])
+    peaks = []
+    for tiles in ((2, 1), (4, 4), (8, 8)):
+        detector.tiles = tiles
+        network.batches.clear()
+        tracemalloc.start()
+        found = detector.detect(spot)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        inputs = 1 + tiles[0] * tiles[1]
+        assert network.batches == [*[batch] * (inputs // batch), *filter(None, [inputs % batch])]
+        assert len(found) >= 1
+        assert np.abs(found.boxes - box).max() < 1
+    blob = 3 * 320 * 320 * 4
+    assert max(peaks) < (1.5 * blob + 4_000_000) * batch
+    held = [len(detector._letterboxes), len(detector._blob)]
+    assert held == [batch, batch]

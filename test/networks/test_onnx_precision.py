@@ -51,11 +51,7 @@ def crops(
 def calibration(network: Network, picture: Pictures) -> list[NDArray[np.float32]]:
     """Inputs of a detector."""
     detector = Scrfd(network)
-    batches = []
-    for name in CALIBRATION:
-        detector.prepare([picture(name)])
-        batches.append(detector.blob.copy())
-    return batches
+    return [detector.prepare(picture(name)) for name in CALIBRATION]
 
 
 def load(content: bytes, folder: Path) -> Network:

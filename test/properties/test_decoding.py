@@ -19,6 +19,7 @@ from onnx_files import scrfd_outputs, write_detector
 from slow_detector import slow_decode, slow_nms
 
 from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.detection.views import plan_views
 from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
 
 THRESHOLD = 0.4
@@ -89,11 +90,11 @@ def test_equals_a_loop_over_all_anchors(
     detector: Scrfd = detectors(*layout)
     detector.tiles, detector.large_faces = tiles, large_faces
     detector.nms_threshold, detector.max_faces = nms_threshold, max_faces
-    (prepared,) = detector.prepare([np.zeros((*picture[::-1], 3), np.uint8)])
+    views = plan_views(*picture, *size, tiles, large_faces)
 
     random = np.random.default_rng(seed)
     outputs = []
-    for number in range(len(detector.blob)):
+    for number in range(views[-1].canvas + 1):
         arrays = scrfd_outputs(
             *size, strides=strides, landmarks=landmarks, rank=rank, seed=seed + number
         )
@@ -111,8 +112,8 @@ def test_equals_a_loop_over_all_anchors(
             array = arrays[names[random.integers(len(names))]].reshape(-1)
             array[int(where * len(array)) :][:count] = value
 
-    found = detector.decode(outputs, prepared)
-    expected = slow_decode(outputs, prepared.views, size, THRESHOLD)
+    found = detector.decode(outputs, picture)
+    expected = slow_decode(outputs, views, size, THRESHOLD)
     kept = slow_nms([face.box for face in expected], nms_threshold)[: max_faces or None]
     best = [expected[row] for row in kept]
     assert found.scores.tolist() == [face.score for face in best]

@@ -1,0 +1,142 @@
+"""What arrays are taken from users: checked once, where they come in.
+
+OpenCV takes an image of any type and as many channels as it finds, and leaves the array that it was
+to write into as it is where the types differ: the network would see the image before.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+MAX_SIDE = 32_766
+"""Longest side of an image, pixels: OpenCV warps by 16-bit coordinates."""
+
+_Array = TypeVar("_Array", bound=NDArray[Any])
+
+
+def checked_image(image: Any, name: str = "image") -> NDArray[np.uint8]:
+    """An image as OpenCV takes it without a copy: itself, or a copy if its pixels lie otherwise.
+
+    Rows may be padded, and the array read-only.
+
+    Args:
+        image: uint8 [H, W, 3] BGR, each side 1 to `MAX_SIDE`.
+        name: what the error calls it.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype != np.uint8
+        or image.ndim != 3
+        or image.shape[2] != 3
+        or not 0 < image.shape[0] <= MAX_SIDE
+        or not 0 < image.shape[1] <= MAX_SIDE
+    ):
+        raise ValueError(
+            f"{name} must be a numpy array uint8 [H, W, 3] BGR, got {described(image)}"
+            f"{_how_to_convert(image)}"
+        )
+    row, column, channel = image.strides
+    if channel != 1 or column != 3 or row < 3 * image.shape[1]:
+        return np.ascontiguousarray(image)
+    return image
+
+
+def check_array(
+    array: Any, name: str, shape: tuple[int | None, ...], dtype: DTypeLike | None = np.float32
+) -> None:
+    """Refuse an array of another shape or type.
+
+    Args:
+        array: what was given.
+        name: what the error calls it.
+        shape: None for an axis of any length.
+        dtype: None for any real numbers.
+
+    Raises:
+        ValueError: it is not a numpy array of this shape and type.
+    """
+    if (
+        isinstance(array, np.ndarray)
+        and (array.dtype.kind in "iuf" if dtype is None else array.dtype == dtype)
+        and array.ndim == len(shape)
+        and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
+    ):
+        return
+    kind = "real numbers" if dtype is None else str(np.dtype(dtype))
+    sizes = ", ".join("any" if size is None else str(size) for size in shape)
+    hint = ""
+    if not isinstance(array, np.ndarray):
+        hint = f"; convert it with np.asarray(..., np.{np.dtype(dtype or np.float32)})"
+    elif dtype is not None and array.dtype != dtype:
+        hint = f"; convert it with .astype(np.{kind})"
+    raise ValueError(f"{name} must be {kind} [{sizes}], got {described(array)}{hint}")
+
+
+def check_finite(array: NDArray[Any], name: str) -> None:
+    """Refuse an array with NaN or infinities.
+
+    Raises:
+        ValueError: it has some.
+    """
+    if not np.isfinite(array).all():
+        count = array.size - np.count_nonzero(np.isfinite(array))
+        raise ValueError(
+            f"{name} must be finite, got {count} of {array.size} numbers that are not; leave those "
+            f"rows out"
+        )
+
+
+def written(result: Any, target: _Array) -> _Array:
+    """What OpenCV was to write into `target`, which it quietly does not if the two do not fit.
+
+    Raises:
+        ValueError: the result has another shape.
+    """
+    if result is not target:
+        target[...] = result
+    return target
+
+
+def described(value: Any) -> str:
+    """Type and shape, such as float64 [480, 640]; of anything but arrays the type's name."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {list(value.shape)}"
+    return f"{type(value).__name__}"
+
+
+def _how_to_convert(image: Any) -> str:
+    if image is None:
+        return (
+            ": cv2.imread gives None for a file that it cannot read; "
+            "scrfd_ros.files.read_picture tells why"
+        )
+    if not isinstance(image, np.ndarray):
+        return "; convert an image of PIL with np.asarray(image.convert('RGB'))[:, :, ::-1]"
+    if image.size == 0:
+        return ": it has no pixels"
+    hints = []
+    if image.dtype == np.uint16:
+        hints.append("scale 16 bits with cv2.convertScaleAbs(image, alpha=1 / 257)")
+    elif image.dtype.kind == "f":
+        hints.append("scale 0 to 1 with (image * 255).round().astype(np.uint8)")
+    elif image.dtype == np.bool_:
+        hints.append("scale it with image * np.uint8(255)")
+    elif image.dtype != np.uint8:
+        hints.append("convert 0 to 255 with .astype(np.uint8)")
+    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+        hints.append("convert grey with cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)")
+    elif image.ndim == 3 and image.shape[2] == 4:
+        hints.append("drop alpha with cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)")
+    elif image.ndim == 3 and image.shape[0] == 3 and image.shape[2] != 3:
+        hints.append("put the channels last with image.transpose(1, 2, 0)")
+    elif image.ndim == 4:
+        hints.append("give images one by one")
+    elif image.ndim == 3 and image.shape[2] == 3 and max(image.shape) > MAX_SIDE:
+        hints.append(f"give parts of at most {MAX_SIDE} pixels a side")
+    return "; " + " and ".join(hints) if hints else ""
