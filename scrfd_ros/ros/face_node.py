@@ -138,7 +138,7 @@ class FaceNode(LifecycleNode):
         result = super().on_activate(state)
         assert self._pipeline is not None
         apply_live_parameters(self, self._pipeline)
-        header = Header(stamp=self.get_clock().now().to_msg())
+        header = Header(stamp=stamp_now(self))
         for camera in self._cameras:
             camera.counts = Counts()
             camera.publish_info(

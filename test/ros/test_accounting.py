@@ -139,3 +139,19 @@ def test_an_image_in_hand_when_the_node_ends_is_told(
     said = capfd.readouterr().err
     assert "front: 0 handled, 1 dropped for newer ones, 0 skipped, unknown how many lost" in said
     assert "lost on the way, 1 not finished" in said
+
+
+def test_errors_about_one_camera_hide_none_of_another(
+    detector_path: Callable[[str], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    detector_path("500m")
+    gated = Gated()
+    gated.activate()
+    for _ in range(3):
+        for camera in (0, 1):
+            gated.send(camera, BAD)
+            wait_for(lambda: not any(counts.in_hand for counts in gated.counts))
+    gated.node.destroy_node()
+    said = capfd.readouterr().err
+    for name in ("/front/image", "/rear/image"):
+        assert said.count(f"{name}: image skipped: ") == 1

@@ -66,3 +66,11 @@ def test_a_problem_of_a_camera_nobody_wants_is_told(camera: SimpleNamespace) -> 
     assert status(camera, ANY) == (DiagnosticStatus.OK, "nobody wants results")
     camera.counts.warnings["clock"] = "no clock"
     assert status(camera, ANY) == (DiagnosticStatus.WARN, "no clock")
+
+
+def test_a_camera_that_is_wanted_again_is_waited_for(camera: SimpleNamespace) -> None:
+    camera.counts.arrivals[0] -= 300  # before nobody wanted it
+    limits = Limits(stale_after=100.0, min_rate=0.0)
+    assert status(camera, limits) == (DiagnosticStatus.OK, "0.0 results a second")
+    camera.waiting_since -= 101
+    assert status(camera, limits)[0] == DiagnosticStatus.STALE
