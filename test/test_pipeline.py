@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
@@ -167,6 +167,49 @@ def test_several_pictures_at_once_are_as_one_by_one(
         np.testing.assert_allclose(result.faces.embeddings, alone.embeddings, atol=1e-5)
     assert [len(result.faces) for result in results] == [0, 6, 1, 5, 1]
     assert results[-1].faces.ids is not None and results[1].faces.ids is None
+
+
+def test_a_batch_that_fails_and_is_repeated_one_by_one_counts_once(
+    detector_path: ModelPath,
+    recognizer_path: ModelPath,
+    picture: Picture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the node does, so that no camera fails for another."""
+    pipeline = load_pipeline(
+        detector_path=detector_path("500m"), recognizer_path=recognizer_path("w600k_mbf")
+    )
+    assert pipeline.recognizer is not None
+    embed = pipeline.recognizer.embed
+
+    def fail(crops: NDArray[np.uint8]) -> NoReturn:
+        raise RuntimeError("out of memory")
+
+    results = {}
+    for is_failing in (False, True):
+        trackers = [Tracker(refresh_period=0.0) for _ in range(2)]
+        found = []
+        for number in range(4):
+            pictures = (picture("t1.jpg"), np.roll(picture("obama.jpg"), 20 * number, axis=1))
+            frames = [
+                Frame(image, tracker, 0.1 * number)
+                for image, tracker in zip(pictures, trackers, strict=True)
+            ]
+            if is_failing and number % 2:
+                monkeypatch.setattr(pipeline.recognizer, "embed", fail)
+                with pytest.raises(RuntimeError):
+                    pipeline.run(frames)
+                monkeypatch.setattr(pipeline.recognizer, "embed", embed)
+            for frame in frames:
+                (result,) = pipeline.run([frame])
+                found.append(result.faces)
+        results[is_failing] = found, [tracker._tracks["velocity"] for tracker in trackers]
+    (regular, speeds), (repeated, same_speeds) = results[False], results[True]
+    for one, other in zip(regular, repeated, strict=True):
+        np.testing.assert_array_equal(other.ids, one.ids)
+        np.testing.assert_array_equal(other.embedded, one.embedded)
+    for one, other in zip(speeds, same_speeds, strict=True):
+        np.testing.assert_array_equal(other, one)
 
 
 def blurred(photograph: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -275,3 +275,33 @@ def test_hundreds_of_faces() -> None:
         first = ids if first is None else first
         np.testing.assert_array_equal(ids, first)
         assert len(rows) == len(centers)
+
+
+@given(
+    images=st.lists(
+        st.tuples(steps, st.integers(0, 6), st.sampled_from((60, 400, 2000)), st.booleans(), seeds),
+        min_size=1,
+        max_size=12,
+    ),
+    likeness=st.sampled_from((0.0, 0.3, 0.6, 1.0)),
+)
+def test_an_image_that_is_given_twice_counts_once(
+    images: list[tuple[float, int, float, bool, int]], likeness: float
+) -> None:
+    """As when the recogniser fails for several cameras' images, which come again one by one."""
+    once, twice = Tracker(), Tracker()
+    time = 0.0
+    for step, count, place, is_failing, seed in images:
+        time += step
+        random = np.random.default_rng(seed)
+        faces = faces_at(random.uniform(0, place, (count, 2)), random.uniform(20, 120, (count, 2)))
+        views = views_of(random.integers(0, CROWD, count), likeness)
+        norms = random.uniform(1, 30, count).astype(np.float32)
+        if is_failing:
+            twice.update(faces, time)
+        again, rows = twice.update(faces, time)
+        again = twice.learn(again, rows, views[rows], norms[rows])
+        found, rows = once.update(faces, time)
+        found = once.learn(found, rows, views[rows], norms[rows])
+        assert ids_of(again) == ids_of(found)
+        np.testing.assert_array_equal(again.embeddings, found.embeddings)
