@@ -60,8 +60,8 @@ _FORMATS = (
 # What libjpeg, libpng and OpenCV's own decoders write. Other lines are other threads'.
 _DECODERS_LINE = re.compile(
     rb"(?:Corrupt JPEG data|Premature end|Inconsistent progression|Invalid SOS|Unknown Adobe|"
-    rb"Warning: unknown JFIF|imdecode_?\(|Unsupported marker|libpng (?:error|warning)|\[ ?(?:WARN|ERROR):"
-    rb"[^\]]*\] global (?:grfmt|loadsave|.*imgcodecs))"
+    rb"Warning: unknown JFIF|imdecode_?\(|Unsupported marker|libpng (?:error|warning)|"
+    rb"\[ ?(?:WARN|ERROR):[^\]]*\] global (?:grfmt|loadsave|.*imgcodecs))"
 )
 _DAMAGE = re.compile(r"(?:Corrupt|Premature|Inconsistent).*")
 

@@ -29,7 +29,13 @@ from scrfd_ros.errors import ImageError, ScrfdError
 from scrfd_ros.evaluation.recordings import Comparison, FrameKey, compare_recordings, seconds
 from scrfd_ros.faces import Faces
 from scrfd_ros.frame_clock import FrameClock, FrameTime
-from scrfd_ros.image_encodings import bgr_from_compressed, bgr_from_image, in_whole_picture
+from scrfd_ros.image_encodings import (
+    bgr_from_compressed,
+    bgr_from_image,
+    in_whole_picture,
+    size_before_turn,
+    upright,
+)
 from scrfd_ros.image_topics import image_topics
 from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.tracking import Tracker
@@ -84,6 +90,7 @@ def replay(
     pipeline: FacePipeline,
     topics: Sequence[str] = (),
     tracking: bool = True,
+    rotation: int = 0,
 ) -> Replay:
     """Find the faces in every image of a bag, and write them into a new one.
 
@@ -98,6 +105,7 @@ def replay(
         topics: of the images; if none is given, all in which there can be faces, see
             `image_topics`.
         tracking: give the faces of each topic ids, as the node does.
+        rotation: what the images are turned by, see `scrfd_ros.image_encodings.ROTATIONS`.
 
     Raises:
         ScrfdError: nothing in the bag can be read, none of its images is whole, `output` exists or
@@ -134,7 +142,9 @@ def replay(
                     image = decoded(data, kind)
                     stamp = f"stamp {seconds(_nanoseconds(image.header.stamp))}"
                     frame_time = _time_of(image, time, clocks[topic])
-                    faces, damage = _faces_in(image, kind, pipeline, trackers[topic], frame_time)
+                    faces, damage = _faces_in(
+                        image, kind, pipeline, trackers[topic], frame_time, rotation
+                    )
                 except (MessageError, ImageError) as error:
                     outcome.broken += 1
                     if outcome.broken <= _SAID:
@@ -254,7 +264,12 @@ def compare(
 
 
 def _faces_in(
-    image: Any, kind: str, pipeline: FacePipeline, tracker: Tracker | None, time: FrameTime
+    image: Any,
+    kind: str,
+    pipeline: FacePipeline,
+    tracker: Tracker | None,
+    time: FrameTime,
+    rotation: int,
 ) -> tuple[Faces, str]:
     """The faces, and what is wrong with the image's data."""
     reduction, damage = 1, ""
@@ -262,10 +277,13 @@ def _faces_in(
         picture = bgr_from_image(image)
     else:
         # As in the node: faces to recognise are cut from the whole picture.
-        smallest = pipeline.detector.input_size if pipeline.recognizer is None else None
-        picture, reduction, damage = bgr_from_compressed(image.format, image.data, smallest)
-    result = pipeline(picture, tracker, *time)
-    return in_whole_picture(result.faces, reduction), damage
+        smallest = size_before_turn(pipeline.detector.input_size, rotation)
+        picture, reduction, damage = bgr_from_compressed(
+            image.format, image.data, smallest if pipeline.recognizer is None else None
+        )
+    result = pipeline(upright(picture, rotation), tracker, *time)
+    height, width = picture.shape[:2]
+    return in_whole_picture(result.faces, reduction, rotation, (width, height)), damage
 
 
 def _time_of(image: Any, recorded: int, clock: FrameClock | None) -> FrameTime:

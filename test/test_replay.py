@@ -285,6 +285,22 @@ def test_broken_images_are_told_and_the_next_goes_on(
         assert line.startswith(parts[0]) and parts[1] in line
 
 
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_images_that_lie_are_turned(
+    people: Picture, load: Load, tmp_path: Path, rotation: int
+) -> None:
+    lying = np.ascontiguousarray(np.rot90(people, rotation // 90))
+    entries = [raw("/a/image", START, lying), jpeg("/b/image/compressed", START, lying)]
+    bag = write_bag(tmp_path / "bag", entries)
+    outcomes = replay(bag, tmp_path / "out", load(recognizer=False), rotation=rotation).outcomes
+    assert {outcome.found for outcome in outcomes.values()} == {6}
+    for recording in read_recordings(tmp_path / "out").values():
+        ((_, faces),) = recording.frames.items()
+        height, width = lying.shape[:2]
+        assert (faces.boxes[:, 2:] > faces.boxes[:, :2]).all()
+        assert (faces.centers > 0).all() and (faces.centers < (width, height)).all()
+
+
 @pytest.mark.parametrize(
     ("entries", "topics", "words"),
     [

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from scrfd_ros.cores import MAX_THREADS
 from scrfd_ros.errors import ScrfdError
+from scrfd_ros.image_encodings import ROTATIONS
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, SUPER_RESOLUTION, load_catalogue
 from scrfd_ros.models.download import ensure_model
 from scrfd_ros.networks.load import BACKENDS
@@ -99,6 +100,18 @@ def add_pipeline_arguments(
         "--enlarge",
         action="store_true",
         help="enlarge small faces with Real-ESRGAN before they are embedded",
+    )
+
+
+def add_rotation_argument(parser: argparse.ArgumentParser) -> None:
+    """By how much pictures are turned before they are searched."""
+    parser.add_argument(
+        "--rotation",
+        type=int,
+        choices=ROTATIONS,
+        default=0,
+        help="degrees clockwise by which the image has to be turned for faces to be upright; "
+        "results stay in its own pixels (default: %(default)s)",
     )
 
 

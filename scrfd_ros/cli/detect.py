@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scrfd_ros.cli.arguments import add_pipeline_arguments, pipeline_of
+from scrfd_ros.cli.arguments import add_pipeline_arguments, add_rotation_argument, pipeline_of
 from scrfd_ros.drawing import draw_faces
 from scrfd_ros.files import PICTURE_SUFFIXES, read_picture, write_picture, write_text
+from scrfd_ros.image_encodings import in_whole_picture, upright
 from scrfd_ros.models.download import ensure_picture
 from scrfd_ros.pipeline import FacePipeline, Result
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the picture with the faces drawn into it",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON")
+    add_rotation_argument(parser)
     add_pipeline_arguments(parser)
 
 
@@ -38,8 +40,12 @@ def run(args: argparse.Namespace) -> int:
     image = args.image or ensure_picture("t1.jpg")
     picture = read_picture(image)
     pipeline = pipeline_of(args)
-    pipeline(picture)  # the first run is slower than all others: it sets up memory
-    result = pipeline(picture)
+    searched = upright(picture, args.rotation)
+    pipeline(searched)  # the first run is slower than all others: it sets up memory
+    result = pipeline(searched)
+    height, width = picture.shape[:2]
+    faces = in_whole_picture(result.faces, 1, args.rotation, (width, height))
+    result = result._replace(faces=faces)
     _print(image, pipeline, result)
     if args.output:
         write_picture(args.output, draw_faces(picture, result.faces))

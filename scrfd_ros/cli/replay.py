@@ -24,7 +24,7 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-from scrfd_ros.cli.arguments import add_pipeline_arguments, pipeline_of
+from scrfd_ros.cli.arguments import add_pipeline_arguments, add_rotation_argument, pipeline_of
 from scrfd_ros.evaluation.recordings import Comparison, seconds
 
 
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="GOLDEN",
         help="a bag with faces replayed or recorded before",
     )
+    add_rotation_argument(parser)
     add_pipeline_arguments(parser)
     parser.add_argument(
         "--no-tracking",
@@ -63,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
     refuse_existing(args.output)
     golden = None if args.compare is None else read_recordings(args.compare)
     pipeline = pipeline_of(args)
-    result = replay(args.bag, args.output, pipeline, args.topic, not args.no_tracking)
+    result = replay(
+        args.bag, args.output, pipeline, args.topic, not args.no_tracking, args.rotation
+    )
     for topic, outcome in result.outcomes.items():
         lost = {0: "", None: "lost: unknown, "}.get(outcome.lost, f"{outcome.lost} lost, ")
         damaged = f"{outcome.damaged} damaged, " if outcome.damaged else ""

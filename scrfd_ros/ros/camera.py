@@ -121,6 +121,7 @@ class Camera:
         name: relative namespace of the topics; empty for none.
         compressed: take compressed images, see `compressed_topic`, instead of `image`.
         tracker: follows the faces; None for ids that are not kept.
+        rotation: what its images are turned by, see `scrfd_ros.image_encodings.ROTATIONS`.
 
     Attributes:
         image_name: of the image topic, before remapping and without a transport.
@@ -131,9 +132,15 @@ class Camera:
     """
 
     def __init__(
-        self, node: LifecycleNode, name: str, compressed: bool, tracker: Tracker | None
+        self,
+        node: LifecycleNode,
+        name: str,
+        compressed: bool,
+        tracker: Tracker | None,
+        rotation: int = 0,
     ) -> None:
         self.name = name
+        self.rotation = rotation
         self.tracker = tracker
         self.counts = Counts()
         self.lock = threading.Lock()  # of the counts: two threads write them

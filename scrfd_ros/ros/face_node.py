@@ -29,9 +29,15 @@ from std_msgs.msg import Header
 from scrfd_ros.allocator import keep_freed_memory
 from scrfd_ros.drawing import draw_faces
 from scrfd_ros.errors import ScrfdError
+from scrfd_ros.faces import Faces
 from scrfd_ros.files import keep_others_from_writing
 from scrfd_ros.frame_clock import FrameTime
-from scrfd_ros.image_encodings import bgr_from_compressed, in_whole_picture
+from scrfd_ros.image_encodings import (
+    bgr_from_compressed,
+    in_whole_picture,
+    size_before_turn,
+    upright,
+)
 from scrfd_ros.pipeline import FacePipeline, Frame, Result
 from scrfd_ros.ros.camera import Camera, Counts, ImageMessage
 from scrfd_ros.ros.clock import STEADY, ClockWatch, stamp_now
@@ -40,6 +46,7 @@ from scrfd_ros.ros.images import bgr_from_image, image_message
 from scrfd_ros.ros.messages import detection_array, face_array, label_info, vision_info
 from scrfd_ros.ros.parameters import (
     apply_live_parameters,
+    configured_cameras,
     configured_human_faces,
     configured_pipeline,
     configured_tracker,
@@ -113,8 +120,9 @@ class FaceNode(LifecycleNode):
             self._pipeline = self._worker.call(lambda: configured_pipeline(self))
             self._worker.most_at_once = self._pipeline.detector.batch
             compressed = self.get_parameter("image_transport").value == "compressed"
-            for name in self.get_parameter("cameras").value:
-                self._cameras.append(Camera(self, name, compressed, configured_tracker(self)))
+            for name, rotation in configured_cameras(self).items():
+                tracker = configured_tracker(self)
+                self._cameras.append(Camera(self, name, compressed, tracker, rotation))
         except Exception as error:  # rclpy would swallow it without a word
             self.get_logger().error(f"cannot configure: {_reason(error)}")
             self._is_idle_because(DiagnosticStatus.ERROR, f"not configured: {_reason(error)}")
@@ -334,12 +342,12 @@ class FaceNode(LifecycleNode):
     def _publish(self, taken: _Taken, result: Result) -> None:
         assert self._pipeline is not None
         camera, header = taken.camera, taken.header
-        faces = in_whole_picture(result.faces, taken.reduction)
+        faces = taken.in_it(result.faces, taken.reduction)
         detections = detection_array(faces, header)
         camera.detections.publish(detections)
         camera.faces.publish(face_array(detections, faces, self._pipeline))
         if camera.overlay.get_subscription_count() > 0:
-            overlay = draw_faces(taken.picture, result.faces)
+            overlay = draw_faces(taken.picture, taken.in_it(result.faces, 1))
             camera.overlay.publish(image_message(overlay, header))
         camera.publish_annotations(faces, header)
         if self._humans is not None:
@@ -396,8 +404,8 @@ class FaceNode(LifecycleNode):
             or self._humans is not None
             or detector.tiles != (1, 1)
         )
-        smallest = None if is_cut else detector.input_size
-        found = bgr_from_compressed(image.format, image.data, smallest)
+        smallest = size_before_turn(detector.input_size, camera.rotation)
+        found = bgr_from_compressed(image.format, image.data, None if is_cut else smallest)
         return _Taken(camera, image.header, time, *found)
 
 
@@ -413,7 +421,13 @@ class _Taken(NamedTuple):
 
     @property
     def frame(self) -> Frame:
-        return Frame(self.picture, self.camera.tracker, *self.time)
+        picture = upright(self.picture, self.camera.rotation)
+        return Frame(picture, self.camera.tracker, *self.time)
+
+    def in_it(self, faces: Faces, reduction: int) -> Faces:
+        """The faces that were found in the frame, in pixels of the image as it was sent."""
+        height, width = self.picture.shape[:2]
+        return in_whole_picture(faces, reduction, self.camera.rotation, (width, height))
 
 
 def _frame_time(camera: Camera, header: Header, arrival: int) -> FrameTime:

@@ -19,6 +19,7 @@ from rclpy.parameter import Parameter
 from scrfd_ros.cores import MAX_THREADS
 from scrfd_ros.detection.scrfd import SIZE_MULTIPLE
 from scrfd_ros.errors import ScrfdError
+from scrfd_ros.image_encodings import ROTATIONS
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
 from scrfd_ros.networks.load import BACKENDS
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
@@ -68,6 +69,12 @@ def _parameters() -> dict[str, _Parameter]:
             [""],
             "Names of cameras: each has its topics under its name, as front/image and "
             f"front/detections. One empty name for topics without. {AT_CONFIGURE}",
+        ),
+        "rotation": _Parameter(
+            [0],
+            "Degrees clockwise, 0, 90, 180 or 270, by which images have to be turned for faces to "
+            "be upright: one value for all cameras, or one for each of cameras. Results stay in "
+            f"pixels of the image as sent. {AT_CONFIGURE}",
         ),
         "image_transport": _Parameter(
             "raw",
@@ -222,6 +229,13 @@ def _refusal(change: Parameter, choices: tuple[str, ...]) -> str:
             f"{list(change.value)} is not a number of columns and of rows, each 1 to "
             f"{_MOST_TILES}, such as [3, 2]"
         )
+    if change.name == "rotation" and (
+        not len(change.value) or any(value not in ROTATIONS for value in change.value)
+    ):
+        return (
+            f"{list(change.value)} is not a list of degrees clockwise, each one of "
+            f"{', '.join(map(str, ROTATIONS))}: one for all cameras, or one for each"
+        )
     if change.name == "cameras":
         names = list(change.value)
         valid = all(re.fullmatch(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*", name) for name in names)
@@ -271,6 +285,24 @@ def configured_pipeline(node: Node) -> FacePipeline:
         enlarger_path=path("super_resolution.engine_path"),
         enlarger_max_size=value("super_resolution.max_size"),
     )
+
+
+def configured_cameras(node: Node) -> dict[str, int]:
+    """The cameras that the node's parameters ask for, and the rotation of each.
+
+    Raises:
+        ScrfdError: there is another number of rotations than of cameras, and than one.
+    """
+    names = list(node.get_parameter("cameras").value)
+    rotations = list(node.get_parameter("rotation").value)
+    if len(rotations) == 1:
+        rotations *= len(names)
+    if len(rotations) != len(names):
+        raise ScrfdError(
+            f"rotation has {len(rotations)} values for {len(names)} cameras; expected one for all, "
+            f"or one for each, in the order of cameras"
+        )
+    return dict(zip(names, rotations, strict=True))
 
 
 def configured_tracker(node: Node) -> Tracker | None:

@@ -266,3 +266,20 @@ def test_refuses_options_of_recognition_without_a_recogniser(
 ) -> None:
     assert main(["detect", str(black), "--recognizer", "none", *option]) == 2
     assert "there is no recogniser" in capsys.readouterr().err
+
+
+def test_a_picture_on_its_side(people: Path, tmp_path: Path) -> None:
+    write_picture(tmp_path / "side.png", np.ascontiguousarray(np.rot90(read_picture(people))))
+    written, drawn = tmp_path / "faces.json", tmp_path / "drawn.png"
+    model = ["--detector", "500m", "--recognizer", "none", "--json", str(written)]
+    assert main(["detect", str(people), *model]) == 0
+    expected = report(written)["faces"]
+    side = ["detect", str(tmp_path / "side.png"), "--rotation", "90", "--output", str(drawn)]
+    assert main([*side, *model]) == 0
+    assert report(written)["image"] == {"width": 886, "height": 1280}
+    assert read_picture(drawn).shape == (1280, 886, 3)
+    for found, face in zip(report(written)["faces"], expected, strict=True):
+        x1, y1, x2, y2 = face["box"]
+        assert found["box"] == pytest.approx([y1, 1280 - x2, y2, 1280 - x1], abs=1e-3)
+        for (x, y), (column, row) in zip(found["landmarks"], face["landmarks"], strict=True):
+            assert (x, y) == pytest.approx((row, 1280 - column), abs=1e-3)

@@ -182,6 +182,46 @@ def test_a_damaged_image_is_said_and_the_next_is_answered(tmp_path: Path) -> Non
         wire.send_until(send, whole, "detections")
 
 
+def test_a_camera_on_its_side(tmp_path: Path, picture: Pictures) -> None:
+    """One of two cameras lies: its results are in pixels of the image that it sent."""
+    upright = picture("t1.jpg")
+    sent = np.ascontiguousarray(np.rot90(upright))  # heads point to the left
+    parameters = {"cameras": "[front, side]", "rotation": "[0, 90]"}
+    with node(tmp_path, **parameters) as wire:
+        for name in ("front", "side"):
+            wire.listen(Detection2DArray, f"{name}/detections")
+        wire.listen(Image, "side/overlay", SENSOR)
+        front, side = (wire.camera(Image, f"{name}/image") for name in ("front", "side"))
+        expected = wire.send_until(front, message(upright, "front", 1), "front/detections")
+        found = wire.send_until(side, message(sent, "side", 1), "side/detections")
+        drawn = bgr_from_image(wire.send_until(side, message(sent, "side", 2), "side/overlay"))
+    assert len(found.detections) == len(expected.detections) == 6
+    for one, other in zip(found.detections, expected.detections, strict=True):
+        center, straight = one.bbox.center.position, other.bbox.center.position
+        assert center.x == pytest.approx(straight.y, abs=1e-3)
+        assert center.y == pytest.approx(1280 - straight.x, abs=1e-3)
+        assert one.bbox.size_x == pytest.approx(other.bbox.size_y, abs=1e-3)
+        assert one.bbox.size_y == pytest.approx(other.bbox.size_x, abs=1e-3)
+    assert drawn.shape == sent.shape
+    box = found.detections[0].bbox
+    around = (drawn != sent).any(axis=2)[
+        round(box.center.position.y - box.size_y / 2) - 2 :, round(box.center.position.x)
+    ]
+    assert around[:4].any(), "the upper edge of a face in the image as sent"
+
+
+def test_rotations_that_do_not_fit(tmp_path: Path) -> None:
+    with node(tmp_path) as wire:
+        for values in ([45], [-90], [0, 360]):
+            accepted, reason = wire.harness.set_parameter("rotation", values)
+            assert not accepted and "one of 0, 90, 180, 270" in reason
+        assert wire.harness.set_parameter("rotation", [90, 180]) == (True, "")
+        wire.harness.wait_until_active()
+        assert wire.harness.change_state("deactivate") and wire.harness.change_state("cleanup")
+        assert not wire.harness.change_state("configure")
+        assert "rotation has 2 values for 1 cameras; expected one for all" in wire.harness.log()
+
+
 def test_a_truncated_image_is_used_and_told(tmp_path: Path, picture: Pictures) -> None:
     content = cv2.imencode(".jpg", picture("t1.jpg"))[1].tobytes()
     with node(tmp_path, image_transport="compressed") as wire:
