@@ -33,7 +33,7 @@ RUNS = {
     "zip": 800,
     "pairs": 500,
     "mat": 300,
-    "bag": 80,
+    "bag": 400,
     "bag-message": 800,
     "parameter": 200,
     "parameter-file": 25,

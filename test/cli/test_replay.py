@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bag_files import Entry, jpeg, raw, text, write_bag
+from bag_files import DELAY, Entry, jpeg, raw, text, write_bag, write_mcap
 from numpy.typing import NDArray
-from rosbags.rosbag2 import Reader, Writer
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
 from scrfd_ros.bag_messages import FACE_ARRAY, TYPES, decoded, encoded
 from scrfd_ros.cli import replay
@@ -123,6 +123,81 @@ def test_a_broken_image_is_told_by_the_status(
     assert run(bag, "--recognizer", "none", "--topic", "/camera/image_raw", output="2")[0] == 0
 
 
+def depth(stamp: int) -> Entry:
+    """A depth image in the namespace of the camera."""
+    return raw("/camera/depth", stamp, np.zeros((9, 9, 3), np.uint8), encoding="16UC1", step=27)
+
+
+def test_depth_is_left_alone_and_changes_nothing(
+    entries: list[Entry], run: Run, tmp_path: Path
+) -> None:
+    bag = write_mcap(tmp_path / "a.mcap", [*entries, *(depth(START + n) for n in range(20))])
+    status, out, err = run(bag, "--recognizer", "none")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[:4] == [
+        "/camera/image_raw: 3 images, 0 broken, 4 faces",
+        "  /camera/detections",
+        "  /camera/faces",
+        "left alone: /camera/depth: depth (16UC1)",
+    ]
+
+
+def test_an_mcap_file_without_message_index_is_read(
+    entries: list[Entry], run: Run, tmp_path: Path
+) -> None:
+    bag = write_mcap(tmp_path / "a.mcap", entries, message_index=False)
+    status, out, _ = run(bag, "--recognizer", "none")
+    assert (status, out.splitlines()[0]) == (0, "/camera/image_raw: 3 images, 0 broken, 4 faces")
+
+
+def test_nothing_that_can_be_read_is_no_success(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bag = write_mcap(tmp_path / "a.mcap", [depth(START + n) for n in range(20)])
+    status, out, err = run(bag, "--recognizer", "none", "--topic", "/camera/depth")
+    assert (status, out) == (2, "")
+    assert err.strip().endswith("none of the 20 images on /camera/depth can be read")
+    assert not (tmp_path / "out").exists()
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 6
+    assert said[-1] == "/camera/depth: further images skipped are only counted"
+
+
+@pytest.mark.parametrize("damage", ["hole", "cut", "missing file"])
+def test_of_a_damaged_bag_the_rest_is_written_and_the_status_tells(
+    damage: str,
+    entries: list[Entry],
+    golden: Path,
+    run: Run,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bag = write_bag(tmp_path / "bag", entries, "mcap")
+    file = bag / "bag.mcap"
+    content = bytearray(file.read_bytes())
+    first = content.index(entries[1].data)
+    if damage == "hole":
+        content[first - 100 : first + 100] = b"\xff" * 200
+    elif damage == "cut":
+        content = content[: first + len(entries[1].data) + 100]
+    else:
+        text_of = (bag / "metadata.yaml").read_text()
+        added = text_of.replace("  - bag.mcap\n", "  - bag.mcap\n  - bag_1.mcap\n", 1)
+        (bag / "metadata.yaml").write_text(added)
+    file.write_bytes(content)
+    status, out, _ = run(bag, "--compare", golden)
+    assert status == 1
+    counts = {"hole": "2 images, 0 broken, 1 lost", "cut": "2 images, 0 broken, 1 lost"}
+    assert f"/camera/image_raw: {counts.get(damage, '3 images, 0 broken')}" in out
+    assert "the bag is damaged, see above" in out
+    remedy = "copy the whole folder again" if damage == "missing file" else "mcap recover"
+    assert any(remedy in record.getMessage() for record in caplog.records)
+    with Reader(tmp_path / "out") as reader:
+        assert reader.message_count == (6 if damage == "missing file" else 4)
+        times = {time - DELAY for _, time, _ in reader.messages()}
+    assert START in times and times <= {entry.stamp for entry in entries}
+
+
 def test_the_same_again_is_equal(bag: Path, golden: Path, run: Run) -> None:
     status, out, _ = run(bag, "--compare", golden)
     assert status == 0
@@ -191,15 +266,44 @@ def damaged(path: Path) -> Path:
     return path
 
 
+def no_frames(path: Path) -> Path:
+    with Writer(path, version=8) as writer:
+        writer.add_connection(TOPIC, FACE_ARRAY, typestore=TYPES)
+    return path
+
+
+def interrupted(path: Path) -> Path:
+    """A recording of faces of which the end is missing."""
+    with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        message = TYPES.types[FACE_ARRAY](
+            header=TYPES.types["std_msgs/msg/Header"](
+                stamp=TYPES.types["builtin_interfaces/msg/Time"](sec=1, nanosec=0), frame_id=""
+            ),
+            detector="",
+            detector_sha256="",
+            recognizer="",
+            recognizer_sha256="",
+            faces=[],
+        )
+        topic = writer.add_connection(TOPIC, FACE_ARRAY, typestore=TYPES)
+        writer.write(topic, 1, encoded(message, FACE_ARRAY))
+    file = path / "golden.mcap"
+    content = file.read_bytes()
+    file.write_bytes(content[: content.rindex(b"\x0f\x04\0\0\0\0\0\0\0")])
+    return path
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (no_frames, "there is no message on /camera/faces, and so nothing to compare"),
+        (interrupted, "it has no end: the recording was interrupted"),
         (lambda path: path, "cannot be read: No such file or directory"),
         (lambda path: write_bag(path, [text("/a", 1)]), "no topic of the type scrfd_ros/msg/FaceA"),
         (other_version, "another version of scrfd_ros"),
         (damaged, "/camera/faces: not a whole scrfd_ros/msg/FaceArray"),
     ],
-    ids=["missing", "no faces", "another version", "damaged"],
+    ids=["no frames", "interrupted", "missing", "no faces", "another version", "damaged"],
 )
 def test_a_golden_bag_that_cannot_be_used_is_refused_first(
     bag: Path, make: Callable[[Path], Path], words: str, run: Run, tmp_path: Path
