@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from scrfd_ros.arrays import checked_image
+from scrfd_ros.arrays import checked_image, described
 from scrfd_ros.cores import usable_cores
 from scrfd_ros.detection.scrfd import MOST_AT_ONCE, Scrfd
 from scrfd_ros.engines import open_network
@@ -108,11 +108,16 @@ class FacePipeline:
         are as they were before: the pictures can be given again, all of them or one by one.
 
         Raises:
-            ValueError: a picture is another array than `Frame` says.
+            ValueError: what is given is no `Frame`, or its picture another array.
             ModelError: a network fails.
         """
-        if not frames:
+        if not len(frames):
             return []
+        for frame in frames:
+            if not isinstance(frame, Frame):
+                raise ValueError(
+                    f"frames must be of Frame(picture, tracker, time), got {described(frame)}"
+                )
         before = [(tracker, copy(tracker)) for _, tracker, *_ in frames if tracker is not None]
         try:
             return self._run(frames)
@@ -150,12 +155,15 @@ class FacePipeline:
             done("embed")
             ends = np.cumsum([len(chosen) for chosen in rows])[:-1]
             parts = zip(np.split(embeddings, ends), np.split(norms, ends), strict=True)
-            for number, part in enumerate(parts):
+            for number, (vectors, lengths) in enumerate(parts):
+                # Half precision overflows, and says nothing: such a face has no embedding.
+                sound = np.isfinite(lengths)
+                part = rows[number][sound], vectors[sound], lengths[sound]
                 tracker = frames[number].tracker
                 if tracker is None:
-                    found[number] = _with_embeddings(found[number], rows[number], *part)
+                    found[number] = _with_embeddings(found[number], *part)
                 else:
-                    found[number] = tracker.learn(found[number], rows[number], *part)
+                    found[number] = tracker.learn(found[number], *part)
                     done("track")
         milliseconds["total"] = 1e3 * (last - start)
         return [Result(faces, milliseconds) for faces in found]

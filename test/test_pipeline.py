@@ -351,3 +351,41 @@ def test_images_that_failed_together_are_tracked_once_when_they_are_given_one_by
 
 def test_no_images_no_results(pipeline: FacePipeline) -> None:
     assert pipeline.run([]) == []
+
+
+def test_what_is_no_frame_is_refused(pipeline: FacePipeline) -> None:
+    for other in (BLACK, None, (BLACK, None, 0.0)):
+        with pytest.raises(ValueError, match=r"must be of Frame\(picture, tracker, time\), got "):
+            pipeline.run([other])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="must be of Frame"):
+        pipeline.run(BLACK)  # type: ignore[arg-type]
+
+
+class Overflows(Fails):
+    """Gives the second face of each batch what half precision gives when it overflows."""
+
+    value: float | None = None
+
+    def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        outputs = {name: array.copy() for name, array in super().__call__(inputs).items()}
+        for array in outputs.values():
+            if self.value is not None:
+                array[1:2, :9] = self.value
+        return outputs
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("tracked", [False, True])
+def test_an_embedding_that_is_not_finite_is_none(
+    tmp_path: Path, detector_path: ModelPath, picture: Picture, value: float, tracked: bool
+) -> None:
+    network = Overflows(load_network(write_recognizer(tmp_path / "recogniser.onnx")))
+    recognizer = ArcFace(network)
+    network.value = value
+    pipeline = FacePipeline(Scrfd(load_network(detector_path("500m"))), recognizer)
+    with np.errstate(invalid="ignore"):
+        faces = pipeline(picture("t1.jpg"), Tracker() if tracked else None).faces
+    assert faces.embeddings is not None and faces.embedding_norms is not None
+    assert np.isfinite(faces.embeddings).all() and np.isfinite(faces.embedding_norms).all()
+    assert 0 < faces.embedded.sum() < len(faces) == 6
+    assert not faces.embeddings[~faces.embedded].any()

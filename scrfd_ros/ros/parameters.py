@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 AT_CONFIGURE = "Takes effect at the next configure."
 LIVE = "Takes effect with the next image."
-_MOST_TILES = 8  # each tile takes some 7 MB
+_MOST_TILES = 8  # each tile is a run of the network
 _SECONDS = {"floating_point_range": [FloatingPointRange(from_value=0.0, to_value=1e6)]}
 _FRACTION = {"floating_point_range": [FloatingPointRange(from_value=0.0, to_value=1.0)]}
 
