@@ -17,7 +17,7 @@ Usage: ./run.sh COMMAND [ARGUMENTS]
   node ...          start the ROS 2 node; arguments such as --ros-args -p ...
   models ...        download networks, list them
   convert ...       build a TensorRT engine from a model, on a machine with CUDA
-  verify ENGINE     check an engine, tell what is known of it
+  verify FILE       check a model or an engine, tell what is known of it
   bench ...         measure how fast each model is here, and where time goes
   replay BAG ...    find the faces in the images of a bag, into another bag
   compare A B ...   what changes with another model, precision or input size

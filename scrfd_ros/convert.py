@@ -26,6 +26,7 @@ from scrfd_ros.evaluation.parity import (
     compare_recognizers,
 )
 from scrfd_ros.files import list_pictures, read_picture
+from scrfd_ros.model_check import check_network
 from scrfd_ros.models.catalogue import (
     DETECTOR,
     RECOGNIZER,
@@ -51,7 +52,9 @@ from scrfd_ros.recognition.alignment import CROP_SIZE, align_faces
 from scrfd_ros.recognition.arcface import ArcFace
 
 _FALLBACKS = {"int8": ("int8", "fp16", "fp32"), "fp16": ("fp16", "fp32"), "fp32": ("fp32",)}
-_DETECTOR_SIZE = (640, 640)
+DETECTOR_SIZE = (640, 640)
+"""Width and height, pixels, for detectors that take any."""
+
 _RECOGNIZER_BATCH = (1, 8, 32)
 _PHOTOGRAPH = "t1.jpg"  # six people
 _CROP_DETECTOR = "2.5g"
@@ -99,6 +102,7 @@ def convert(model: Path, engine: Path, settings: Settings) -> EngineFacts:
     import_pycuda()
     reference = load_model(model)
     shapes = input_shapes(reference, settings)
+    _check(reference, shapes)
     failures = []
     for precision in _FALLBACKS[settings.precision]:
         content = typed_model(reference, settings, precision, is_strongly_typed(trt))
@@ -208,6 +212,15 @@ def load_model(path: Path) -> Network:
     return load_network(path)
 
 
+def _check(network: Network, shapes: ShapeRange) -> None:
+    """Refuse a model that cannot be right, before minutes of building; log what is doubtful."""
+    *_, height, width = shapes.opt
+    kind = kind_of(network) if shapes.min[0] == 1 else None
+    doubt = check_network(network, kind, (width, height))
+    if doubt:
+        _logger.warning("%s", doubt)
+
+
 def kind_of(network: Network) -> str | None:
     """`DETECTOR` or `RECOGNIZER`, by the form of the network; None for any other."""
     if len(network.outputs) in OUTPUT_COUNTS:
@@ -229,7 +242,7 @@ def input_shapes(network: Network, settings: Settings) -> ShapeRange:
         raise ModelError(f"{path}: expected one input [N, channels, height, width], found {found}")
     own_batch, channels, own_height, own_width = network.inputs[0].shape
     kind = kind_of(network)
-    default = _DETECTOR_SIZE if kind == DETECTOR else (None, None)
+    default = DETECTOR_SIZE if kind == DETECTOR else (None, None)
     width, height = settings.input_size or (own_width or default[0], own_height or default[1])
     if channels is None:
         raise ModelError(f"{path}: the number of its input's channels is free; expected 3")
@@ -271,8 +284,10 @@ def prepared_model(reference: Network, settings: Settings) -> bytes:
     """
     from scrfd_ros.networks.onnx_shapes import with_input_shape
 
+    shapes = input_shapes(reference, settings)
+    _check(reference, shapes)
     content = typed_model(reference, settings, settings.precision, fp16_inside=True)
-    return with_input_shape(content, input_shapes(reference, settings))
+    return with_input_shape(content, shapes)
 
 
 def typed_model(reference: Network, settings: Settings, precision: str, fp16_inside: bool) -> bytes:

@@ -19,6 +19,7 @@ from scrfd_ros.cores import usable_cores
 from scrfd_ros.detection.scrfd import MOST_AT_ONCE, Scrfd
 from scrfd_ros.engines import open_network
 from scrfd_ros.faces import Faces, FloatArray
+from scrfd_ros.model_check import check_detector, check_recognizer
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, SUPER_RESOLUTION, installed_model
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.recognition.arcface import ArcFace
@@ -218,7 +219,8 @@ def load_pipeline(
     enlarger_max_size: float = 32,
     enlarger_max_faces: int = 4,
 ) -> FacePipeline:
-    """Load the networks and run each once, so that the first picture is as quick as the next.
+    """Load the networks and run each once or twice: they are checked, and the first picture is
+    as quick as the next.
 
     Args:
         detector, recognizer: names in the catalogue; None for no recogniser.
@@ -237,7 +239,8 @@ def load_pipeline(
         enlarger_max_size, enlarger_max_faces: see `FaceEnlarger`.
 
     Raises:
-        ModelError: a model is unknown, missing, damaged or of another kind.
+        ModelError: a model is unknown, missing, damaged, of another kind, or gives what cannot be
+            right, see `scrfd_ros.model_check`.
     """
     detector_path = detector_path or installed_model(detector, DETECTOR, model_directory)
     reason = "as set" if threads else "the cores that this process may use"
@@ -256,6 +259,7 @@ def load_pipeline(
     faces = Scrfd(
         network, input_size, score_threshold, nms_threshold, max_faces, tiles, large_faces
     )
+    _warn(check_detector(faces))
     if recognizer_path is None and recognizer is not None:
         recognizer_path = installed_model(recognizer, RECOGNIZER, model_directory)
     if recognizer_path is None:
@@ -276,4 +280,11 @@ def load_pipeline(
             threads=threads,
         )
         enlarger = FaceEnlarger(enlarging, enlarger_max_size, enlarger_max_faces)
-    return FacePipeline(faces, ArcFace(network), enlarger, min_quality)
+    embedder = ArcFace(network)
+    _warn(check_recognizer(embedder))
+    return FacePipeline(faces, embedder, enlarger, min_quality)
+
+
+def _warn(doubt: str) -> None:
+    if doubt:
+        _logger.warning("%s", doubt)

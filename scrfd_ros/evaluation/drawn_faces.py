@@ -5,6 +5,8 @@ It is drawn, yet the detectors find the faces, and the recognisers have somethin
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ from scrfd_ros.faces import FloatArray
 
 _Color = tuple[float, float, float]
 
-_BACKGROUND = (150, 140, 130)
+BACKGROUND = (150, 140, 130)
 _FACES: tuple[tuple[int, int, int, _Color, _Color], ...] = (
     # left, top and size in pixels; skin and hair
     (30, 30, 256, (140, 170, 215), (30, 40, 60)),
@@ -23,11 +25,17 @@ _FACES: tuple[tuple[int, int, int, _Color, _Color], ...] = (
 )
 _FACE_SIZE = 256
 _LANDMARKS = ((97, 125), (159, 125), (128, 160), (101, 190), (155, 190))
+_HEAD = ((54, 34), (202, 226))  # corners of what detectors take for the face
 
 
 def drawn_faces() -> NDArray[np.uint8]:
     """Four faces of different sizes and skins, uint8 [640, 640, 3] BGR, always the same."""
-    picture = np.full((640, 640, 3), _BACKGROUND, np.uint8)
+    return _drawn().copy()
+
+
+@functools.cache
+def _drawn() -> NDArray[np.uint8]:
+    picture = np.full((640, 640, 3), BACKGROUND, np.uint8)
     for left, top, size, skin, hair in _FACES:
         face = cv2.resize(_face(skin, hair), (size, size), interpolation=cv2.INTER_AREA)
         picture[top : top + size, left : left + size] = face
@@ -36,9 +44,19 @@ def drawn_faces() -> NDArray[np.uint8]:
 
 def drawn_landmarks() -> FloatArray:
     """Where the landmarks of `drawn_faces` are: float32 [4, 5, 2], as in `Faces.landmarks`."""
+    return _in_picture(_LANDMARKS)
+
+
+def drawn_boxes() -> FloatArray:
+    """Where the heads of `drawn_faces` are: float32 [4, 4], as in `Faces.boxes`."""
+    return _in_picture(_HEAD).reshape(-1, 4)
+
+
+def _in_picture(points: tuple[tuple[int, int], ...]) -> FloatArray:
+    """Points of a face for each face, in pixels of the picture: float32 [4, N, 2]."""
     return np.array(
         [
-            [(left + x * size / _FACE_SIZE, top + y * size / _FACE_SIZE) for x, y in _LANDMARKS]
+            [(left + x * size / _FACE_SIZE, top + y * size / _FACE_SIZE) for x, y in points]
             for left, top, size, _, _ in _FACES
         ],
         np.float32,
@@ -47,7 +65,7 @@ def drawn_landmarks() -> FloatArray:
 
 def _face(skin: _Color, hair: _Color) -> NDArray[np.uint8]:
     """Head and neck, uint8 [256, 256, 3] BGR."""
-    canvas = np.full((_FACE_SIZE, _FACE_SIZE, 3), _BACKGROUND, np.float32)
+    canvas = np.full((_FACE_SIZE, _FACE_SIZE, 3), BACKGROUND, np.float32)
 
     def ellipse(
         x: float, y: float, width: float, height: float, color: _Color,
