@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from scrfd_ros.detection.scrfd import PIXEL_MEAN, PIXEL_SCALE, Level, Outputs, Prepared, Scrfd
+from scrfd_ros.detection.scrfd import PIXEL_MEAN, PIXEL_SCALE, Level, Outputs, Scrfd
 from scrfd_ros.errors import ModelError
 from scrfd_ros.evaluation.drawn_faces import (
     BACKGROUND,
@@ -70,22 +70,22 @@ def check_detector(detector: Scrfd) -> str:
     picture = np.full((height, width, 3), BACKGROUND, np.uint8)
     picture[:side, :side] = cv2.resize(drawing, (side, side), interpolation=cv2.INTER_AREA)
     with _alone(detector):
-        (prepared,) = detector.prepare([picture])
-        blob = detector.blob.copy()
-        outputs = _run(detector)
+        blob = detector.prepare(picture)
+        # Copies, for the next run may overwrite them.
+        outputs = {name: array.copy() for name, array in detector.infer(blob)[0].items()}
         _refuse_impossible(detector, outputs)
         if side < _SMALLEST:
             return ""
-        faces = detector.decode([outputs], prepared)
+        faces = detector.decode([outputs], detector.input_size)
         rows = _found(faces, scale)
         if len(rows) < _FOUND:
-            cause = _cause(detector, outputs, prepared, blob, scale)
+            cause = _cause(detector, outputs, blob, scale)
             if cause:
                 raise ModelError(f"{path}: {cause}")
             return (
                 f"{path}: finds {len(rows)} of the {len(drawn_boxes())} faces in the drawing that "
-                f"models are checked with, and no more with another order of outputs or range of "
-                f"pixels: look whether it finds those in your images. It may be for something "
+                f"models are checked with and {len(faces) - len(rows)} where none are, whatever the "
+                f"order of outputs or the range of pixels: look whether it finds those in your images. It may be for something "
                 f"else than faces, or have lost too much when it was quantised"
             )
         if len(faces) > _MOST_FACES:
@@ -94,7 +94,7 @@ def check_detector(detector: Scrfd) -> str:
                 f"many false ones, or raise the score threshold"
             )
         if faces.landmarks is not None:
-            doubt = _check_landmarks(detector, outputs, prepared, faces, rows, scale)
+            doubt = _check_landmarks(detector, outputs, faces, rows, scale)
             if doubt:
                 return f"{path}: {doubt}"
     return ""
@@ -115,11 +115,6 @@ def _alone(detector: Scrfd) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(detector, name, value)
-
-
-def _run(detector: Scrfd) -> dict[str, NDArray[np.float32]]:
-    # Copies, for the next run may overwrite them.
-    return {name: array.copy() for name, array in detector.infer()[0].items()}
 
 
 def _refuse_impossible(detector: Scrfd, outputs: Outputs) -> None:
@@ -201,13 +196,11 @@ def _columns_first(array: NDArray[np.float32], level: Level) -> NDArray[np.float
 _ALL = ("score", "box", "landmark")
 
 
-def _cause(
-    detector: Scrfd, outputs: Outputs, prepared: Prepared, blob: FloatArray, scale: float
-) -> str:
+def _cause(detector: Scrfd, outputs: Outputs, blob: FloatArray, scale: float) -> str:
     """What has to be changed for the drawn faces to be found; empty where nothing helps."""
 
     def explains(changed: Outputs) -> bool:
-        faces = detector.decode([changed], prepared)
+        faces = detector.decode([changed], detector.input_size)
         return len(faces) <= _MOST_FACES and len(_found(faces, scale)) >= _FOUND
 
     orders: Mapping[str, tuple[tuple[str, ...], _Change]] = {
@@ -227,8 +220,7 @@ def _cause(
         if explains(_changed(detector, outputs, kinds, change)):
             return f"{sentence}; export it in that form"
     for sentence, pixels in _other_pixels(blob, detector.network.normalizes_input).items():
-        detector.blob[:] = pixels
-        if explains(detector.infer()[0]):
+        if explains(detector.infer(np.ascontiguousarray(pixels))[0]):
             return f"finds faces only {sentence}"
     return ""
 
@@ -259,7 +251,6 @@ def _other_pixels(
 def _check_landmarks(
     detector: Scrfd,
     outputs: Outputs,
-    prepared: Prepared,
     faces: Faces,
     rows: Mapping[int, int],
     scale: float,
@@ -290,7 +281,7 @@ def _check_landmarks(
         (_y_first, "its landmarks are y before x, expected x before y"),
     ):
         changed = detector.decode(
-            [_changed(detector, outputs, ("landmark",), change)], prepared
+            [_changed(detector, outputs, ("landmark",), change)], detector.input_size
         ).landmarks
         assert changed is not None
         if apart(changed[list(rows.values())]) <= _LANDMARKS_APART:
