@@ -257,6 +257,8 @@ def compare(
     if len(found) == len(golden) == 1:
         found = dict(zip(golden, found.values(), strict=True))
     nothing = Recording("", {})
+    for topic, expected in golden.items():
+        _warn_of_repeated_stamps(topic, found.get(topic, nothing).frames, expected.frames)
     return {
         topic: compare_recordings(found.get(topic, nothing).frames, expected.frames)
         for topic, expected in golden.items()
@@ -284,6 +286,23 @@ def _faces_in(
     result = pipeline(upright(picture, rotation), tracker, *time)
     height, width = picture.shape[:2]
     return in_whole_picture(result.faces, reduction, rotation, (width, height)), damage
+
+
+def _warn_of_repeated_stamps(
+    topic: str, found: Iterable[FrameKey], golden: Iterable[FrameKey]
+) -> None:
+    ours, theirs = (Counter(stamp for stamp, _ in keys) for keys in (found, golden))
+    for stamp in sorted(ours.keys() & theirs.keys()):
+        if ours[stamp] != theirs[stamp]:
+            _LOG.warning(
+                "%s: %d images here and %d there have the stamp %s: they are compared in their "
+                "order, and differences can be those between images. Replay the bag for both",
+                topic,
+                ours[stamp],
+                theirs[stamp],
+                seconds(stamp),
+            )
+            return
 
 
 def _time_of(image: Any, recorded: int, clock: FrameClock | None) -> FrameTime:

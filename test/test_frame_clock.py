@@ -284,3 +284,29 @@ def test_a_time_that_no_clock_gives_is_refused(time: float) -> None:
     tracker.update(faces, 1.0)
     with pytest.raises(ValueError, match="FrameClock"):
         tracker.update(faces, time)
+
+
+@pytest.mark.parametrize("kind", ["zero", "constant", "negative", "stuck after a while"])
+def test_embeddings_get_old_by_arrival_where_stamps_stand_still(kind: str) -> None:
+    tracker = Tracker(refresh_period=5.0)
+    faces = Faces(np.array([[10, 10, 50, 50]], np.float32), np.ones(1, np.float32))
+    embedded = []
+    for number, time in enumerate(times(KINDS[kind], 600)):
+        followed, rows = tracker.update(faces, *time)
+        embedding = np.eye(1, 8, dtype=np.float32)[rows]
+        tracker.learn(followed, rows, embedding, np.full(len(rows), 20, np.float32))
+        embedded += [number] * len(rows)
+    # The first track's are refreshed a little earlier than every 5 s, and of 20 s there are 600.
+    assert len(embedded) == 6
+    assert np.diff(embedded).max() <= 5.0 / 0.033
+
+
+def test_frames_at_nearly_one_time_do_not_make_faces_fast() -> None:
+    tracker = Tracker()
+    for number in range(50):
+        box = np.array([[2.0 * number, 0, 2.0 * number + 40, 40]], np.float32)
+        faces = Faces(box, np.ones(1, np.float32))
+        for _ in range(2):
+            tracker.update(faces, 1e-9 * number)
+    # As fast as two pixels in the time that speed is averaged over, at the very most.
+    assert np.abs(tracker._tracks["velocity"]).max() <= 2 / 0.1

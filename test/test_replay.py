@@ -27,7 +27,7 @@ from scrfd_ros.bag_messages import (
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.faces import Faces
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
-from scrfd_ros.replay import read_recordings, replay, result_namespaces
+from scrfd_ros.replay import compare, read_recordings, replay, result_namespaces
 
 Load = Callable[..., FacePipeline]
 Picture = NDArray[np.uint8]
@@ -383,3 +383,46 @@ def test_without_rosbags_it_is_told_what_to_install(tmp_path: Path) -> None:
     assert result.stderr.startswith("scrfd: error: ")
     assert "pip install rosbags" in result.stderr
     assert without(["rosbags"], "detect", "--help").returncode == 0
+
+
+def test_a_bag_without_stamps(
+    pipeline: FacePipeline, people: Picture, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Faces keep their ids by the times at which the images were recorded, the same every time."""
+    entries = [raw(FRONT, 0, people)._replace(stamp=START + n * FRAME) for n in range(5)]
+    path = write_bag(tmp_path / "bag", entries)
+    for name in ("one", "other"):
+        caplog.clear()
+        replay(path, tmp_path / name, pipeline)
+        (said,) = caplog.messages
+        assert said.startswith(f"{FRONT}: header.stamp is 0: faces are tracked by the time")
+    found = [content for _, kind, _, content in messages(tmp_path / "one") if kind == FACE_ARRAY]
+    assert len(found) == 5
+    for content in found:
+        assert stamp_of(content) == 0, "the image's own"
+        assert sorted(int(face.detection.id) for face in content.faces) == [1, 2, 3, 4, 5, 6]
+    one, other = (sorted((tmp_path / name).glob("*.db3")) for name in ("one", "other"))
+    assert [records(path) for path in one] == [records(path) for path in other]
+
+
+def records(path: Path) -> list[tuple[str, int, bytes]]:
+    """The messages of a file, byte by byte."""
+    with Reader(path) as reader:
+        return [(entry.topic, time, bytes(data)) for entry, time, data in reader.messages()]
+
+
+def test_comparing_images_of_one_stamp_of_which_some_were_left_out(
+    pipeline: FacePipeline, people: Picture, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recordings = []
+    for count in (3, 2):
+        entries = [raw(FRONT, 0, people)._replace(stamp=START + n * FRAME) for n in range(count)]
+        path = write_bag(tmp_path / f"bag{count}", entries)
+        replay(path, tmp_path / f"out{count}", pipeline, tracking=False)
+        recordings.append(read_recordings(tmp_path / f"out{count}"))
+    caplog.clear()
+    compare(recordings[0], recordings[0])
+    assert not caplog.messages
+    compare(*recordings)
+    (said,) = caplog.messages
+    assert said.startswith("/front/faces: 3 images here and 2 there have the stamp 0.000000000")

@@ -91,8 +91,8 @@ def compare_recordings(
 
 def seconds(nanoseconds: int) -> str:
     """A time as ROS tools write it, seconds with nine decimals."""
-    whole, rest = divmod(nanoseconds, 10**9)
-    return f"{whole}.{rest:09}"
+    whole, rest = divmod(abs(nanoseconds), 10**9)
+    return f"{'-' if nanoseconds < 0 else ''}{whole}.{rest:09}"
 
 
 def _compare_frame(found: Faces, expected: Faces) -> dict[str, float]:

@@ -187,3 +187,4 @@ def test_two_empty_recordings_are_not_taken_for_equal() -> None:
 
 def test_seconds() -> None:
     assert seconds(1_700_000_000_000_000_007) == "1700000000.000000007"
+    assert seconds(-1_500_000_000) == "-1.500000000"
