@@ -18,7 +18,7 @@ from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.detection.views import plan_views
 from scrfd_ros.evaluation.drawn_faces import drawn_faces, drawn_landmarks
 from scrfd_ros.faces import Faces
-from scrfd_ros.image_encodings import bgr_from_compressed, in_whole_picture
+from scrfd_ros.image_encodings import bgr_from_compressed, in_whole_picture, upright
 from scrfd_ros.networks.load import load_network
 
 CAMERAS = [(640, 480), (848, 480), (1280, 720), (1920, 1080), (1440, 1080), (2560, 720)]
@@ -105,7 +105,7 @@ def test_jpegs_decoded_smaller(size: tuple[int, int], reduction: int) -> None:
     encoded = cv2.imencode(".jpg", draw_spots(size, boxes), [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
     # JPEG leaves a little beside the spots, which the network must not take for others.
     side = 32 * (max(size) // reduction // 32)
-    picture, found_reduction = bgr_from_compressed("jpeg", encoded.tobytes(), (side, side))
+    picture, found_reduction, _ = bgr_from_compressed("jpeg", encoded.tobytes(), (side, side))
     assert found_reduction == reduction
     picture[picture <= 3] = 0
     found = in_whole_picture(Scrfd(SpotNetwork(), nms_threshold=1).detect(picture), reduction)
@@ -138,3 +138,24 @@ def test_a_real_network_sees_no_drift_across_the_picture(
         errors.append((found.landmarks[0] - drawn_landmarks()[0] * scale - shift).mean(axis=0))
     drift = np.abs(errors[1] - errors[0]) * plan_views(*size, 640, 640)[0].scales
     assert drift.max() < 0.5
+
+
+@pytest.mark.parametrize("reduction", [1, 2, 8])
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+@pytest.mark.parametrize("size", [(1999, 1333), (723, 2561)], ids=str)
+def test_cameras_that_are_turned(size: tuple[int, int], rotation: int, reduction: int) -> None:
+    boxes = spots_along(size)
+    encoded = cv2.imencode(".jpg", draw_spots(size, boxes), [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
+    side = 32 * (max(size) // reduction // 32)
+    picture, *_ = bgr_from_compressed("jpeg", encoded.tobytes(), (side, side))
+    picture[picture <= 3] = 0
+    turned = upright(picture, rotation)
+    found = Scrfd(SpotNetwork(), nms_threshold=1).detect(turned)
+    decoded = picture.shape[1], picture.shape[0]
+    whole = in_whole_picture(found, reduction, rotation, decoded)
+    scales = plan_views(turned.shape[1], turned.shape[0], 640, 640)[0].scales
+    pixel = np.array(scales[::-1] if rotation % 180 else scales) / reduction
+    expected = np.array(boxes, np.float32)
+    rows = np.abs(whole.boxes[:, None] - expected).max(axis=2).argmin(axis=1)
+    assert sorted(rows) == list(range(len(boxes)))
+    assert (np.abs(whole.boxes - expected[rows]) * np.tile(pixel, 2)).max() < 0.5
