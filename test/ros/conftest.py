@@ -29,7 +29,7 @@ def node_finds_simulated_gpu(simulated_driver: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture(scope="session")
 def optional_messages(request: pytest.FixtureRequest) -> dict[str, str]:
-    """hri_msgs and foxglove_msgs; gives the environment in which a node finds them."""
+    """Packages that may be missing; gives the environment in which a node finds them."""
     return make_importable(request.config.cache.mkdir("optional_messages"))
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 SOURCE = Path(__file__).parent / "optional_messages"
-PACKAGES = ("foxglove_msgs", "hri_msgs")
+PACKAGES = ("foxglove_msgs", "hri_msgs", "rosbag2_interfaces")
 
 
 def is_installed(package: str) -> bool:
