@@ -2,70 +2,119 @@
 
 from __future__ import annotations
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+import os
+import sys
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    UnsetLaunchConfiguration,
+)
+from launch.events.process import ProcessExited
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
-from launch_ros.substitutions import FindPackageShare
 
-CONFIG = PathJoinSubstitution([FindPackageShare("scrfd_ros"), "config"])
+from scrfd_ros.ros.launching import (
+    boolean,
+    camera_names,
+    check_arguments,
+    check_image,
+    check_log_level,
+    check_parameters_file,
+    is_launched,
+    tell_end,
+)
+from scrfd_ros.ros.parent import PARENT
 
-FAST_DDS = PathJoinSubstitution([CONFIG, "fastdds.xml"])
-PROFILES = {
-    "FASTRTPS_DEFAULT_PROFILES_FILE": FAST_DDS,  # up to Jazzy
-    "FASTDDS_DEFAULT_PROFILES_FILE": FAST_DDS,  # from Kilted on
-    "CYCLONEDDS_URI": ["file://", PathJoinSubstitution([CONFIG, "cyclonedds.xml"])],
-}
+SHARE = Path(get_package_share_directory("scrfd_ros"))
+RESPAWN_DELAY = 2.0  # seconds
+FROM_FILE = "empty for what params_file says"
+
+ARGUMENTS = [
+    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node"),
+    DeclareLaunchArgument("node_name", default_value="face_node", description="Name of the node"),
+    DeclareLaunchArgument(
+        "image",
+        default_value="image",
+        description="Image topic. With `cameras` the name below each camera's: image_raw. With "
+        "/compressed at its end: compressed images",
+    ),
+    DeclareLaunchArgument(
+        "image_transport",
+        default_value="",
+        description=f"raw, or compressed for the topic below the image topic; {FROM_FILE}",
+    ),
+    DeclareLaunchArgument(
+        "cameras",
+        default_value="",
+        description="Several cameras in one node: front,rear subscribes front/image and "
+        f"rear/image, and publishes front/detections, rear/detections, ...; {FROM_FILE}",
+    ),
+    DeclareLaunchArgument(
+        "params_file",
+        default_value=f"{SHARE / 'config' / 'faces.yaml'}",
+        description="Parameters of the node, a YAML file; the arguments here win over it",
+    ),
+    DeclareLaunchArgument(
+        "detector", default_value="", description=f"SCRFD variant, such as 2.5g; {FROM_FILE}"
+    ),
+    DeclareLaunchArgument(
+        "recognizer",
+        default_value="",
+        description=f"ArcFace model, such as w600k_mbf; {FROM_FILE}",
+    ),
+    DeclareLaunchArgument(
+        "backend", default_value="", description=f"auto, tensorrt or onnxruntime; {FROM_FILE}"
+    ),
+    DeclareLaunchArgument(
+        "use_sim_time",
+        default_value="",
+        description=f"true: the time is that of the topic /clock; {FROM_FILE}",
+    ),
+    DeclareLaunchArgument(
+        "respawn",
+        default_value="false",
+        description=f"true: start the node again {RESPAWN_DELAY:g} s after it has ended",
+    ),
+    DeclareLaunchArgument(
+        "transport_profile",
+        default_value="auto",
+        choices=["auto", "none"],
+        description="auto: for this node and all that is started after it, the profiles for "
+        "images of Fast DDS and Cyclone DDS, unless the environment has one. none: no profile",
+    ),
+    DeclareLaunchArgument(
+        "log_level", default_value="info", description="debug, info, warn, error or fatal"
+    ),
+]
+NAMES = [argument.name for argument in ARGUMENTS]
 
 
 def generate_launch_description() -> LaunchDescription:
-    arguments = [
-        DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node"),
-        DeclareLaunchArgument(
-            "image",
-            default_value="image",
-            description="Image topic. With `cameras` the name below each camera's: image_raw",
-        ),
-        DeclareLaunchArgument(
-            "cameras",
-            default_value="",
-            description="Several cameras in one node: front,rear subscribes front/image and "
-            "rear/image, and publishes front/detections, rear/detections, ...",
-        ),
-        DeclareLaunchArgument(
-            "params_file",
-            default_value=PathJoinSubstitution([CONFIG, "faces.yaml"]),
-            description="Parameters of the node, a YAML file; the arguments here win over it",
-        ),
-        DeclareLaunchArgument(
-            "detector",
-            default_value="",
-            description="SCRFD variant, such as 2.5g; empty for what params_file says",
-        ),
-        DeclareLaunchArgument(
-            "recognizer",
-            default_value="",
-            description="ArcFace model, such as w600k_mbf; empty for what params_file says",
-        ),
-        DeclareLaunchArgument(
-            "backend",
-            default_value="",
-            description="auto, tensorrt or onnxruntime; empty for what params_file says",
-        ),
-        DeclareLaunchArgument(
-            "transport_profile",
-            default_value="auto",
-            choices=["auto", "none"],
-            description="auto: for this node and all that is started after it, the profiles for "
-            "images of Fast DDS and Cyclone DDS, unless the environment has one. none: no profile",
-        ),
-        DeclareLaunchArgument(
-            "log_level", default_value="info", description="debug, info, warn, error or fatal"
-        ),
-    ]
+    inherited: set[str] = set()
+
+    def remember(context: LaunchContext) -> None:
+        inherited.update(set(NAMES) & set(context.launch_configurations))
+
+    def forget(context: LaunchContext) -> list[UnsetLaunchConfiguration]:
+        # Defaults are not for what a launch file that includes this one includes next.
+        return [UnsetLaunchConfiguration(name) for name in NAMES if name not in inherited]
+
     return LaunchDescription(
-        [*arguments, OpaqueFunction(function=set_profile), OpaqueFunction(function=start_node)]
+        [
+            OpaqueFunction(function=remember),
+            *ARGUMENTS,
+            OpaqueFunction(function=check),
+            OpaqueFunction(function=set_profile),
+            OpaqueFunction(function=start_node),
+            OpaqueFunction(function=forget),
+        ]
     )
 
 
@@ -73,33 +122,50 @@ def value(context: LaunchContext, argument: str) -> str:
     return LaunchConfiguration(argument).perform(context)
 
 
-def set_profile(context: LaunchContext) -> list[SetEnvironmentVariable]:
-    of_the_user = any(context.environment.get(name) for name in PROFILES)
-    if of_the_user or value(context, "transport_profile") == "none":
+def check(context: LaunchContext) -> None:
+    """Before anything is started: launch would leave it behind."""
+    if is_launched(Path(__file__), sys.argv):
+        check_arguments(context.argv, NAMES)
+    check_image(value(context, "image"), camera_names(value(context, "cameras")))
+    check_parameters_file(Path(value(context, "params_file")).expanduser())
+    check_log_level(value(context, "log_level"))
+
+
+def set_profile(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    if value(context, "transport_profile") == "none":
         return []
-    return [SetEnvironmentVariable(name, profile) for name, profile in PROFILES.items()]
+    file = SHARE / "launch" / "transport.launch.py"
+    return [IncludeLaunchDescription(PythonLaunchDescriptionSource(f"{file}"))]
 
 
-def start_node(context: LaunchContext) -> list[Node]:
-    image = value(context, "image")
-    cameras = [name.strip(" '\"") for name in value(context, "cameras").strip("[] ").split(",")]
-    cameras = [name for name in cameras if name]
-    if cameras and image.startswith(("/", "~")):
-        raise RuntimeError(
-            f"image:={image} is one topic, but there are {len(cameras)} cameras: expected the "
-            f"name below each camera's, such as image:=image_raw for {cameras[0]}/image_raw"
-        )
-    topics = [f"{name}/" for name in cameras] or [""]
+def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    cameras = camera_names(value(context, "cameras"))
+    respawn = boolean("respawn", value(context, "respawn"))
+
+    def ended(event: ProcessExited, context: LaunchContext) -> None:
+        if not respawn:
+            tell_end(context, event)
+
     return [
         Node(
             package="scrfd_ros",
             executable="face_node",
-            name="face_node",
-            namespace=LaunchConfiguration("namespace"),
-            parameters=[LaunchConfiguration("params_file"), given_parameters(context, cameras)],
+            name=value(context, "node_name"),
+            namespace=value(context, "namespace"),
+            parameters=[
+                f"{Path(value(context, 'params_file')).expanduser()}",
+                given_parameters(context, cameras),
+            ],
             # Compressed images follow: see `compressed_topic` of scrfd_ros.ros.camera.
-            remappings=[(f"{topic}image", f"{topic}{image}") for topic in topics],
-            ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+            remappings=[
+                (f"{topic}image", f"{topic}{value(context, 'image')}")
+                for topic in [f"{name}/" for name in cameras] or [""]
+            ],
+            ros_arguments=["--log-level", value(context, "log_level")],
+            additional_env={PARENT: f"{os.getpid()}"},
+            respawn=respawn,
+            respawn_delay=RESPAWN_DELAY,
+            on_exit=ended,
             output="screen",
         )
     ]
@@ -120,6 +186,13 @@ def given_parameters(context: LaunchContext, cameras: list[str]) -> dict[str, ob
         parameters["recognizer.enabled"] = True
     if backend := value(context, "backend"):
         parameters["backend"] = text(backend)
+    transport = value(context, "image_transport")
+    if not transport and value(context, "image").endswith("/compressed"):
+        transport = "compressed"
+    if transport:
+        parameters["image_transport"] = text(transport)
+    if use_sim_time := value(context, "use_sim_time"):
+        parameters["use_sim_time"] = boolean("use_sim_time", use_sim_time)
     if cameras:
         parameters["cameras"] = cameras
     return parameters

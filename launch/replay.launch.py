@@ -6,49 +6,49 @@ node is busy; `scrfd replay` takes every one.
 
 from __future__ import annotations
 
-from launch import LaunchDescription
+import os
+import sys
+from pathlib import Path
+
+from ament_index_python.packages import (
+    PackageNotFoundError,
+    get_package_prefix,
+    get_package_share_directory,
+)
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
     DeclareLaunchArgument,
-    ExecuteProcess,
     IncludeLaunchDescription,
+    OpaqueFunction,
     RegisterEventHandler,
     Shutdown,
 )
-from launch.conditions import IfCondition, UnlessCondition
-from launch.event_handlers import OnProcessIO
-from launch.events.process import ProcessIO
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import Node, SetParameter
-from launch_ros.substitutions import FindPackageShare
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
 
-SHARE = FindPackageShare("scrfd_ros")
-RVIZ = LaunchConfiguration("rviz")
-READY = b"waiting for images"  # what the node says when it is active
+from scrfd_ros.errors import ScrfdError
+from scrfd_ros.ros.launching import boolean, check_arguments, is_launched, tell_end
+from scrfd_ros.ros.parent import PARENT
+from scrfd_ros.ros.play_bag import check_bag, check_player
+
+SHARE = Path(get_package_share_directory("scrfd_ros"))
 
 
 def generate_launch_description() -> LaunchDescription:
-    player = ExecuteProcess(
-        cmd=["ros2", "bag", "play", LaunchConfiguration("bag"), "--clock"],
-        output="screen",
-        on_exit=[Shutdown(condition=UnlessCondition(RVIZ))],
-    )
-    waiting = [player]
+    def check(context: LaunchContext) -> None:
+        """Before anything is started: launch would leave it behind."""
+        if is_launched(Path(__file__), sys.argv):
+            known = [argument.name for argument in description.get_launch_arguments()]
+            check_arguments(context.argv, known)
+        check_bag(Path(value(context, "bag")).expanduser())
+        check_player()
+        if shows(context):
+            check_rviz()
 
-    def play_when_ready(event: ProcessIO) -> list[ExecuteProcess]:
-        # Not earlier: loading the networks takes seconds, building engines minutes.
-        return [waiting.pop()] if waiting and READY in event.text else []
-
-    rviz = Node(
-        package="rviz2",
-        executable="rviz2",
-        namespace=LaunchConfiguration("namespace"),
-        arguments=["-d", PathJoinSubstitution([SHARE, "config", "faces.rviz"])],
-        remappings=[("/overlay", "overlay")],  # to the one in the namespace
-        condition=IfCondition(RVIZ),
-        on_exit=[Shutdown()],
-    )
-    return LaunchDescription(
+    description = LaunchDescription(
         [
             DeclareLaunchArgument("bag", description="The bag to play, a folder or a file"),
             DeclareLaunchArgument(
@@ -57,13 +57,82 @@ def generate_launch_description() -> LaunchDescription:
                 description="Show the overlay in RViz 2; all ends when RViz is closed, without "
                 "RViz when the bag ends",
             ),
-            RegisterEventHandler(OnProcessIO(on_stdout=play_when_ready, on_stderr=play_when_ready)),
-            SetParameter("use_sim_time", True),
-            IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(
-                    PathJoinSubstitution([SHARE, "launch", "faces.launch.py"])
-                )
+            OpaqueFunction(function=check),
+            # Used here too, so here are the defaults of faces.launch.py.
+            DeclareLaunchArgument(
+                "namespace", default_value="", description="Namespace of the node"
             ),
-            rviz,
+            DeclareLaunchArgument(
+                "node_name", default_value="face_node", description="Name of the node"
+            ),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(f"{SHARE / 'launch' / 'faces.launch.py'}"),
+                launch_arguments={"use_sim_time": "true"}.items(),
+            ),
+            RegisterEventHandler(OnProcessExit(on_exit=end_with_the_node)),
+            OpaqueFunction(function=start_player),
         ]
     )
+    return description
+
+
+def value(context: LaunchContext, argument: str) -> str:
+    return LaunchConfiguration(argument).perform(context)
+
+
+def shows(context: LaunchContext) -> bool:
+    return boolean("rviz", value(context, "rviz"))
+
+
+def check_rviz() -> None:
+    try:
+        is_there = Path(get_package_prefix("rviz2"), "lib", "rviz2", "rviz2").exists()
+    except PackageNotFoundError:
+        is_there = False
+    if not is_there:
+        raise ScrfdError(
+            "RViz 2 is not there: sudo apt install ros-$ROS_DISTRO-rviz2, or say rviz:=false"
+        )
+
+
+def end_with_the_node(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
+    respawn = context.launch_configurations.get("respawn", "false").lower() == "true"
+    if not event.process_name.startswith("face_node") or respawn:
+        return None
+    return Shutdown(reason="face_node has ended")
+
+
+def start_player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    def ended(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
+        tell_end(context, event)
+        if event.returncode == 0 and shows(context):
+            return None  # the last image stays to be seen
+        return Shutdown(reason="the bag has been played" if event.returncode == 0 else "no bag")
+
+    namespace = value(context, "namespace")
+    outer = "" if namespace.startswith("/") else context.launch_configurations.get("ros_namespace")
+    place = f"{outer or ''}/{namespace}/{value(context, 'node_name')}".split("/")
+    player = Node(
+        package="scrfd_ros",
+        executable="play_bag",
+        arguments=[
+            f"{Path(value(context, 'bag')).expanduser()}",
+            "--node",
+            f"/{'/'.join(filter(None, place))}",
+        ],
+        additional_env={PARENT: f"{os.getpid()}"},
+        on_exit=ended,
+        output="screen",
+    )
+    if not shows(context):
+        return [player]
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        namespace=namespace,
+        arguments=["-d", f"{SHARE / 'config' / 'faces.rviz'}"],
+        remappings=[("/overlay", "overlay")],  # to the one in the namespace
+        parameters=[{"use_sim_time": True}],
+        on_exit=[Shutdown(reason="RViz has been closed")],
+    )
+    return [player, rviz]

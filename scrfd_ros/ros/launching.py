@@ -1,0 +1,154 @@
+"""What the launch files check before they start anything, and say when something has ended.
+
+Nothing here imports launch, so that all of it can be used and tested where launch is missing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scrfd_ros.errors import ScrfdError
+
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
+
+# Arguments that launch itself takes, whatever a launch file declares.
+_OF_LAUNCH = {
+    "launch-prefix",
+    "launch-prefix-filter",
+    "emulate_tty",
+    "sigterm_timeout",
+    "sigkill_timeout",
+}
+
+
+def is_launched(file: Path, command: Sequence[str]) -> bool:
+    """Whether `ros2 launch` was asked for this very launch file, not for one that includes it.
+
+    Args:
+        file: the launch file.
+        command: the process's arguments, as in `sys.argv`.
+    """
+    if ("scrfd_ros", file.name) in itertools.pairwise(command):
+        return True
+    same = (word for word in command if Path(word).name == file.name)
+    return any(Path(word).resolve() == file.resolve() for word in same)
+
+
+def check_arguments(given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse arguments that are none of a launch file's.
+
+    Args:
+        given: words of the command line, such as `image:=/image_raw`.
+        known: names of all arguments that there are.
+
+    Raises:
+        ScrfdError: one is not known; names the nearest that is.
+    """
+    names = sorted(known)
+    for word in given:
+        name = word.split(":=", 1)[0]
+        if name in names or name in _OF_LAUNCH:
+            continue
+        near = difflib.get_close_matches(name, names, n=1)
+        raise ScrfdError(
+            f"there is no argument {name}"
+            + (f": did you mean {near[0]}:=..." if near else f"; there are: {', '.join(names)}")
+        )
+
+
+def camera_names(text: str) -> list[str]:
+    """The names in `front,rear` or `[front, rear]`."""
+    names = (name.strip(" '\"") for name in text.strip("[] ").split(","))
+    return [name for name in names if name]
+
+
+def check_image(image: str, cameras: Sequence[str]) -> None:
+    """Refuse an image topic that cannot be meant.
+
+    Raises:
+        ScrfdError: it is empty, or one topic for several cameras.
+    """
+    if not image.strip():
+        raise ScrfdError("image is empty: expected a topic, such as image:=/camera/image_raw")
+    if cameras and image.startswith(("/", "~")):
+        raise ScrfdError(
+            f"image:={image} is one topic, but there are {len(cameras)} cameras: expected the "
+            f"name below each camera's, such as image:=image_raw for {cameras[0]}/image_raw"
+        )
+
+
+def boolean(name: str, text: str) -> bool:
+    """What an argument says, `true` or `false` in any case.
+
+    Raises:
+        ScrfdError: it says something else.
+    """
+    if text.lower() not in ("true", "false"):
+        raise ScrfdError(f"{name}:={text}: expected true or false")
+    return text.lower() == "true"
+
+
+def check_log_level(level: str) -> None:
+    """Refuse a level that ROS does not know; `LOGGER:=LEVEL` for one logger is one.
+
+    Raises:
+        ScrfdError: it is unknown.
+    """
+    if level.rpartition(":=")[2].lower() not in LOG_LEVELS:
+        raise ScrfdError(f"log_level:={level}: expected one of: {', '.join(LOG_LEVELS)}")
+
+
+def check_parameters_file(path: Path) -> None:
+    """Refuse a file that gives no node any parameters.
+
+    launch_ros says it in one line that is soon out of sight, and the node starts with defaults.
+
+    Raises:
+        ScrfdError: it is not there, cannot be read, is not YAML, or has no `ros__parameters`.
+    """
+    expected = "expected a YAML file of parameters, such as a copy of config/faces.yaml"
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "is not there"
+        raise ScrfdError(f"params_file:={path} {what}: {expected}")
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise ScrfdError(f"params_file:={path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ScrfdError(f"params_file:={path} is not YAML ({reason}): {expected}") from error
+    if not _has_parameters(content):
+        raise ScrfdError(
+            f"params_file:={path} has no ros__parameters: {expected}, in which they stand below "
+            f"the name of a node, or /** for every node, and ros__parameters"
+        )
+
+
+def _has_parameters(content: Any) -> bool:
+    if not isinstance(content, dict):
+        return False
+    return isinstance(content.get("ros__parameters"), dict) or any(
+        _has_parameters(value) for value in content.values()
+    )
+
+
+def tell_end(context: Any, event: Any) -> None:
+    """Have `ros2 launch` end with 1, as a process has ended with another status than 0.
+
+    By itself it ends with 0. What else it has started runs on.
+
+    Args:
+        context: the LaunchContext.
+        event: the ProcessExited.
+    """
+    if event.returncode == 0 or context.is_shutdown:
+        return
+    number = -event.returncode
+    how = f"was ended by signal {number}" if number > 0 else f"ended with status {event.returncode}"
+    context.asyncio_loop.call_exception_handler({"message": f"{event.process_name} {how}"})
