@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import bag_player
 import pytest
 from harness import TIMEOUT, face_node_command
 
@@ -30,11 +31,14 @@ def is_there(process: int) -> bool:
     return status.rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.usefixtures("node_finds_optional_messages")
 @pytest.mark.parametrize("program", ["face_node", "play_bag"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_node_ends_with_its_parent(
-    tmp_path: Path, program: str, number: signal.Signals
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, number: signal.Signals
 ) -> None:
+    bag_player.install(tmp_path / "bin")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     if program == "face_node":
         command = face_node_command("/orphan", {"autostart": False})
     else:
