@@ -278,10 +278,11 @@ def _faces_in(
     if kind == IMAGE:
         picture = bgr_from_image(image)
     else:
-        # As in the node: faces to recognise are cut from the whole picture.
+        # As in the node: faces to recognise, and tiles, are cut from the whole picture.
+        is_cut = pipeline.recognizer is not None or pipeline.detector.tiles != (1, 1)
         smallest = size_before_turn(pipeline.detector.input_size, rotation)
         picture, reduction, damage = bgr_from_compressed(
-            image.format, image.data, smallest if pipeline.recognizer is None else None
+            image.format, image.data, None if is_cut else smallest
         )
     result = pipeline(upright(picture, rotation), tracker, *time)
     height, width = picture.shape[:2]

@@ -219,6 +219,22 @@ def test_without_recogniser_a_jpeg_is_decoded_small_and_found_in_whole(
     assert found.boxes.max() > people.shape[1]
 
 
+def test_tiles_are_cut_from_the_whole_of_a_jpeg(
+    people: Picture, load: Load, tmp_path: Path
+) -> None:
+    large = cv2.resize(people, None, fx=2, fy=2)
+    bag = write_bag(tmp_path / "bag", [jpeg("/image/compressed", START, large)])
+    pipeline = load(recognizer=False)
+    pipeline.detector.tiles = (2, 1)
+    sizes = []
+    detect_all = pipeline.detector.detect_all
+    pipeline.detector.detect_all = lambda pictures, done: (  # type: ignore[method-assign]
+        sizes.extend(picture.shape for picture in pictures) or detect_all(pictures, done)
+    )
+    replay(bag, tmp_path / "out", pipeline)
+    assert sizes == [large.shape]
+
+
 @pytest.mark.parametrize(
     ("topics", "namespaces"),
     [
