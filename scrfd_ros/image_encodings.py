@@ -98,8 +98,14 @@ ENCODINGS = tuple(_LAYOUTS)
 
 _BAYER = tuple(name for name in _LAYOUTS if name.startswith("bayer"))
 
-_DEPTH = ("16UC1", "32FC1", "64FC1", "16SC1")
+_NAMES = {name.lower(): name for name in _LAYOUTS}
+
+_DEPTH = ("16UC1", "32FC1", "64FC1", "16SC1", "32SC1")
 """Encodings of one value that is no brightness: depth, disparity, confidence."""
+
+_DEPTH_NAMES = frozenset(name.lower() for name in _DEPTH)
+
+_COMPRESSED = frozenset(("jpeg", "jpg", "mjpeg", "mjpg", "png", "h264", "h265", "hevc"))
 
 _REDUCED = {
     1: cv2.IMREAD_COLOR,
@@ -109,11 +115,35 @@ _REDUCED = {
 }
 
 
+def known_encoding(encoding: str) -> str | None:
+    """The one of `ENCODINGS` that is meant, whatever its capitals and blanks; None for others.
+
+    Raises:
+        ImageError: it is known to be no image of brightness or colour.
+    """
+    if encoding in _LAYOUTS:  # almost always
+        return encoding
+    plain = encoding.strip().lower()
+    if plain in _DEPTH_NAMES:
+        raise ImageError(f"image encoding {encoding!r}: {_NO_DEPTH}")
+    if plain in _COMPRESSED:
+        raise ImageError(
+            f"image encoding {encoding!r}: compressed data in a raw image; have the camera's "
+            f"driver decode it, or publish it as sensor_msgs/CompressedImage and set the parameter "
+            f"image_transport to compressed"
+        )
+    return _NAMES.get(plain)
+
+
 def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
     """The picture in a message.
 
     16-bit values are divided by 257 and rounded, so that white stays white, as in cv_bridge. YUV
     is taken as BT.601 with black at 16.
+
+    What drivers leave wrong is taken where it can mean but one thing: capitals and blanks in the
+    encoding; a last row without its padding; a step below a row's length, such as 0 or the width,
+    where the data has exactly the pixels.
 
     Returns:
         uint8 [H, W, 3] BGR: for bgr8 and 8UC3 a read-only view of the message's data, rows
@@ -122,12 +152,13 @@ def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
     Raises:
         ImageError: unknown encoding, no pixels, or a size, step and data that do not agree.
     """
-    layout = _LAYOUTS.get(message.encoding)
-    if layout is None:
+    name = known_encoding(message.encoding)
+    if name is None:
         raise ImageError(
             f"unknown image encoding {message.encoding!r}; expected one of {', '.join(ENCODINGS)}; "
             f"choose one in the camera's driver, best bgr8"
         )
+    layout = _LAYOUTS[name]
     pixels = _view(message, layout)
     if layout.value_bytes == 2:
         pixels = cv2.convertScaleAbs(pixels.astype(np.uint16), alpha=1 / 257)
@@ -390,6 +421,9 @@ def _view(message: ImageMessage, layout: _Layout) -> NDArray[Any]:
     lines = height if rows == 1 else height * 3 // 2
     pixel_bytes = layout.channels * layout.value_bytes
     size = memoryview(message.data).nbytes
+    row_bytes = width * pixel_bytes
+    if step < row_bytes and size == lines * row_bytes:
+        step = row_bytes  # never set, or counted in pixels; the data has no room for another
     problem = ""
     if height < 1 or width < 1:
         problem = "expected at least one pixel; check the resolution set in the camera's driver"
@@ -398,12 +432,12 @@ def _view(message: ImageMessage, layout: _Layout) -> NDArray[Any]:
             f"{columns} x {rows} pixels share a colour in this encoding, expected a size that is "
             f"a multiple of that; choose such a resolution, or bgr8, in the camera's driver"
         )
-    elif step < width * pixel_bytes:
+    elif step < row_bytes:
         problem = (
-            f"step is {step}, expected at least {width * pixel_bytes} (width x {pixel_bytes} "
+            f"step is {step}, expected at least {row_bytes} (width x {pixel_bytes} "
             f"bytes); the publisher must set it to the length of a row in bytes"
         )
-    elif size != lines * step:
+    elif not (lines - 1) * step + row_bytes <= size <= lines * step:  # perhaps without padding
         problem = (
             f"data has {size} bytes, expected {lines * step} ({lines} lines x step {step}); the "
             f"publisher must send whole rows and the step they have"

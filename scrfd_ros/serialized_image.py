@@ -37,16 +37,28 @@ def read_image(serialized: bytes) -> SerializedImage:
     try:
         return _Reader(serialized).image()
     except (struct.error, IndexError, KeyError) as error:
+        reason = error.args[0]
         raise ImageError(
             f"image message of {len(serialized)} bytes: expected a whole sensor_msgs/Image in "
-            f"plain CDR ({error}); check the publisher, and that it has the same message type"
+            f"plain CDR ({reason}); check the publisher, and that it has the same message type"
         ) from error
+
+
+def _kind_name(kind: bytes) -> str:
+    """What the first two bytes of a message call its representation (OMG DDS-XTypes 1.3, 7.6.3)."""
+    number = int.from_bytes(kind, "big")
+    if number in (2, 3):
+        return "a list of parameters, PL_CDR"
+    return "XCDR2" if 6 <= number <= 11 else "no representation of CDR"
 
 
 class _Reader:
     def __init__(self, serialized: bytes) -> None:
         self._serialized = serialized
-        self._byte_order = _BYTE_ORDERS[serialized[:2]]
+        kind = serialized[:2]
+        if len(kind) == 2 and kind not in _BYTE_ORDERS:
+            raise KeyError(f"it begins with {kind.hex(' ')}, which is {_kind_name(kind)}")
+        self._byte_order = _BYTE_ORDERS[kind]
         self._position = 4
 
     def image(self) -> SerializedImage:

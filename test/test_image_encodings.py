@@ -243,7 +243,8 @@ WRONG = {
     "no height": (replace(GOOD, height=0, data=b""), "6 x 0 pixels.*resolution"),
     "never filled in": (Message(0, 0, "", 0, b""), "''.*bgr8"),
     "step below width": (replace(GOOD, step=17, data=bytes(68)), "step is 17, .* at least 18"),
-    "step never set": (replace(GOOD, step=0), "step is 0, expected at least 18"),
+    "step never set, padded": (replace(GOOD, step=0, data=bytes(80)), "step is 0, expected at"),
+    "last row short": (replace(GOOD, step=20, data=bytes(77)), r"77 bytes, expected 80 \(4 lines"),
     "step for 8 bits": (Message(4, 6, "mono16", 6, bytes(24)), "step is 6, .* 12 .*x 2 bytes"),
     "data short": (replace(GOOD, data=bytes(71)), r"71 bytes, expected 72 \(4 lines x step 18\)"),
     "data long": (replace(GOOD, data=bytes(73)), "73 bytes, expected 72"),
@@ -251,8 +252,12 @@ WRONG = {
     "no colour": (Message(4, 6, "nv12", 6, bytes(24)), r"24 bytes, expected 36 \(6 lines x step 6"),
     "odd width": (Message(4, 5, "yuyv", 10, bytes(40)), "5 x 4 pixels.* 2 x 1 pixels share"),
     "odd height": (Message(3, 6, "nv21", 6, bytes(27)), "6 x 3 pixels.* 2 x 2 pixels share"),
-    "capitals": (replace(GOOD, encoding="RGB8"), "'RGB8'.*rgb8"),
-    "depth image": (replace(GOOD, encoding="32FC1"), "'32FC1'.*mono8"),
+    "8 or 16 bits": (replace(GOOD, encoding="mono"), "'mono'.*mono8"),
+    "of floats": (replace(GOOD, encoding="32FC3"), "'32FC3'.*best bgr8"),
+    "of three planes": (replace(GOOD, encoding="yuv420"), "'yuv420'.*best bgr8"),
+    "depth image": (replace(GOOD, encoding="32FC1"), "depth image.*colour image"),
+    "depth image in millimetres": (replace(GOOD, encoding="16UC1"), "depth image.*colour image"),
+    "compressed": (replace(GOOD, encoding="mjpeg"), "compressed data in a raw image.*image_transp"),
 }
 
 
@@ -260,6 +265,40 @@ WRONG = {
 def test_wrong_message_is_refused(message: Message, words: str) -> None:
     with pytest.raises(ImageError, match=words):
         bgr_from_image(message)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_the_last_row_may_lack_its_padding(encoding: str) -> None:
+    values = random_values(encoding)
+    whole = message_of(values, encoding, padding=5)
+    expected = bgr_from_image(whole)
+    for missing in (1, 5):
+        short = replace(whole, data=whole.data[:-missing])
+        assert np.array_equal(bgr_from_image(short), expected)
+    with pytest.raises(ImageError, match="data has"):
+        bgr_from_image(replace(whole, data=whole.data[:-6]))
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_step_that_was_never_set_or_counts_pixels(encoding: str) -> None:
+    message = message_of(random_values(encoding), encoding)
+    expected = bgr_from_image(message)
+    for step in (0, WIDTH):
+        assert np.array_equal(bgr_from_image(replace(message, step=step)), expected)
+
+
+@pytest.mark.parametrize("name", ["RGB8", "rgb8 ", " Rgb8\n"])
+def test_capitals_and_blanks_make_no_difference(name: str) -> None:
+    message = message_of(random_values("rgb8"), "rgb8")
+    found = bgr_from_image(replace(message, encoding=name))
+    assert np.array_equal(found, bgr_from_image(message))
+
+
+@pytest.mark.parametrize("flag", [1, 2, 255])
+def test_byte_order_of_bytes_is_nothing(flag: int) -> None:
+    message = message_of(random_values("bgr8"), "bgr8")
+    found = bgr_from_image(replace(message, is_bigendian=flag))
+    assert np.array_equal(found, bgr_from_image(message))
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 
 from scrfd_ros import image_encodings
 from scrfd_ros.errors import ImageError
-from scrfd_ros.image_encodings import ENCODINGS, ImageMessage
+from scrfd_ros.image_encodings import ENCODINGS, ImageMessage, known_encoding
 
 
 def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
@@ -19,7 +19,7 @@ def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
 
     An encoding that is not known there goes to cv_bridge.
     """
-    if message.encoding in ENCODINGS:
+    if known_encoding(message.encoding) is not None:
         return image_encodings.bgr_from_image(message)
     return _through_cv_bridge(message)
 

@@ -160,8 +160,11 @@ def is_whole(message: Message) -> bool:
     return (
         min(message.height, message.width) > 0
         and message.width % columns == message.height % rows == 0
-        and message.step >= row
-        and len(message.data) == lines * message.step
+        and (
+            len(message.data) == lines * row  # then a lower step can only be wrong
+            if message.step < row
+            else (lines - 1) * message.step + row <= len(message.data) <= lines * message.step
+        )
     )
 
 
