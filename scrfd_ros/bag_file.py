@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import NamedTuple, Protocol
 
-MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 29
 """Of a message, or of a chunk of messages, decompressed: what claims more is not read."""
 
 

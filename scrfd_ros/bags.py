@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -101,7 +102,8 @@ class Bag:
                 places = "; ".join(file.damage[:_MOST_PLACES])
                 if (more := len(file.damage) - _MOST_PLACES) > 0:
                     places += f"; and {more} more"
-                found.append(f"{path}: damaged: {places}. {_hint(path, file)}")
+                kind = "mcap" if isinstance(file, McapFile) else "db3"
+                found.append(f"{path}: damaged: {places}. {_remedy(kind, path)}")
         return [*self._damage, *found]
 
     def topics(self, *kinds: str) -> list[Topic]:
@@ -166,7 +168,8 @@ def _opened(path: Path, scratch: Path) -> Bag:
         paths = _listed(path, here, metadata, notes, damage)
         if problem:
             notes.append(
-                f"{path}: {problem}; read without it. This writes it anew: ros2 bag reindex {path}"
+                f"{path}: {problem}; read without it. This writes it anew: "
+                f"ros2 bag reindex {quote(str(path))}"
             )
     files: dict[Path, BagFile] = {}
     storage = StoragePlugin.SQLITE3
@@ -208,7 +211,7 @@ def _listed(
             notes.append(
                 f"{folder}: left alone, as metadata.yaml does not list it: "
                 f"{', '.join(file.name for file in others)}. Give such a file itself to read it, "
-                f"or list all: ros2 bag reindex {folder}"
+                f"or list all: ros2 bag reindex {quote(str(folder))}"
             )
         return [file for file in here if file.name in wanted]
     return here
@@ -238,7 +241,8 @@ def _opened_file(path: Path, scratch: Path, damage: list[str]) -> BagFile:
         if start.startswith(b"#ROSBAG V"):
             raise ScrfdError(
                 f"{original}: a bag of ROS 1; expected one of ROS 2. This converts it: "
-                f"rosbags-convert --src {original} --dst {original.with_suffix('')}"
+                f"rosbags-convert --src {quote(str(original))} "
+                f"--dst {quote(str(original.with_suffix('')))}"
             )
         if start.startswith(_MCAP_MAGIC):
             kind = "mcap"
@@ -249,7 +253,7 @@ def _opened_file(path: Path, scratch: Path, damage: list[str]) -> BagFile:
         if kind == "db3":
             return SqliteFile(path)
     except UnreadableError as error:
-        hint = f" This may mend it: {_REMEDIES[kind].format(original)}" if kind and start else ""
+        hint = f" {_remedy(kind, original)}" if kind and start else ""
         raise ScrfdError(
             f"{original}: not a bag that can be read: {error}. {_EXPECTED}.{hint}"
         ) from error
@@ -259,9 +263,8 @@ def _opened_file(path: Path, scratch: Path, damage: list[str]) -> BagFile:
 _REMEDIES: Final = {"mcap": "mcap recover {}", "db3": "sqlite3 {} .recover"}
 
 
-def _hint(path: Path, file: BagFile) -> str:
-    kind = "mcap" if isinstance(file, McapFile) else "db3"
-    return f"This may mend it: {_REMEDIES[kind].format(path)}"
+def _remedy(kind: str, path: Path) -> str:
+    return f"This may mend it: {_REMEDIES[kind].format(quote(str(path)))}"
 
 
 _EXPECTED: Final = (
@@ -299,7 +302,8 @@ def _no_bag(path: Path, metadata: _Metadata) -> ScrfdError:
         if file.suffix == ".bag" and file.is_file():
             return ScrfdError(
                 f"{path}: a folder with bags of ROS 1; expected one of ROS 2. This converts one: "
-                f"rosbags-convert --src {file} --dst {file.with_suffix('')}"
+                f"rosbags-convert --src {quote(str(file))} "
+                f"--dst {quote(str(file.with_suffix('')))}"
             )
     bags = [folder.name for folder in inside if folder.is_dir() and _looks_like_a_bag(folder)]
     if bags:

@@ -171,8 +171,16 @@ def replay(
                     f"{path}: none of the {images} images on {', '.join(outcomes)} can be read"
                 )
         for topic, outcome in outcomes.items():
+            claim = bag.claims.get(topic)
+            if not bag_damage and claim not in (None, outcome.images):
+                _LOG.warning(
+                    "%s: by the bag's own account there are %d messages, but %d are in it, all of "
+                    "which were read",
+                    topic,
+                    claim,
+                    outcome.images,
+                )
             if bag_damage:
-                claim = bag.claims.get(topic)
                 known = claim is not None and claim >= outcome.images
                 outcome.lost = bag.claims[topic] - outcome.images if known else None
     return Replay(outcomes, selection.left_alone, bag_damage)

@@ -6,8 +6,9 @@ import sqlite3
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 from scrfd_ros.bag_file import Record, Topic, UnreadableError
@@ -45,7 +46,7 @@ class SqliteFile:
         journals = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-journal"))
         self._journal = next((file for file in journals if _has_content(file)), None)
         try:
-            with closing(self._connect()) as database:
+            with self._opened() as database:
                 self._read_topics(database)
                 counts = self._count(database)
         except sqlite3.Error as error:
@@ -55,7 +56,7 @@ class SqliteFile:
     def records(self, topics: Collection[Topic]) -> Iterator[Record]:
         numbers = [number for number, topic in self._topics.items() if topic in topics]
         last = (-(2**63), 0)  # time and id of the message before
-        with closing(self._connect()) as database:
+        with self._opened() as database:
             if self._rows is None:
                 try:
                     rows = database.execute(
@@ -83,6 +84,17 @@ class SqliteFile:
         topic = self._topics[number]
         return Record(topic.name, topic.kind, time, data if isinstance(data, bytes) else b"")
 
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        index = self.path.with_name(f"{self.path.name}-shm")
+        there = index.exists()
+        try:
+            with closing(self._connect()) as database:
+                yield database
+        finally:
+            if not there:  # SQLite leaves it where a log was read
+                index.unlink(missing_ok=True)
+
     def _connect(self) -> sqlite3.Connection:
         address = f"{self.path.absolute().as_uri()}?mode=ro"
         if self._journal is not None:
@@ -90,8 +102,9 @@ class SqliteFile:
                 return self._prepared(sqlite3.connect(address, uri=True))
             except sqlite3.Error as error:
                 self._damaged(
-                    f"the messages in {self._journal.name} cannot be read ({error}); copy the bag "
-                    f"to where files can be written"
+                    f"what is in {self._journal.name} cannot be used ({error}); where the file may "
+                    f"be written, this takes it in: sqlite3 {quote(str(self.path))} "
+                    f"'SELECT 1 FROM topics'"
                 )
                 self._journal = None
         # Nothing is written beside it, and it is read where nothing can be.

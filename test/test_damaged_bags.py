@@ -327,16 +327,40 @@ def test_messages_in_a_journal_are_read(tmp_path: Path) -> None:
     live.commit()
     copy = tmp_path / "copy"
     copy.mkdir()
-    for file in path.parent.glob("bag.db3*"):
-        shutil.copy(file, copy)
+    for name in ("bag.db3", "bag.db3-wal"):
+        shutil.copy(path.with_name(name), copy)
     live.close()
     assert (copy / "bag.db3-wal").stat().st_size > 0
     assert read(copy / "bag.db3") == ([*range(6)], [], [])
+    assert {file.name for file in copy.iterdir()} == {"bag.db3", "bag.db3-wal"}
     # Without its log it is whole, too, but older.
-    for file in copy.glob("bag.db3-*"):
-        file.unlink()
+    (copy / "bag.db3-wal").unlink()
     assert read(copy / "bag.db3") == ([*range(3)], [], [])
     assert [file.name for file in copy.iterdir()] == ["bag.db3"]
+
+
+def test_a_journal_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    """A transaction that was cut short: it can only be taken back by writing to the file."""
+    path = write_bag(tmp_path / "bag", IMAGES) / "bag.db3"
+    copy = tmp_path / "a copy"
+    copy.mkdir()
+    live = sqlite3.connect(path, isolation_level=None)
+    live.execute("PRAGMA cache_size = 1")
+    live.execute("BEGIN")
+    for number in range(100):
+        live.execute(
+            "INSERT INTO messages (topic_id, timestamp, data) VALUES (1, ?, ?)",
+            (number, bytes(4000)),
+        )
+    for file in path.parent.glob("bag.db3*"):
+        shutil.copy(file, copy)
+    live.close()
+    assert (copy / "bag.db3-journal").stat().st_size > 0
+    numbers, (damage,), _ = read(copy / "bag.db3")
+    assert set(numbers) <= set(range(6))
+    assert "what is in bag.db3-journal cannot be used" in damage
+    assert f"sqlite3 '{copy / 'bag.db3'}' 'SELECT 1 FROM topics'" in damage
+    assert {file.name for file in copy.iterdir()} == {"bag.db3", "bag.db3-journal"}
 
 
 # --- Folders ----------------------------------------------------------------------------------

@@ -150,6 +150,17 @@ def test_an_mcap_file_without_message_index_is_read(
     assert (status, out.splitlines()[0]) == (0, "/camera/image_raw: 3 images, 0 broken, 4 faces")
 
 
+@pytest.mark.parametrize("claimed", [0, 2, 2**40])
+def test_a_count_that_lies_is_told_and_changes_nothing(
+    claimed: int, entries: list[Entry], run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bag = write_mcap(tmp_path / "a.mcap", entries, claimed=claimed)
+    status, out, _ = run(bag, "--recognizer", "none")
+    assert (status, out.splitlines()[0]) == (0, "/camera/image_raw: 3 images, 0 broken, 4 faces")
+    if claimed > 3:
+        assert f"there are {claimed} messages, but 3 are in it" in caplog.text
+
+
 def test_nothing_that_can_be_read_is_no_success(
     run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
