@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 import rclpy
+from camera_process import BURST, CameraProcess, read_sent
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
@@ -98,3 +101,32 @@ def test_one_camera_is_not_mixed(node: LifecycleNode, camera: Camera, taken: lis
     for width in range(1, 10):
         send(node, images, taken, 100 + width, width)
     assert not camera.numbers.is_mixed(time.monotonic(), seconds=60)
+
+
+def test_after_a_camera_was_killed(
+    node: LifecycleNode, camera: Camera, taken: list[int], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "pictures.npy", np.zeros((1, 48, 64, 3), np.uint8))
+
+    def start(name: str) -> CameraProcess:
+        pictures, sent = tmp_path / "pictures.npy", tmp_path / name
+        return CameraProcess(node.get_namespace(), pictures, sent, 20.0, name)
+
+    mortal = start("mortal")
+    spin_until(node, lambda: len(taken) > 5)
+    mortal.kill()
+    count = len(taken)
+    reborn = start("reborn")
+    try:
+        spin_until(node, lambda: len(taken) > count + 5)
+        lost, sent = camera.counts.lost, len(read_sent(tmp_path / "reborn"))
+        assert lost is not None
+        reborn.say("burst")
+        end = time.monotonic() + 30
+        while len(read_sent(tmp_path / "reborn")) < sent + BURST:  # meanwhile nobody takes images
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        # Fewer than were lost, if the last number of the killed one lies in between.
+        spin_until(node, lambda: (camera.counts.lost or 0) > lost)
+    finally:
+        reborn.kill()
