@@ -72,9 +72,9 @@ def check_array(
     sizes = ", ".join("any" if size is None else str(size) for size in shape)
     hint = ""
     if not isinstance(array, np.ndarray):
-        hint = f"; convert it with np.asarray(..., np.{np.dtype(dtype or np.float32)})"
+        hint = f"; convert it with np.asarray(..., '{np.dtype(dtype or np.float32)}')"
     elif dtype is not None and array.dtype != dtype:
-        hint = f"; convert it with .astype(np.{kind})"
+        hint = f"; convert it with .astype('{kind}')"
     raise ValueError(f"{name} must be {kind} [{sizes}], got {described(array)}{hint}")
 
 

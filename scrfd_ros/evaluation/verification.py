@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from scrfd_ros.arrays import check_array
 from scrfd_ros.errors import ImageError, ModelError, ScrfdError
 from scrfd_ros.evaluation.plots import new_plot, write_plot
 from scrfd_ros.faces import Faces
@@ -349,10 +350,21 @@ def score_pairs(pairs: Pairs, embeddings: NDArray[np.float32], found: Bools) -> 
 
     Args:
         embeddings, found: of `pairs.pictures`, from `embed_pictures`.
+
+    Raises:
+        ValueError: one of them is another array.
     """
+    check_array(embeddings, "embeddings", (len(pairs.pictures), None), None)
+    check_array(found, "found", (len(pairs.pictures),), np.bool_)
     first, second = pairs.rows.T
     cosines = np.einsum("nd,nd->n", embeddings[first], embeddings[second], dtype=np.float64)
     return np.where(found[first] & found[second], cosines, NO_FACE)
+
+
+def _check_pairs(scores: Floats, same: Bools) -> None:
+    # Of whole numbers, 0 or 1, ~same would be other rows.
+    check_array(scores, "scores", (None,), None)
+    check_array(same, "same", (len(scores),), np.bool_)
 
 
 def roc(scores: Floats, same: Bools) -> Roc:
@@ -365,7 +377,9 @@ def roc(scores: Floats, same: Bools) -> Roc:
 
     Raises:
         ScrfdError: a score is not finite, or a kind of pairs is missing.
+        ValueError: one of them is another array, or they differ in length.
     """
+    _check_pairs(scores, same)
     if not np.isfinite(scores).all():
         count = int((~np.isfinite(scores)).sum())
         raise ScrfdError(
@@ -404,7 +418,12 @@ def threshold_at(curve: Roc, far: float) -> float:
 def operating_point(
     scores: Floats, same: Bools, threshold: float, wanted_far: float
 ) -> OperatingPoint:
-    """What accepting scores at or above the threshold gives."""
+    """What accepting scores at or above the threshold gives.
+
+    Raises:
+        ValueError: as `roc`.
+    """
+    _check_pairs(scores, same)
     accepted = scores >= threshold
     different = int((~same).sum())
     false_accepts = int(accepted[~same].sum())
@@ -454,7 +473,10 @@ def fold_accuracy(scores: Floats, same: Bools, folds: NDArray[np.int64]) -> Accu
 
     Raises:
         ScrfdError: as `roc`, of the pairs outside a fold.
+        ValueError: as `roc`, or `folds` is another array.
     """
+    _check_pairs(scores, same)
+    check_array(folds, "folds", (len(scores),), None)
     accuracies, thresholds = [], []
     for fold in np.unique(folds):
         own, others = folds == fold, folds != fold

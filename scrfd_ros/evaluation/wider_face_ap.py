@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.arrays import check_array
 from scrfd_ros.evaluation.plots import new_plot, write_plot
 from scrfd_ros.evaluation.wider_face import SUBSETS, AnnotatedPicture
 from scrfd_ros.models.catalogue import load_catalogue
@@ -111,7 +112,12 @@ def evaluate(
     Args:
         detections: of each picture, float64 [N, 5], x, y, width, height, score. The order matters
             for equal scores only: the first counts as the better one.
+
+    Raises:
+        ValueError: detections are other arrays, or not of as many pictures.
     """
+    for found in detections:
+        check_array(found, "detections of a picture", (None, 5), None)
     scores = _stretched([found[:, 4] for found in detections])
     pictures = [
         _match(picture, found, own)

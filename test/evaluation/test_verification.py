@@ -392,3 +392,28 @@ def test_plots_are_drawn_with_the_threshold(tmp_path: Path) -> None:
     with_line, without = read_picture(tmp_path / "with.png"), read_picture(tmp_path / "without.png")
     assert read_picture(tmp_path / "roc.png").shape == with_line.shape == without.shape
     assert (with_line != without).any()
+
+
+@pytest.mark.parametrize("judge", [roc, lambda *pairs: evaluate(*pairs, in_folds(pairs[1]))])
+def test_other_arrays_are_refused(judge: Callable[..., object]) -> None:
+    scores, same = random_pairs(0)
+    with pytest.raises(
+        ValueError, match=r"same must be bool \[.*\], got int64 .*astype\(np.bool\)"
+    ):
+        judge(scores, same.astype(int))  # ~1 is -2, another row
+    with pytest.raises(ValueError, match="same must be bool"):
+        judge(scores[1:], same)
+    with pytest.raises(ValueError, match=r"scores must be real numbers \[any\], got float64"):
+        judge(scores[:, None], same)
+
+
+def test_other_embeddings_and_folds_are_refused() -> None:
+    pairs = Pairs(("a", "b"), np.array([[0, 1]]), np.array([True]), np.array([0]))
+    embeddings, found = np.eye(2, dtype=np.float32), np.ones(2, np.bool_)
+    assert score_pairs(pairs, embeddings, found).tolist() == [0]
+    with pytest.raises(ValueError, match=r"embeddings must be real numbers \[2, any\], got"):
+        score_pairs(pairs, embeddings[0], found)
+    with pytest.raises(ValueError, match=r"found must be bool \[2\], got"):
+        score_pairs(pairs, embeddings, found[:1])
+    with pytest.raises(ValueError, match="folds must be real numbers"):
+        fold_accuracy(*random_pairs(0), None)  # type: ignore[arg-type]

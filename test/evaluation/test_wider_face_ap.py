@@ -338,3 +338,9 @@ def detections_of_all_kinds(
     scores = np.concatenate((random.beta(4, 2, len(boxes)), random.beta(1, 5, len(noise))))
     rows = np.column_stack((np.vstack((boxes, noise)), scores)).round(4)
     return rows[np.argsort(-rows[:, 4], kind="stable")]
+
+
+def test_detections_of_another_form_are_refused() -> None:
+    for other in (None, np.zeros((2, 4)), np.zeros(5), [[1, 2, 3, 4, 0.5]]):
+        with pytest.raises(ValueError, match=r"detections of a picture must be real numbers \["):
+            evaluate([], [other])  # type: ignore[list-item]
