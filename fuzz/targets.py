@@ -658,10 +658,10 @@ def _parameter_seeds() -> list[bytes]:
 def _make_parameter_file(folder: Path) -> Once:
     """A parameter file that a node is started with."""
     import rclpy
-    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
     from rclpy.impl.implementation_singleton import rclpy_implementation
     from rclpy.node import Node
 
+    from scrfd_ros.ros.given import bad_params_file, for_other_nodes, unused_parameters
     from scrfd_ros.ros.parameters import declare_parameters
 
     path = folder / "parameters.yaml"
@@ -669,6 +669,9 @@ def _make_parameter_file(folder: Path) -> Once:
 
     def once(data: bytes) -> None:
         path.write_bytes(data)
+        bad = bad_params_file(arguments)
+        if bad:
+            raise ScrfdError(bad)
         context = rclpy.Context()
         try:
             rclpy.init(args=arguments, context=context)
@@ -678,8 +681,8 @@ def _make_parameter_file(folder: Path) -> Once:
             node = Node("face_node", context=context, start_parameter_services=False)
             try:
                 declare_parameters(node)
-            except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-                raise ScrfdError(str(error)) from error
+                for_other_nodes(arguments, node.get_fully_qualified_name())
+                unused_parameters(node._parameter_overrides, node.get_parameters_by_prefix(""))
             finally:
                 node.destroy_node()
         finally:

@@ -50,6 +50,7 @@ OVERLAY_QOS = QoSProfile(depth=1)
 _LATCHED_QOS = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 _RATE_SAMPLES = 30
 _COMPRESSED = "compressed"
+_OVERRIDES = QoSOverridingOptions.with_default_policies()
 
 
 @dataclass
@@ -155,13 +156,19 @@ class Camera:
         self.is_refusing = False
         self.clock = FrameClock(self.topic)
 
+        self._made: list[LifecyclePublisher] = []
+
         def publisher(kind: type, topic: str, qos: QoSProfile) -> LifecyclePublisher:
-            return node.create_lifecycle_publisher(
-                kind,
-                self._path(topic),
-                qos,
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            )
+            path = self._path(topic)
+            try:
+                made = node.create_lifecycle_publisher(
+                    kind, path, qos, qos_overriding_options=_OVERRIDES
+                )
+            except Exception:  # a QoS that there is not, a name that is too long
+                self.destroy()
+                raise
+            self._made.append(made)
+            return made
 
         self.detections = publisher(Detection2DArray, "detections", RESULT_QOS)
         self.faces = publisher(FaceArray, "faces", RESULT_QOS)
@@ -226,6 +233,14 @@ class Camera:
             else:
                 self.counts.warnings.pop(subject, None)
 
+    @property
+    def subscription_parameters(self) -> list[str]:
+        """Names of the parameters for the QoS of the image topic, declared with `subscribe`."""
+        return [
+            f"qos_overrides.{self.topic}.subscription.{policy.name.lower()}"
+            for policy in _OVERRIDES.policy_kinds
+        ]
+
     def publish_info(self, vision_info: VisionInfo, label_info: LabelInfo) -> None:
         """Publish what the detections mean, for those who come now and later."""
         self._vision_info.publish(vision_info)
@@ -263,7 +278,7 @@ class Camera:
             IMAGE_QOS,
             raw=self._type is Image,
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._refuse),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=_OVERRIDES,
         )
 
     def unsubscribe(self) -> None:
@@ -275,16 +290,8 @@ class Camera:
     def destroy(self) -> None:
         """Remove the publishers."""
         self.unsubscribe()
-        for publisher in (
-            self.detections,
-            self.faces,
-            self.overlay,
-            self._vision_info,
-            self._label_info,
-            self._annotations,
-        ):
-            if publisher is not None:
-                self._node.destroy_lifecycle_publisher(publisher)
+        for publisher in self._made:
+            self._node.destroy_lifecycle_publisher(publisher)
 
     def _refuse(self, event: Any) -> None:
         self.is_refusing = True

@@ -15,6 +15,7 @@ from rcl_interfaces.msg import (
 )
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSReliabilityPolicy
 
 from scrfd_ros.cores import MAX_THREADS
 from scrfd_ros.detection.scrfd import SIZE_MULTIPLE
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 AT_CONFIGURE = "Takes effect at the next configure."
 LIVE = "Takes effect with the next image."
 _MOST_TILES = 8  # each tile is a run of the network
+_LARGEST_INPUT = 4096  # pixels; the networks take some 400 bytes for each of width times height
+_MOST_CAMERAS = 64  # each has six publishers and takes part in a batch
+_DEEPEST_QUEUE = 10_000
 _SECONDS = {"floating_point_range": [FloatingPointRange(from_value=0.0, to_value=1e6)]}
 _FRACTION = {"floating_point_range": [FloatingPointRange(from_value=0.0, to_value=1.0)]}
 
@@ -189,18 +193,25 @@ def _parameters() -> dict[str, _Parameter]:
 
 
 def declare_parameters(node: Node) -> None:
-    """Declare all parameters on a node, and refuse values that can never work."""
+    """Declare all parameters on a node, and refuse values that can never work.
+
+    Raises:
+        ScrfdError: such a value was given at start.
+    """
     parameters = _parameters()
-    choices = {name: spec.choices for name, spec in parameters.items() if spec.choices}
 
     def validate(changes: list[Parameter]) -> SetParametersResult:
         for change in changes:
-            reason = _refusal(change, choices.get(change.name, ()))
+            reason = _refusal(change, parameters.get(change.name))
             if reason:
-                return SetParametersResult(successful=False, reason=f"{change.name}: {reason}")
+                return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
 
-    # First the callback, so that values given at start pass through it too.
+    for given in node._parameter_overrides.values():
+        reason = _refusal(given, parameters.get(given.name))
+        if reason and given.name in parameters:
+            raise ScrfdError(reason)
+    # First the callback, so that what rclpy declares by itself passes through it too.
     node.add_on_set_parameters_callback(validate)
     for name, spec in parameters.items():
         descriptor = ParameterDescriptor(
@@ -212,38 +223,129 @@ def declare_parameters(node: Node) -> None:
         node.declare_parameter(name, spec.default, descriptor)
 
 
-def _refusal(change: Parameter, choices: tuple[str, ...]) -> str:
-    if choices and change.value not in choices:
-        return f"{change.value!r} is unknown; expected one of: {', '.join(choices)}"
-    if change.name == "detector.input_size" and (
-        len(change.value) != 2 or any(v < SIZE_MULTIPLE or v % SIZE_MULTIPLE for v in change.value)
-    ):
-        return (
-            f"{list(change.value)} is not a width and a height in multiples of {SIZE_MULTIPLE}, "
-            f"such as [640, 640]"
+def _refusal(change: Parameter, spec: _Parameter | None) -> str:
+    """Why a parameter cannot have this value, in a sentence; empty if it can.
+
+    Args:
+        spec: of the parameter; None for one that this package does not declare.
+    """
+    if not change.name:  # rclpy would declare it
+        return "a parameter without a name cannot be set"
+    if spec is None:
+        is_override = change.name.startswith("qos_overrides.")
+        reason = _qos_refusal(change.name.rpartition(".")[2], change.value) if is_override else ""
+    else:
+        reason = (
+            _type_refusal(change, spec.default)
+            or _choice_refusal(change.value, spec.choices)
+            or _range_refusal(change.value, spec.limits or {})
+            or _special_refusal(change.name, change.value)
         )
-    if change.name == "detector.tiles" and (
-        len(change.value) != 2 or not all(1 <= count <= _MOST_TILES for count in change.value)
-    ):
-        return (
-            f"{list(change.value)} is not a number of columns and of rows, each 1 to "
-            f"{_MOST_TILES}, such as [3, 2]"
+    return f"{change.name}: {reason}" if reason else ""
+
+
+_TYPES = {
+    Parameter.Type.NOT_SET: "nothing, or an empty list",
+    Parameter.Type.BOOL: "true or false",
+    Parameter.Type.INTEGER: "a whole number",
+    Parameter.Type.DOUBLE: "a number with a decimal point",
+    Parameter.Type.STRING: "a text",
+    Parameter.Type.BYTE_ARRAY: "a list of bytes",
+    Parameter.Type.BOOL_ARRAY: "a list of true and false",
+    Parameter.Type.INTEGER_ARRAY: "a list of whole numbers",
+    Parameter.Type.DOUBLE_ARRAY: "a list of numbers with a decimal point",
+    Parameter.Type.STRING_ARRAY: "a list of texts",
+}
+
+
+def _type_refusal(change: Parameter, default: Any) -> str:
+    expected = Parameter.Type.from_parameter_value(default)
+    if change.type_ == expected:
+        return ""
+    example = str(default).lower() if isinstance(default, bool) else repr(default)
+    if isinstance(change.value, int) and expected == Parameter.Type.DOUBLE:
+        example = repr(float(change.value))
+    elif isinstance(change.value, str) and expected == Parameter.Type.STRING_ARRAY:
+        example = repr([change.value])
+    elif isinstance(change.value, (int, float)) and expected == Parameter.Type.STRING:
+        example = repr(str(change.value).lower())
+    if change.name == "cameras":
+        example = f'{example}, or [""] for one camera without a name'.replace(
+            "['']", "[front, rear]"
         )
-    if change.name == "rotation" and (
-        not len(change.value) or any(value not in ROTATIONS for value in change.value)
+    given = "" if change.value is None else f"{_shown(change.value)} is "
+    return f"{given}{_TYPES[change.type_]}; expected: {_TYPES[expected]}, such as {example}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = repr(value if isinstance(value, (int, float, str)) else list(value))
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _choice_refusal(value: Any, choices: tuple[str, ...]) -> str:
+    if choices and value not in choices:
+        return f"{_shown(value)} is unknown; expected one of: {', '.join(choices)}"
+    return ""
+
+
+def _range_refusal(value: Any, limits: dict[str, Any]) -> str:
+    for (limit,) in limits.values():
+        if not limit.from_value <= value <= limit.to_value:  # nor is NaN
+            return f"{value} is not within {limit.from_value:g} to {limit.to_value:g}"
+    return ""
+
+
+def _special_refusal(name: str, value: Any) -> str:
+    if name == "detector.input_size" and (
+        len(value) != 2
+        or any(v % SIZE_MULTIPLE or not SIZE_MULTIPLE <= v <= _LARGEST_INPUT for v in value)
     ):
         return (
-            f"{list(change.value)} is not a list of degrees clockwise, each one of "
+            f"{_shown(value)} is not a width and a height in multiples of {SIZE_MULTIPLE}, at most "
+            f"{_LARGEST_INPUT}, such as [640, 640]"
+        )
+    if name == "detector.tiles" and (
+        len(value) != 2 or not all(1 <= count <= _MOST_TILES for count in value)
+    ):
+        return (
+            f"{_shown(value)} is not a number of columns and of rows, each 1 to {_MOST_TILES}, "
+            f"such as [3, 2]"
+        )
+    if name == "rotation" and (not len(value) or any(one not in ROTATIONS for one in value)):
+        return (
+            f"{_shown(value)} is not a list of degrees clockwise, each one of "
             f"{', '.join(map(str, ROTATIONS))}: one for all cameras, or one for each"
         )
-    if change.name == "cameras":
-        names = list(change.value)
-        valid = all(re.fullmatch(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*", name) for name in names)
-        if names != [""] and (not names or not valid or len(set(names)) < len(names)):
+    if name == "cameras" and list(value) != [""]:
+        valid = all(re.fullmatch(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*", one, re.ASCII) for one in value)
+        if not valid or len(set(value)) < len(value) or not 1 <= len(value) <= _MOST_CAMERAS:
             return (
-                f"{names} is not a list of different names for topics, such as [front, rear], or "
-                f'[""] for one camera without a name'
+                f"{_shown(value)} is not a list of different names for topics, at most "
+                f'{_MOST_CAMERAS}, such as [front, rear], or [""] for one camera without a name'
             )
+    return ""
+
+
+_QOS_CHOICES = {
+    policy: tuple(name.lower() for name in kind.__members__ if name != "UNKNOWN")
+    for policy, kind in (
+        ("reliability", QoSReliabilityPolicy),
+        ("history", QoSHistoryPolicy),
+        ("durability", QoSDurabilityPolicy),
+    )
+}
+
+
+def _qos_refusal(policy: str, value: Any) -> str:
+    if policy == "depth":
+        if isinstance(value, bool) or not isinstance(value, int):
+            return f"{_shown(value)} is not a whole number"
+        if not 1 <= value <= _DEEPEST_QUEUE:
+            return f"{value} is not within 1 to {_DEEPEST_QUEUE}"
+    if policy in _QOS_CHOICES:
+        return _choice_refusal(value, _QOS_CHOICES[policy])
     return ""
 
 
