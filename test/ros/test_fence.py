@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from lifecycle_msgs.srv import GetState
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.timer import Timer
 from std_msgs.msg import Header
@@ -130,3 +131,26 @@ def test_errors_of_this_package_have_a_place_and_others_do_not() -> None:
         {}["missing"]
     assert fence._own_place(ours.value) == "<string>:1"
     assert fence._own_place(other.value) is None
+
+
+@pytest.mark.parametrize("fails", ["take", "execute"])
+def test_the_executor_of_humble(
+    node: Talkative, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """A stand-in for it: there, what was taken is given to another function, and may be None."""
+
+    def handler(_: Any, entity: Any, node: Node, take: Any, execute: Any) -> Any:
+        return execute(entity, take(entity))
+
+    def take(entity: Any) -> str | None:
+        return {}["cannot take"] if fails == "take" else None
+
+    async def execute(entity: Any, taken: str | None) -> None:
+        raise KeyError("cannot execute")
+
+    monkeypatch.setattr(SingleThreadedExecutor, "_make_handler", handler)
+    executor = FencedExecutor()
+    with pytest.raises(StopIteration):  # the coroutine has come to its end
+        executor._make_handler(node, node, take, execute).send(None)
+    executor.shutdown()
+    assert node.told == [f"warning: Talkative: refused: 'cannot {fails}'"]
