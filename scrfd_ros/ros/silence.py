@@ -11,6 +11,7 @@ COMPRESSED = "sensor_msgs/msg/CompressedImage"
 TRANSPORTS = {RAW: "raw", COMPRESSED: "compressed"}
 _SUFFIX = "/compressed"
 _MAX_TOPICS = 4
+_WITHOUT_FACES = ("depth", "disparity")
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,11 @@ def _matched(graph: Graph, endpoints: Sequence[Endpoint]) -> str:
 
 
 def _nearby(graph: Graph) -> str:
-    def distance(topic: str) -> tuple[bool, float, str]:
+    def distance(topic: str) -> tuple[bool, bool, float, str]:
+        has_no_faces = any(word in topic.lower() for word in _WITHOUT_FACES)
         needs_remapping = "remap" in _way(graph, topic, graph.image_topics[topic])
         likeness = SequenceMatcher(None, graph.base.lower(), topic.lower()).ratio()
-        return needs_remapping, -likeness, topic
+        return has_no_faces, needs_remapping, -likeness, topic
 
     topics = sorted(graph.image_topics, key=distance)
     if not topics:

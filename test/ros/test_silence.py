@@ -69,6 +69,12 @@ def test_nothing_is_published_at_all() -> None:
             "on /front/image_color (Image), /rear/image_raw (Image)",
         ),
         (
+            replace(NOBODY, base="/camera/image_raw", topic="/camera/image_raw"),
+            {"/camera/depth/image_raw": RAW, "/camera/color/image_rect": RAW},
+            "images are on /camera/color/image_rect (Image): remap image:=/camera/color/image_rect."
+            " Also on /camera/depth/image_raw (Image)",
+        ),
+        (
             NOBODY,
             {f"/camera_{number}/image": RAW for number in range(9)},
             ". Also on /camera_1/image (Image), /camera_2/image (Image), /camera_3/image (Image), "
