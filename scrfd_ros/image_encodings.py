@@ -262,7 +262,7 @@ _VIDEO = ("h264", "h265", "hevc", "av1", "vp8", "vp9", "ffmpeg", "libx26", "theo
 def _instead_of_picture(format: str, content: bytes) -> str:
     """A sentence on what is there instead of a JPEG or PNG, and what to do."""
     if content.startswith((JPEG_START, b"\x89PNG")):
-        return "expected a whole JPEG or PNG, it has no pixels; " + _MEND_DAMAGE
+        return "expected a whole JPEG or PNG, it is cut short or damaged; " + _MEND_DAMAGE
     name = format_name(content)
     # "av1" is in no name of another format; "avif" is.
     if "video" in name or (not name and any(word in format.lower() for word in _VIDEO)):
@@ -399,12 +399,14 @@ def _png_size(content: bytes) -> tuple[int, int]:
     """
     if len(content) < 24 or content[:8] + content[12:16] != b"\x89PNG\r\n\x1a\nIHDR":
         return 0, 0
-    position = 8
-    while content[position + 4 : position + 8] != b"IEND":
+    position, name = 8, b""
+    while name != b"IEND":
         if position + 12 > len(content):
             return 0, 0
-        (length,) = struct.unpack_from(">I", content, position)
+        length, name = struct.unpack_from(">I4s", content, position)
         position += 12 + length  # the length, the name, the data and their checksum
+    if position > len(content):
+        return 0, 0
     width, height = struct.unpack_from(">II", content, 16)
     return width, height
 

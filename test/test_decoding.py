@@ -268,7 +268,7 @@ FOREIGN: dict[str, tuple[str, bytes, str]] = {
     "no data": ("jpeg", b"", "found no data"),
     "no format and no data": ("", b"", "found no data"),
     "text": ("jpeg", b"no signal", "begins with 6e 6f 20"),
-    "only headers": ("jpeg", WHOLE[:300], "it has no pixels; check the camera's cable"),
+    "only headers": ("jpeg", WHOLE[:300], "it is cut short or damaged; check the camera's cable"),
 }
 
 

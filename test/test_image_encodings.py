@@ -493,6 +493,18 @@ def test_a_claimed_compressed_size_costs_no_memory(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
+def test_the_last_chunk_of_a_png_may_not_claim_more_than_is_there(
+    people: NDArray[np.uint8],
+) -> None:
+    """OpenCV 5 takes the memory for it before it looks."""
+    content = compressed(people, ".png")
+    content = content[:-12] + struct.pack(">I", 2**31 - 1) + content[-8:]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError, match="it is cut short or damaged"):
+        bgr_from_compressed("png", content)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
     "two bytes": lambda content: content[:2],
