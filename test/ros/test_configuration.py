@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import math
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rclpy
 import yaml
 from harness import TIMEOUT, Harness, face_node_command, running_face_node
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.lifecycle import LifecycleNode
 from rclpy.lifecycle import TransitionCallbackReturn as Return
 from rclpy.node import Node
@@ -228,9 +230,16 @@ def test_after_shutdown_the_state_can_be_asked_for_and_the_process_ends(
     harness = Harness(f"/{tmp_path.name}", process, log, reliable=True)
     try:
         harness.wait_for(lambda: harness.state() == state, state)
+        harness.wait_for(harness._clients[ChangeState].service_is_ready, "change_state")
         request = ChangeState.Request(transition=Transition(label="shutdown"))
-        assert harness.call(ChangeState, request).success
-        assert harness.state() == "finalized"
+        # Both at once: however slow this process is, the node has the second to answer yet.
+        changed = harness._clients[ChangeState].call_async(request)
+        asked = harness._clients[GetState].call_async(GetState.Request())
+        end = time.monotonic() + TIMEOUT
+        while not (changed.done() and asked.done()) and time.monotonic() < end:
+            rclpy.spin_once(harness.node, timeout_sec=0.05)
+        assert changed.result().success
+        assert asked.result().current_state.label == "finalized"
         assert process.wait(TIMEOUT) == 0
     finally:
         harness.node.destroy_node()
