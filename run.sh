@@ -321,7 +321,6 @@ case $command in
     ;;
   demo)
     setup
-    scrfd models 2.5g w600k_mbf
     exec "$venv/lib/scrfd_ros/demo" "$@"
     ;;
   test)

@@ -84,9 +84,10 @@ def check_detector(detector: Scrfd) -> str:
                 raise ModelError(f"{path}: {cause}")
             return (
                 f"{path}: finds {len(rows)} of the {len(drawn_boxes())} faces in the drawing that "
-                f"models are checked with and {len(faces) - len(rows)} where none are, whatever the "
-                f"order of outputs or the range of pixels: look whether it finds those in your images. It may be for something "
-                f"else than faces, or have lost too much when it was quantised"
+                f"models are checked with and {len(faces) - len(rows)} where none are, whatever "
+                f"the order of outputs or the range of pixels: look whether it finds those in your "
+                f"images. It may be for something else than faces, or have lost too much when it "
+                f"was quantised"
             )
         if len(faces) > _MOST_FACES:
             return (

@@ -263,7 +263,7 @@ def test_a_detector_that_finds_nothing_is_a_doubt(
     load_pipeline(detector_path=path, recognizer=None, input_size=SIZE)
     (doubt,) = doubts(caplog)
     assert doubt.startswith(
-        f"{path}: finds 0 of the 4 faces in the drawing that models are checked with and 0 where none are"
+        f"{path}: finds 0 of the 4 faces in the drawing that models are checked with and 0 where "
     )
 
 

@@ -115,6 +115,16 @@ def add_rotation_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Have a command tell what it does besides its result."""
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="tell more: backends and why, threads, sources that were tried",
+    )
+
+
 def pipeline_of(args: argparse.Namespace) -> FacePipeline:
     """The pipeline that `add_pipeline_arguments` were given for; models are fetched if missing.
 

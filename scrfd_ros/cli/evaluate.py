@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from scrfd_ros.cli import eval_verification, eval_wider_face
+from scrfd_ros.cli.arguments import add_verbose
 
 _PROTOCOLS = {
     "wider-face": eval_wider_face,
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         summary = (module.__doc__ or "").partition("\n")[0]
         protocol = protocols.add_parser(name, help=summary, description=module.__doc__)
         module.add_arguments(protocol)
+        add_verbose(protocol)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from scrfd_ros.cli import bench, compare, convert, detect, evaluate, models, replay, verify
+from scrfd_ros.cli.arguments import add_verbose
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.files import keep_others_from_writing
 
@@ -25,11 +26,16 @@ _COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0 done, 2 bad input."""
+    """Run the command line; returns the exit status: 0 done, 2 bad input, 130 interrupted.
+
+    1 is for commands that compare, where what was found is not as it should be.
+    """
     keep_others_from_writing()
     logging.basicConfig(format="scrfd: %(message)s")
     try:
         args = _parser().parse_args(argv)
+        level = logging.INFO if args.verbose else logging.NOTSET
+        logging.getLogger("scrfd_ros").setLevel(level)
         status: int = _COMMANDS[args.command].run(args)
         sys.stdout.flush()
         return status
@@ -46,9 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scrfd", description=__doc__)
+    parser.set_defaults(verbose=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in _COMMANDS.items():
         summary = (module.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(name, help=summary, description=module.__doc__)
         module.add_arguments(command)
+        if module is not evaluate:  # its protocols have it
+            add_verbose(command)
     return parser

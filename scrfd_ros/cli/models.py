@@ -49,7 +49,10 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         _print_table(entries, args.directory)
         return 0
-    for notice in dict.fromkeys(entry.licence.notice for entry in entries):
+    missing = [
+        entry for entry in entries if file_state(entry, args.directory / entry.file) != "present"
+    ]
+    for notice in dict.fromkeys(entry.licence.notice for entry in missing):
         print(f"LICENCE. {textwrap.fill(notice, 79, initial_indent=' ' * 9)[9:]}\n", flush=True)
     session = DownloadSession()
     failures = []

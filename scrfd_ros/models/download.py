@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import sys
 import tempfile
@@ -26,6 +27,8 @@ from scrfd_ros.models.onnx_format import is_onnx
 from scrfd_ros.models.realesrgan import onnx_from_ncnn
 from scrfd_ros.models.registry import fetch_from_registry
 from scrfd_ros.models.transfer import DownloadSession, SourceError, download, size_of, unpack_zip
+
+_logger = logging.getLogger(__name__)
 
 
 def _say(line: str) -> None:
@@ -54,7 +57,8 @@ def ensure_model(
         entry: from the catalogue.
         directory: where to keep the file; None for `default_model_directory()`.
         session: to share between several calls of one run.
-        report: told in a line what is going on.
+        report: told in a line what is going on. Sources that fail while others may do are only
+            logged, at level info.
 
     Raises:
         DownloadError: no source gave the file; says why each failed and what to do instead. Or the
@@ -172,17 +176,20 @@ def _fill(
     failures = ""
     for source in entry.sources:
         expected = source.sha256 or pinned
-        report(f"{entry.name}: trying {source}")
+        _logger.info("%s: trying %s", entry.name, source)
         try:
             _fetch(source, out, entry, expected, session)
         except SourceError as error:
-            report(f"{entry.name}: {error}")
-            failures += f"\n  {source}: {error}"
+            _logger.info("%s: %s", entry.name, error)
+            # Of a host that is not there once, however many addresses of it there are.
+            host, unreachable, _ = str(error).partition(" was found unreachable")
+            if not unreachable or f": {host} " not in failures:
+                failures += f"\n  {source}: {error}"
             continue
         if expected is None:
             _pin(entry, path, out, report)
         else:
-            report(f"{entry.name}: {size_of(out):,} bytes, SHA-256 as expected")
+            _logger.info("%s: %s bytes, SHA-256 as expected", entry.name, f"{size_of(out):,}")
         return
     raise _NoSourceError(failures)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -12,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
-from ament_index_python.packages import get_package_prefix
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from numpy.typing import NDArray
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
@@ -25,13 +27,15 @@ from scrfd_ros.drawing import draw_faces
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.faces import Faces
 from scrfd_ros.files import read_picture, write_picture, write_text
-from scrfd_ros.models.download import ensure_picture
+from scrfd_ros.models.catalogue import load_catalogue
+from scrfd_ros.models.download import ensure_model, ensure_picture
 from scrfd_ros.msg import FaceArray
 from scrfd_ros.recognition.similarity import nearest_others
 from scrfd_ros.ros.images import image_message
 from scrfd_ros.ros.messages import faces_of
 
 NAMESPACE = f"scrfd_demo_{os.getpid()}"  # so that nothing else on the network answers
+MODELS = ("2.5g", "w600k_mbf")  # what face_node takes by default
 PICTURE = "t1.jpg"
 PEOPLE = 6
 SAME_PERSON = 0.5  # pictures of one person have a greater cosine than this
@@ -126,13 +130,34 @@ def report(faces: Faces, latencies: list[float]) -> None:
     )
 
 
-def run(output: Path) -> None:
-    """Run the demonstration; writes demo.png and demo.json into the folder `output`."""
-    path = ensure_picture(PICTURE)
-    picture = read_picture(path)
-    print(f"Starting face_node, and publishing {path} to it on /{NAMESPACE}/image", flush=True)
+def use_transport_profile() -> None:
+    """Have Fast DDS take the package's profile in this process and those it starts.
+
+    Without it, most images of this size get lost on the way. One that the user has set stays.
+    """
+    names = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # old and new
+    if not any(os.environ.get(name) for name in names):
+        profile = Path(get_package_share_directory("scrfd_ros"), "config", "fastdds.xml")
+        os.environ.update(dict.fromkeys(names, str(profile)))
+
+
+def run(output: Path, verbose: bool = False) -> None:
+    """Run the demonstration; writes demo.png and demo.json into the folder `output`.
+
+    Args:
+        verbose: have the node say what it does.
+    """
+    for name in MODELS:
+        ensure_model(load_catalogue().find(name))
+    picture = read_picture(ensure_picture(PICTURE))
+    print(
+        f"Looking for the people in {PICTURE} with face_node ({' and '.join(MODELS)}) ...",
+        flush=True,
+    )
     executable = Path(get_package_prefix("scrfd_ros"), "lib", "scrfd_ros", "face_node")
     command = [str(executable), "--ros-args", "-r", f"__ns:=/{NAMESPACE}"]
+    if not verbose:
+        command += ["--log-level", "warn"]
     # A session of its own, so that Ctrl-C in a terminal reaches it once only: through us.
     process = subprocess.Popen(command, start_new_session=True)
     camera = Camera(picture)
@@ -171,11 +196,25 @@ def run(output: Path) -> None:
     print(f"Picture and numbers are in {output}/demo.png and {output}/demo.json.")
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="demo",
+        description="Find the people in a picture through the real node: the picture is published "
+        "to face_node again and again, its answers are checked, and drawn into output/demo.png.",
+        epilog="Exit status: 0 all is right; 1 it is not, with the reason; 2 an argument is "
+        "unknown; 130 interrupted.",
+    )
+    parser.add_argument("--verbose", action="store_true", help="show what face_node logs")
+    return parser
+
+
 def main() -> int:
     """Run the demonstration in ./output; returns the exit status."""
+    args = _parser().parse_args(remove_ros_args(sys.argv)[1:])
+    use_transport_profile()
     rclpy.init()
     try:
-        run(Path("output"))
+        run(Path("output"), args.verbose)
     except ScrfdError as error:
         print(f"demo: error: {error}", file=sys.stderr)
         return 1

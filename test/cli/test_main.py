@@ -6,6 +6,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,25 @@ def test_arguments_default_to_the_command_line(
     monkeypatch.setattr("sys.argv", ["scrfd", "detect", str(tmp_path / "none.jpg")])
     assert main() == 2
     assert "none.jpg" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_verbose", [False, True])
+def test_details_are_told_on_demand(
+    is_verbose: bool, detector_path: Callable[[str], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = "import sys; from scrfd_ros.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "detect", "--recognizer=none"]
+    command += ["--detector", str(detector_path("500m")), *["--verbose"] * is_verbose]
+    assert subprocess.run(command, check=False).returncode == 0
+    captured = capfd.readouterr()
+    assert captured.out.startswith("t1.jpg: scrfd_500m_bnkps, ")
+    assert ("threads for ONNX Runtime" in captured.err) == is_verbose
+    if not is_verbose:
+        assert captured.err == ""
+
+
+@pytest.mark.parametrize("name", [name for name in _COMMANDS if name != "eval"])
+def test_every_command_can_be_verbose(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert "--verbose" in capsys.readouterr().out

@@ -124,3 +124,13 @@ def test_the_default_is_a_detector_and_a_recogniser(
         (tmp_path / path.name).symlink_to(path)
     assert run("--directory", str(tmp_path)) == 0
     assert states(capsys.readouterr().out) == {"2.5g": "present", "w600k_mbf": "present"}
+
+
+def test_nothing_to_fetch_needs_no_notice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], detector_path: Callable[[str], Path]
+) -> None:
+    path = detector_path("2.5g")
+    (tmp_path / path.name).symlink_to(path)
+    assert run("2.5g", "--directory", str(tmp_path)) == 0
+    captured = capsys.readouterr()
+    assert "LICENCE" not in captured.out and captured.err == ""
