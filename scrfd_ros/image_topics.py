@@ -12,7 +12,7 @@ from scrfd_ros.bags import Bag
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.image_encodings import ENCODINGS
 
-_DEPTH: Final = ("16UC1", "32FC1")
+_DEPTH: Final = ("16UC1", "32FC1", "64FC1", "16SC1")
 _VIDEO: Final = ("h264", "h265", "hevc", "vp8", "vp9", "av1")
 _PACKETS: Final = {
     "theora_image_transport/msg/Packet": "theora",
