@@ -149,14 +149,16 @@ def _in_bag(path: Path) -> Iterator[tuple[str, Picture]]:
             name += f"_{names[name]}.jpg" if names[name] > 1 else ".jpg"
             try:
                 image = decoded(data, kind)
-                picture = (
-                    bgr_from_image(image)
-                    if kind == IMAGE
-                    else bgr_from_compressed(image.format, image.data).picture
-                )
+                damage = ""
+                if kind == IMAGE:
+                    picture = bgr_from_image(image)
+                else:
+                    picture, _, damage = bgr_from_compressed(image.format, image.data)
             except (MessageError, ImageError) as error:
                 _LOG.warning("%s: image skipped: %s", name, error)
                 continue
+            if damage:
+                _LOG.warning("%s: used, but %s", name, damage)
             yield name, picture
 
 

@@ -183,11 +183,11 @@ def test_embeddings_of_other_models_are_not_compared(
 
 
 def test_pictures_of_a_folder(people: Picture, tmp_path: Path) -> None:
-    for name in ("b.png", "a.JPG", "below/c.jpeg"):
+    for name in ("b.png", "a.JPG", "below/c.jpeg", "below/d.webp"):
         write_picture(tmp_path / name, people[: 10 + len(name)])
     (tmp_path / "notes.txt").write_text("no picture")
     found = dict(open_pictures(tmp_path))
-    assert list(found) == ["a.JPG", "b.png", "below/c.jpeg"]
+    assert list(found) == ["a.JPG", "b.png", "below/c.jpeg", "below/d.webp"]
     np.testing.assert_array_equal(found["b.png"], people[:15])
     assert [name for name, _ in open_pictures(tmp_path / "b.png")] == ["b.png"]
 
@@ -201,17 +201,19 @@ def test_pictures_of_a_bag(
         text("/b", 10**9),
         jpeg("/c/image/compressed", 2 * 10**9, people),
         jpeg("/c/image/compressed", 3 * 10**9, people, keep=0.1),
+        jpeg("/c/image/compressed", 4 * 10**9, people, keep=0.9),
     ]
     bag = write_bag(tmp_path / "bag", entries, storage)
-    (raw_name, raw_picture), (jpeg_name, jpeg_picture) = open_pictures(bag)
+    (raw_name, raw_picture), (jpeg_name, jpeg_picture), (cut_name, _) = open_pictures(bag)
     assert raw_name.startswith("a/image/1.") and raw_name.endswith(".jpg")
     assert jpeg_name.startswith("c/image/compressed/2.")
     np.testing.assert_array_equal(raw_picture, people)
     decoded = cv2.imdecode(cv2.imencode(".jpg", people)[1], cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(jpeg_picture, decoded)
     assert "c/image/compressed/3." in caplog.text and "image skipped" in caplog.text
+    assert f"{cut_name}: used, but image compressed as" in caplog.text
     assert (
-        len(list(open_pictures(next(bag.glob("*.db3" if storage == "sqlite3" else "*.mcap"))))) == 2
+        len(list(open_pictures(next(bag.glob("*.db3" if storage == "sqlite3" else "*.mcap"))))) == 3
     )
 
 
