@@ -281,9 +281,11 @@ def resident(pid: int) -> float:
     return int(re.findall(r"VmRSS:\s+(\d+)", text)[0]) / 1024
 
 
-def test_requests_of_random_content(tmp_path: Path) -> None:
+def test_requests_of_random_content(tmp_path: Path, detector_path: Callable[[str], Path]) -> None:
     """Every service, with everything but what shuts the node down: that it may obey."""
-    with running_face_node(tmp_path, LIGHT) as harness:
+    # No other network can be had, which would count as growth when a request has it loaded.
+    models = {"detector.engine_path": detector_path("500m"), "model_directory": tmp_path}
+    with running_face_node(tmp_path, LIGHT | models) as harness:
         client = Caller(harness)
         services = client.discover()
         names = client.call("list_parameters", ListParameters.Request()).result.names
