@@ -198,6 +198,17 @@ class _Session:
         """Names of the nodes that publish a topic."""
         return [info.node_name for info in self.node.get_publishers_info_by_topic(topic)]
 
+    def check_clocks(self) -> bool:
+        """Refuse a clock beside the player's, which may be found late, too; never True.
+
+        Raises:
+            ScrfdError: there is one.
+        """
+        others = [name for name in self.publishers("/clock") if name != PLAYER]
+        if others:
+            raise ScrfdError(f"{others[0]} publishes /clock too: two clocks are none, end it first")
+        return False
+
     def wait_until_heard(self) -> bool:
         """Wait until the node has the time of the paused player; False if that takes too long.
 
@@ -220,10 +231,7 @@ def _play(session: _Session, bag: Path) -> int:
     session.wait_until_active()
     topics = session.wait_for_subscriptions()
     _check_topics(bag, topics, image_topics(bag))
-    if others := session.publishers("/clock"):
-        raise ScrfdError(
-            f"{others[0]} publishes /clock already, and two clocks are none: end it first"
-        )
+    session.check_clocks()
     services = dict(session.node.get_service_names_and_types())
     if RESUME in services:
         raise ScrfdError("another `ros2 bag play` is running: end it first")
@@ -234,7 +242,7 @@ def _play(session: _Session, bag: Path) -> int:
         try:
             if _resume(session, player, bag, topics):
                 logger.info(f"playing {', '.join(topics)}; nothing else of the bag")
-            session.wait(lambda: player.poll() is not None)
+            session.wait(lambda: session.check_clocks() or player.poll() is not None)
         finally:
             if player.poll() is None:
                 player.terminate()

@@ -62,7 +62,7 @@ def play(reader: Reader, topics: list[str]) -> None:
 
     node.create_service(Resume, "~/resume", resume)
     node.create_timer(CLOCK_PERIOD, tell_time)
-    while is_paused:
+    while is_paused and rclpy.ok():
         rclpy.spin_once(node)
     began = time.monotonic_ns() - reader.start_time
     for connection, stamp, data in reader.messages(connections):
