@@ -142,8 +142,8 @@ def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
     is taken as BT.601 with black at 16.
 
     What drivers leave wrong is taken where it can mean but one thing: capitals and blanks in the
-    encoding; a last row without its padding; a step below a row's length, such as 0 or the width,
-    where the data has exactly the pixels.
+    encoding; a last row without its padding; a step of 0 or of the width, where the data has exactly
+    the pixels.
 
     Returns:
         uint8 [H, W, 3] BGR: for bgr8 and 8UC3 a read-only view of the message's data, rows
@@ -424,7 +424,7 @@ def _view(message: ImageMessage, layout: _Layout) -> NDArray[Any]:
     pixel_bytes = layout.channels * layout.value_bytes
     size = memoryview(message.data).nbytes
     row_bytes = width * pixel_bytes
-    if step < row_bytes and size == lines * row_bytes:
+    if step in (0, width) and size == lines * row_bytes:
         step = row_bytes  # never set, or counted in pixels; the data has no room for another
     problem = ""
     if height < 1 or width < 1:

@@ -161,7 +161,7 @@ def is_whole(message: Message) -> bool:
         min(message.height, message.width) > 0
         and message.width % columns == message.height % rows == 0
         and (
-            len(message.data) == lines * row  # then a lower step can only be wrong
+            len(message.data) == lines * row and message.step in (0, message.width)
             if message.step < row
             else (lines - 1) * message.step + row <= len(message.data) <= lines * message.step
         )
