@@ -142,8 +142,8 @@ def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
     is taken as BT.601 with black at 16.
 
     What drivers leave wrong is taken where it can mean but one thing: capitals and blanks in the
-    encoding; a last row without its padding; a step of 0 or of the width, where the data has exactly
-    the pixels.
+    encoding; a last row without its padding; a step of 0 or of the width, where the data has
+    exactly the pixels.
 
     Returns:
         uint8 [H, W, 3] BGR: for bgr8 and 8UC3 a read-only view of the message's data, rows
