@@ -251,7 +251,7 @@ def _opened_file(path: Path, scratch: Path, damage: list[str]) -> BagFile:
         if kind == "mcap":
             return McapFile(path, _KINDS)
         if kind == "db3":
-            return SqliteFile(path)
+            return SqliteFile(path, _KINDS)
     except UnreadableError as error:
         hint = f" {_remedy(kind, original)}" if kind and start else ""
         raise ScrfdError(

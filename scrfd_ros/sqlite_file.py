@@ -1,4 +1,7 @@
-"""Databases of SQLite in which rosbag2 keeps messages, whole or damaged."""
+"""Databases of SQLite in which rosbag2 keeps messages, whole or damaged.
+
+The index of times is not used: one that is damaged would hide messages without a word.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import Any, Final
+
+import numpy as np
 
 from scrfd_ros.bag_file import Record, Topic, UnreadableError
 
@@ -28,8 +33,12 @@ _DATA = "SELECT data FROM messages WHERE id = ?"
 class SqliteFile:
     """A .db3 file of rosbag2; a `BagFile`."""
 
-    def __init__(self, path: Path) -> None:
-        """Find the topics and count the messages of each.
+    def __init__(self, path: Path, kinds: Collection[str]) -> None:
+        """Find every message in the file.
+
+        Args:
+            path: of the file.
+            kinds: types of which the messages can be read later; of others they are counted.
 
         Raises:
             OSError: the file cannot be opened.
@@ -40,7 +49,9 @@ class SqliteFile:
         self.claims: dict[str, int] = {}
         self.start = 2**63
         self._topics: dict[int, Topic] = {}
-        self._rows: tuple[array[int], array[int], array[int]] | None = None
+        self._kinds = kinds
+        # Of each message that can be read later.
+        self._times, self._rows, self._numbers = array("q"), array("q"), array("q")
         with path.open("rb"):  # an error of the system says more than one of SQLite
             self._size = path.stat().st_size
         journals = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-journal"))
@@ -48,37 +59,27 @@ class SqliteFile:
         try:
             with self._opened() as database:
                 self._read_topics(database)
-                counts = self._count(database)
+                counts = self._find(database)
         except sqlite3.Error as error:
             raise UnreadableError(str(error)) from error
         self.counts = {topic: counts[number] for number, topic in self._topics.items()}
 
     def records(self, topics: Collection[Topic]) -> Iterator[Record]:
-        numbers = [number for number, topic in self._topics.items() if topic in topics]
-        last = (-(2**63), 0)  # time and id of the message before
+        wanted = [number for number, topic in self._topics.items() if topic in topics]
+        times, rows, numbers = (
+            np.frombuffer(column, np.int64) for column in (self._times, self._rows, self._numbers)
+        )
+        (chosen,) = np.nonzero(np.isin(numbers, wanted))
+        order = chosen[np.lexsort((rows[chosen], times[chosen]))]
         with self._opened() as database:
-            if self._rows is None:
+            for index in order.tolist():
+                data = None
                 try:
-                    rows = database.execute(
-                        f"SELECT id, topic_id, timestamp, data FROM messages WHERE topic_id IN "
-                        f"({','.join(map(str, numbers))}) ORDER BY timestamp, id"
-                    )
-                    for row, number, time, data in rows:
-                        if not isinstance(time, int):
-                            time = last[0]  # of a damaged row
-                        last = (time, row)
-                        yield self._record(number, time, data)
-                    return
+                    found = database.execute(_DATA, (self._rows[index],)).fetchone()
+                    data = found[0] if found else None
                 except sqlite3.Error as error:
-                    self._search(database, error)
-            assert self._rows is not None
-            for time, row, number in sorted(zip(*self._rows, strict=True)):
-                if number in numbers and (time, row) > last:
-                    try:
-                        found = database.execute(_DATA, (row,)).fetchone()
-                    except sqlite3.Error:
-                        found = None
-                    yield self._record(number, time, found[0] if found else b"")
+                    self._damaged(str(error))
+                yield self._record(self._numbers[index], self._times[index], data)
 
     def _record(self, number: int, time: int, data: Any) -> Record:
         topic = self._topics[number]
@@ -147,51 +148,40 @@ class SqliteFile:
                 raise
             self._damaged(f"not all topics can be read ({error})")
 
-    def _count(self, database: sqlite3.Connection) -> Counter[int]:
-        """The number of messages by topic."""
+    def _find(self, database: sqlite3.Connection) -> Counter[int]:
+        """Find the messages, where pages are damaged one by one; their number by topic."""
         counts: Counter[int] = Counter()
-        try:
-            for number, count, start in database.execute(
-                "SELECT topic_id, count(*), min(timestamp) FROM messages GROUP BY topic_id"
-            ):
-                counts[number] = count
-                if isinstance(start, int):
-                    self.start = min(self.start, start)
-        except sqlite3.Error as error:
-            counts.clear()
-            times, _, numbers = self._search(database, error)
-            counts.update(numbers)
-            self.start = min(times, default=self.start)
-        if nameless := sum(counts[number] for number in counts.keys() - self._topics.keys()):
-            self._damaged(f"{nameless} messages are of topics that it does not name")
-        return counts
-
-    def _search(
-        self, database: sqlite3.Connection, error: sqlite3.Error
-    ) -> tuple[array[int], array[int], array[int]]:
-        """Look for the messages of a damaged database one by one: times, ids and topics."""
-        self._rows = times, rows, numbers = array("q"), array("q"), array("q")
+        readable = {number for number, topic in self._topics.items() if topic.kind in self._kinds}
         lost = 0
+        problem = ""
 
-        def add(row: object, number: object, time: object) -> bool:
-            if not (isinstance(row, int) and isinstance(number, int) and isinstance(time, int)):
+        def add(row: int, number: object, time: object) -> bool:
+            if not (isinstance(number, int) and isinstance(time, int)):
                 return False
-            for column, value in zip((times, rows, numbers), (time, row, number), strict=True):
-                column.append(value)
+            counts[number] += 1
+            self.start = min(self.start, time)
+            if number in readable:
+                self._times.append(time)
+                self._rows.append(row)
+                self._numbers.append(number)
             return True
 
-        last, most = 0, self._size // _SMALLEST_ROW
-        while len(rows) <= most:
+        last, most = -(2**63), self._size // _SMALLEST_ROW
+        if self._journal is not None:
+            most += self._journal.stat().st_size // _SMALLEST_ROW
+        while counts.total() <= most:
             try:
                 for found in database.execute(f"{_ALL} WHERE id > ? ORDER BY id", (last,)):
                     lost += not add(*found)
                     last = found[0]
-                    if len(rows) > most:
+                    if counts.total() > most:
                         break
                 break
-            except sqlite3.Error:
+            except sqlite3.Error as error:
+                problem = str(error)
                 failed = 0
-                for row in range(last + 1, last + 2 + min(most, _LONGEST_GAP)):
+                last = max(last, 0)
+                for row in range(last + 1, min(last + 2 + min(most, _LONGEST_GAP), 2**63)):
                     try:
                         found = database.execute(f"{_ALL} WHERE id = ?", (row,)).fetchone()
                     except sqlite3.Error:
@@ -203,9 +193,13 @@ class SqliteFile:
                         break
                 else:
                     break
-        at_least = f"; {lost} messages at least cannot be read" if lost else ""
-        self._damaged(f"{error}{at_least}")
-        return self._rows
+        if lost:
+            problem = f"{problem or 'damaged rows'}; {lost} messages at least cannot be read"
+        if problem:
+            self._damaged(problem)
+        if nameless := sum(counts[number] for number in counts.keys() - self._topics.keys()):
+            self._damaged(f"{nameless} messages are of topics that it does not name")
+        return counts
 
     def _damaged(self, phrase: str) -> None:
         if phrase not in self.damage:

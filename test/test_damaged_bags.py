@@ -313,6 +313,19 @@ def test_a_database_with_a_page_of_messages_missing(tmp_path: Path) -> None:
     assert f"; {len(lost)} messages at least cannot be read" in damage
 
 
+def test_an_index_of_times_that_lies_hides_no_message(database: Path) -> None:
+    """Its page says that it is empty."""
+    with sqlite3.connect(database) as opened:
+        (page,) = opened.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'timestamp_idx'"
+        ).fetchone()
+    opened.close()
+    content = bytearray(database.read_bytes())
+    content[(page - 1) * 4096 + 3 : (page - 1) * 4096 + 5] = b"\0\0"
+    database.write_bytes(content)
+    assert read(database) == ([*range(6)], [], [])
+
+
 def test_messages_in_a_journal_are_read(tmp_path: Path) -> None:
     """As after a recorder that was killed: rosbag2 keeps a write-ahead log."""
     path = write_bag(tmp_path / "bag", IMAGES[:3]) / "bag.db3"
