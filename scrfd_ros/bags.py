@@ -351,7 +351,7 @@ def _read_metadata(path: Path) -> tuple[_Metadata, str]:
     try:
         if path.stat().st_size > _MOST_METADATA:
             return found, "its metadata.yaml is too long to be one"
-        content = yaml.load(path.read_text(encoding="utf-8"), _YAML)
+        content = _YAML(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         return (
             found,

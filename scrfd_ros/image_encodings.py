@@ -100,10 +100,7 @@ _BAYER = tuple(name for name in _LAYOUTS if name.startswith("bayer"))
 
 _NAMES = {name.lower(): name for name in _LAYOUTS}
 
-_DEPTH = ("16UC1", "32FC1", "64FC1", "16SC1", "32SC1")
-"""Encodings of one value that is no brightness: depth, disparity, confidence."""
-
-_DEPTH_NAMES = frozenset(name.lower() for name in _DEPTH)
+_DEPTH = frozenset(("16uc1", "32fc1", "64fc1", "16sc1"))
 
 _COMPRESSED = frozenset(("jpeg", "jpg", "mjpeg", "mjpg", "png", "h264", "h265", "hevc"))
 
@@ -115,6 +112,11 @@ _REDUCED = {
 }
 
 
+def is_depth(encoding: str) -> bool:
+    """Whether an encoding has one value that is no brightness: depth, disparity, confidence."""
+    return encoding.strip().lower() in _DEPTH
+
+
 def known_encoding(encoding: str) -> str | None:
     """The one of `ENCODINGS` that is meant, whatever its capitals and blanks; None for others.
 
@@ -124,7 +126,7 @@ def known_encoding(encoding: str) -> str | None:
     if encoding in _LAYOUTS:  # almost always
         return encoding
     plain = encoding.strip().lower()
-    if plain in _DEPTH_NAMES:
+    if is_depth(plain):
         raise ImageError(f"image encoding {encoding!r}: {_NO_DEPTH}")
     if plain in _COMPRESSED:
         raise ImageError(
@@ -208,7 +210,7 @@ def bgr_from_compressed(
     bayer = source in _BAYER and "bgr" not in coding
     is_jpeg = content.startswith(JPEG_START)
     what = f"image compressed as {format!r}, {len(content)} bytes"
-    if "compressedDepth" in format or source in _DEPTH:
+    if "compressedDepth" in format or is_depth(source):
         raise ImageError(f"{what}: {_NO_DEPTH}")
     width, height = _jpeg_size(content) if is_jpeg else _png_size(content)
     if width < 1 or height < 1:

@@ -9,10 +9,9 @@ from typing import Any, Final, NamedTuple
 from scrfd_ros.bag_file import Topic
 from scrfd_ros.bag_messages import COMPRESSED_IMAGE, IMAGE, MessageError, decoded
 from scrfd_ros.bags import Bag
-from scrfd_ros.errors import ScrfdError
-from scrfd_ros.image_encodings import ENCODINGS
+from scrfd_ros.errors import ImageError, ScrfdError
+from scrfd_ros.image_encodings import is_depth, known_encoding
 
-_DEPTH: Final = ("16UC1", "32FC1", "64FC1", "16SC1")
 _VIDEO: Final = ("h264", "h265", "hevc", "vp8", "vp9", "av1")
 _PACKETS: Final = {
     "theora_image_transport/msg/Packet": "theora",
@@ -135,11 +134,15 @@ def _reason_against(bag: Bag, topic: Topic) -> str:
 
 def _reason_against_image(message: Any, kind: str) -> str:
     if kind == IMAGE:
-        if message.encoding in _DEPTH:
+        if is_depth(message.encoding):
             return f"depth ({message.encoding})"
-        return "" if message.encoding in ENCODINGS else f"encoding {message.encoding!r}"
+        try:
+            is_known = known_encoding(message.encoding) is not None
+        except ImageError:  # compressed data in a raw image
+            is_known = False
+        return "" if is_known else f"encoding {message.encoding!r}"
     name, _, how = message.format.partition(";")
-    if "compresseddepth" in how.lower() or name.strip() in _DEPTH:
+    if "compresseddepth" in how.lower() or is_depth(name):
         return f"depth ({message.format.strip()})"
     if name.strip().lower() in _VIDEO:
         return f"video ({name.strip()})"

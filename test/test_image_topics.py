@@ -62,7 +62,9 @@ def test_left_alone_unless_wanted(entry: Entry, reason: str, tmp_path: Path) -> 
     assert select(tmp_path, entry, COLOUR, wanted=(entry.topic,))[0] == [entry.topic]
 
 
-@pytest.mark.parametrize("encoding", ["mono8", "8UC1", "mono16", "rgb8", "bayer_rggb8", "yuv422"])
+@pytest.mark.parametrize(
+    "encoding", ["mono8", "8UC1", "mono16", "rgb8", "bayer_rggb8", "yuv422", "BGR8 "]
+)
 def test_infrared_and_colour_are_taken(encoding: str, tmp_path: Path) -> None:
     names, left_alone = select(tmp_path, encoded_as("/camera/infra1/image", encoding), COLOUR)
     assert names == [COLOUR.topic, "/camera/infra1/image"]
