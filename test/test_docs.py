@@ -297,6 +297,19 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+def test_tests_that_are_said_to_hold_something_are_there() -> None:
+    found = re.findall(
+        r"(test/[\w/]+\.py)?::(test_\w+)", (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    )
+    assert found, "the table is gone"
+    file, missing = "", []
+    for path, name in found:
+        file = path or file  # "::test_name" is of the file named before
+        if f"def {name}(" not in (ROOT / file).read_text("utf-8"):
+            missing.append(f"{file}::{name}")
+    assert missing == []
+
+
 def test_options_of_convert_are_documented() -> None:
     text = (ROOT / "docs" / "tensorrt.md").read_text("utf-8")
     listed = set(re.findall(r"^\| `(--[a-z-]+)", text, re.MULTILINE))
