@@ -53,8 +53,9 @@ def slow_decode(
                     for kind, columns in (("score", 1), ("bbox", 4), ("kps", 10))
                 )
                 row = -1
-                for y in range(0, size[1], stride):
-                    for x in range(0, size[0], stride):
+                # A float32 and a whole number of Python make a float64 with numpy 1.
+                for y in map(np.float32, range(0, size[1], stride)):
+                    for x in map(np.float32, range(0, size[0], stride)):
                         for _ in range(anchors):
                             row += 1
                             score = scores[row, 0]
@@ -117,4 +118,5 @@ def iou(one: Box, other: Box) -> np.float32:
 
 
 def area(x1: np.float32, y1: np.float32, x2: np.float32, y2: np.float32) -> np.float32:
-    return np.float32(max(x2 - x1 + 1, np.float32(0)) * max(y2 - y1 + 1, np.float32(0)))
+    one, none = np.float32(1), np.float32(0)
+    return np.float32(max(x2 - x1 + one, none) * max(y2 - y1 + one, none))

@@ -188,7 +188,7 @@ def test_goes_on_after_an_error(
     last.write_bytes(content[:100])
     capsys.readouterr()
     assert run(wider, *options) == 2
-    assert f"{last}: not a picture that OpenCV can read" in capsys.readouterr().err
+    assert f"{last}: not a picture that OpenCV " in capsys.readouterr().err
     assert len(files(out)) == 2 and not (out / "result.json").exists()
     last.write_bytes(content)
     assert run(wider, *options) == 0
