@@ -33,6 +33,7 @@ from rosgraph_msgs.msg import Clock
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.ros.parent import end_with_parent
 from scrfd_ros.ros.signals import call_at_signal
+from scrfd_ros.ros.silence import NO_NAMES
 
 PLAYER = "rosbag2_player"
 RESUME = f"/{PLAYER}/resume"
@@ -204,7 +205,8 @@ class _Session:
         Raises:
             ScrfdError: there is one.
         """
-        others = [name for name in self.publishers("/clock") if name != PLAYER]
+        # The player's own clock is found before its name; a name that comes late is looked at then.
+        others = [name for name in self.publishers("/clock") if name not in (PLAYER, *NO_NAMES)]
         if others:
             raise ScrfdError(f"{others[0]} publishes /clock too: two clocks are none, end it first")
         return False

@@ -8,6 +8,9 @@ from difflib import SequenceMatcher
 
 RAW = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
+NO_NAMES = ("_NODE_NAME_UNKNOWN_", "_CREATED_BY_BARE_DDS_APP_")
+"""What rcl calls nodes whose names are not known: those just found, and programs without ROS."""
+
 TRANSPORTS = {RAW: "raw", COMPRESSED: "compressed"}
 _SUFFIX = "/compressed"
 _MAX_TOPICS = 4

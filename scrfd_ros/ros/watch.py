@@ -11,7 +11,7 @@ from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from scrfd_ros.ros.camera import Camera
-from scrfd_ros.ros.silence import TRANSPORTS, Endpoint, Graph, incompatible, why_no_image
+from scrfd_ros.ros.silence import NO_NAMES, TRANSPORTS, Endpoint, Graph, incompatible, why_no_image
 
 _PATIENCE = 5.0  # seconds without an image after which the reason is looked for
 _AGAIN = 60.0  # seconds after which the same is told again
@@ -20,7 +20,6 @@ _MAX_SHARE = 0.05  # of images that are lost or fail
 _MIN_NUMBER = 5
 _MIX_PERIOD = 10.0  # seconds
 _GRAPH_PATIENCE = 30.0  # seconds that a publisher which has died may be in the graph, and more
-_NO_NAMES = ("_NODE_NAME_UNKNOWN_", "_CREATED_BY_BARE_DDS_APP_")
 _OTHER_TRANSPORTS = ("/compressedDepth", "/zstd")  # CompressedImage too, but no JPEG or PNG
 
 
@@ -168,7 +167,7 @@ class Watch:
         own = self._camera.qos
         return [
             Endpoint(
-                node="" if info.node_name in _NO_NAMES else _full_name(info),
+                node="" if info.node_name in NO_NAMES else _full_name(info),
                 type=info.topic_type,
                 qos=_in_words(info.qos_profile),
                 fits=qos_check_compatible(info.qos_profile, own)[0] != QoSCompatibility.ERROR,

@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
+from scrfd_ros.errors import ScrfdError
+from scrfd_ros.ros import play_bag
+
 Pictures = Callable[[str], NDArray[np.uint8]]
 
 LIGHT = {
@@ -177,6 +180,18 @@ def test_another_clock(tmp_path: Path, bag: Path) -> None:
         status, said = played(harness, bag)
     assert status == 1, said
     assert "harness publishes /clock too" in said
+
+
+def test_a_clock_whose_publisher_has_no_name_yet_is_the_players(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = play_bag._Session.__new__(play_bag._Session)
+    names = ["_NODE_NAME_UNKNOWN_", play_bag.PLAYER]
+    monkeypatch.setattr(session, "publishers", lambda topic: names)
+    assert not session.check_clocks()
+    names[0] = "simulator"
+    with pytest.raises(ScrfdError, match="simulator publishes /clock too"):
+        session.check_clocks()
 
 
 def test_a_broken_bag(tmp_path: Path, bag: Path) -> None:

@@ -110,12 +110,13 @@ def test_a_camera_and_a_listener_on_cyclone_dds_are_served(
             qos=qos,
         )
         answers: list[CycloneDetections] = []
-        end = time.monotonic() + TIMEOUT
+        # On a busy machine the first announcements can be lost; Cyclone's come every 30 s.
+        end = time.monotonic() + 3 * TIMEOUT
         while not answers and time.monotonic() < end:
             writer.write(image)
             answers = list(reader.take_iter(timeout=duration(seconds=1)))
+        assert answers, harness.log()
         harness.wait_for(lambda: bool(harness.detections), "the same detections over Fast DDS")
-    assert answers, harness.log()
     assert answers[0].header == header
     assert len(answers[0].detections) == 6
     expected = sorted(box.bbox.center.position.x for box in harness.detections[-1].detections)
