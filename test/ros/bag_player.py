@@ -19,6 +19,7 @@ from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
 
 CLOCK_PERIOD = 0.025  # seconds
+SENDING = 0.5  # seconds for the last message
 
 
 def main() -> None:
@@ -70,6 +71,10 @@ def play(reader: Reader, topics: list[str]) -> None:
             now = time.monotonic_ns() - began
             rclpy.spin_once(node, timeout_sec=left / 1e9)
         publishers[connection.topic].publish(bytes(data))
+    # Fast DDS sends in a thread of its own, and forgets what is not sent when the process ends.
+    end = time.monotonic() + SENDING
+    while (left_seconds := end - time.monotonic()) > 0:
+        rclpy.spin_once(node, timeout_sec=left_seconds)
     rclpy.shutdown()
 
 
