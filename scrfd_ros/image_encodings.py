@@ -258,7 +258,13 @@ _NO_DEPTH = (
     "colour image"
 )
 
+# None is in the name of another format: AVIF is not "av1".
 _VIDEO = ("h264", "h265", "hevc", "av1", "vp8", "vp9", "ffmpeg", "libx26", "theora")
+
+
+def is_video(format: str) -> bool:
+    """Whether the format of a CompressedImage names a video stream."""
+    return any(word in format.lower() for word in _VIDEO)
 
 
 def _instead_of_picture(format: str, content: bytes) -> str:
@@ -266,8 +272,7 @@ def _instead_of_picture(format: str, content: bytes) -> str:
     if content.startswith((JPEG_START, b"\x89PNG")):
         return "expected a whole JPEG or PNG, it is cut short or damaged; " + _MEND_DAMAGE
     name = format_name(content)
-    # "av1" is in no name of another format; "avif" is.
-    if "video" in name or (not name and any(word in format.lower() for word in _VIDEO)):
+    if "video" in name or (not name and is_video(format)):
         return (
             "expected a JPEG or PNG, found a video stream, whose images cannot be read one by one; "
             "have the camera's driver publish `compressed`, or turn the stream into images: "

@@ -10,9 +10,8 @@ from scrfd_ros.bag_file import Topic
 from scrfd_ros.bag_messages import COMPRESSED_IMAGE, IMAGE, MessageError, decoded
 from scrfd_ros.bags import Bag
 from scrfd_ros.errors import ImageError, ScrfdError
-from scrfd_ros.image_encodings import is_depth, known_encoding
+from scrfd_ros.image_encodings import is_depth, is_video, known_encoding
 
-_VIDEO: Final = ("h264", "h265", "hevc", "vp8", "vp9", "av1")
 _PACKETS: Final = {
     "theora_image_transport/msg/Packet": "theora",
     "ffmpeg_image_transport_msgs/msg/FFMPEGPacket": "ffmpeg",
@@ -144,7 +143,7 @@ def _reason_against_image(message: Any, kind: str) -> str:
     name, _, how = message.format.partition(";")
     if "compresseddepth" in how.lower() or is_depth(name):
         return f"depth ({message.format.strip()})"
-    if name.strip().lower() in _VIDEO:
+    if is_video(name):
         return f"video ({name.strip()})"
     return ""
 

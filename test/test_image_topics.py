@@ -46,6 +46,7 @@ def select(tmp_path: Path, *entries: Entry, wanted: tuple[str, ...] = (), **opti
         (compressed_as("/d", "16UC1; compressedDepth rvl"), "depth (16UC1; compressedDepth rvl)"),
         (compressed_as("/d/compressed", "16UC1; png compressed "), "depth (16UC1; png compressed)"),
         (compressed_as("/camera/video", "h264"), "video (h264)"),
+        (compressed_as("/camera/stream", "ffmpeg"), "video (ffmpeg)"),
         (raw("/overlay", 1, BLACK), "images with faces drawn in, as the node publishes them"),
         (jpeg("/a/overlay/compressed", 1, BLACK), "images with faces drawn in, as the node publ"),
         (jpeg("/camera/color/image_raw/compressed", 1, BLACK), "the same images as /camera/color"),
