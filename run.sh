@@ -70,7 +70,7 @@ ros_wheels=(
 
 # For the tests. TensorRT-RTX builds engines also where there is no GPU. The
 # reference implementation, insightface, comes without its requirements, here
-# spelt out: opencv-python would overwrite the headless one.
+# spelled out: opencv-python would overwrite the headless one.
 test_packages=(
   "pytest>=7,<9" "hypothesis>=6,<7" "coverage>=7.10" ruff==0.17.6 mypy==2.4.1
   onnx requests scikit-image
@@ -337,7 +337,7 @@ case $command in
     ;;
   test-gpu)
     setup tests
-    if python -c 'from scrfd_ros.networks.cuda import cuda_device; cuda_device()' 2>/dev/null; then
+    if python -c 'from scrfd_ros.inference.cuda import cuda_device; cuda_device()' 2>/dev/null; then
       step gpu_packages "TensorRT and pycuda"
     fi
     scrfd models 500m 2.5g det_500m w600k_mbf

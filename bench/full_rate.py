@@ -26,14 +26,14 @@ from std_msgs.msg import Header
 from tqdm import tqdm
 
 tests = Path(__file__).resolve().parents[1] / "test"
-sys.path[:0] = [str(tests), str(tests / "ros")]
+sys.path[:0] = [str(tests), str(tests / "node")]
 
 from clips import people_passing  # noqa: E402
 from harness import running_face_node  # noqa: E402
 
-from scrfd_ros.files import read_picture  # noqa: E402
+from scrfd_ros.images.files import read_image  # noqa: E402
 from scrfd_ros.models.download import ensure_picture  # noqa: E402
-from scrfd_ros.ros.images import image_message  # noqa: E402
+from scrfd_ros.node.images import image_message  # noqa: E402
 
 RATE = 30
 CLIP_SECONDS = 8.0
@@ -41,20 +41,20 @@ PARAMETERS = {"detector.model": "500m", "detector.input_size": [320, 320]}
 
 
 def clip(seconds: float) -> Iterator[NDArray[np.uint8]]:
-    """Pictures of people who pass each other, uint8 [720, 1280, 3] BGR, at `RATE`."""
+    """Images of people who pass each other, uint8 [720, 1280, 3] BGR, at `RATE`."""
 
-    def picture(name: str) -> NDArray[np.uint8]:
-        return read_picture(ensure_picture(name))
+    def image(name: str) -> NDArray[np.uint8]:
+        return read_image(ensure_picture(name))
 
-    for frame in people_passing(picture, seconds, RATE, (1280, 720)):
-        yield frame.picture
+    for frame in people_passing(image, seconds, RATE, (1280, 720)):
+        yield frame.image
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60)
     seconds = parser.parse_args().seconds
-    images = [image_message(picture, Header()) for picture in clip(CLIP_SECONDS)]
+    images = [image_message(image, Header()) for image in clip(CLIP_SECONDS)]
     rclpy.init()
     with (
         tempfile.TemporaryDirectory(prefix="full_rate_") as folder,

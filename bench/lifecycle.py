@@ -16,7 +16,7 @@ from process_usage import usage
 from rclpy.lifecycle import TransitionCallbackReturn
 from tqdm import tqdm
 
-from scrfd_ros.ros.face_node import FaceNode
+from scrfd_ros.node.face_node import FaceNode
 
 WARM_UP = 10
 

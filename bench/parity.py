@@ -3,10 +3,10 @@
     ./run.sh test --co -q     # once: sets up .venv with the packages this needs
     .venv/bin/python bench/parity.py
 
-The reference is insightface, on the same files: its detector, and its alignment and recogniser on
+The reference is insightface, on the same files: its detector, and its alignment and recognizer on
 the faces it found. Thresholds are 0.5 (score) and 0.4 (NMS). Its boxes and landmarks are corrected
 for its one scale for both axes, see `insightface_stretch`; its embeddings are not, and stand apart
-for the pictures where its scales agree and for the others.
+for the images where its scales agree and for the others.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from skimage.data import astronaut
 from tqdm import tqdm
 
-from scrfd_ros.evaluation.parity import compare_faces, insightface_stretch, worst
+from scrfd_ros.engines.agreement import compare_faces, insightface_stretch, worst
 from scrfd_ros.faces import Faces
-from scrfd_ros.files import read_picture
+from scrfd_ros.images.files import read_image
 from scrfd_ros.models.catalogue import load_catalogue
 from scrfd_ros.models.download import ensure_model, ensure_picture
 from scrfd_ros.pipeline import load_pipeline
 
-PICTURES = (
+IMAGES = (
     "t1.jpg",
     "solvay_conference_1927.jpg",
     "obama.jpg",
@@ -54,7 +54,7 @@ RECOGNIZER = "w600k_mbf"
 
 
 class Reference:
-    """The reference implementation, with one detector and one recogniser."""
+    """The reference implementation, with one detector and one recognizer."""
 
     def __init__(self, detector: Path, recognizer: Path, size: int) -> None:
         self._detector = SCRFD(str(detector))
@@ -62,15 +62,15 @@ class Reference:
         self._recognizer = ArcFaceONNX(str(recognizer))
         self._size = size, size
 
-    def __call__(self, picture: NDArray[np.uint8]) -> Faces:
+    def __call__(self, image: NDArray[np.uint8]) -> Faces:
         """Its faces, with x corrected, and their embeddings, with x as it has them."""
-        found, landmarks = self._detector.detect(picture)
-        stretch = np.float32(insightface_stretch(picture.shape[1::-1], self._size))
+        found, landmarks = self._detector.detect(image)
+        stretch = np.float32(insightface_stretch(image.shape[1::-1], self._size))
         boxes, corrected = found[:, :4].copy(), landmarks.copy()
         boxes[:, ::2] /= stretch
         corrected[..., 0] /= stretch
         faces = Faces(boxes, found[:, 4].copy(), corrected)
-        features = [self._recognizer.get_feat(norm_crop(picture, points)) for points in landmarks]
+        features = [self._recognizer.get_feat(norm_crop(image, points)) for points in landmarks]
         raw = np.concatenate([np.empty((0, 512), np.float32), *features])
         norms = np.linalg.norm(raw, axis=1)
         return faces.with_embeddings(raw / norms[:, None], norms)
@@ -78,10 +78,10 @@ class Reference:
 
 def main() -> None:
     warnings.filterwarnings("ignore", "`estimate` is deprecated", FutureWarning)
-    pictures = [read_picture(ensure_picture(name)) for name in PICTURES]
-    pictures.append(np.ascontiguousarray(astronaut()[:, :, ::-1]))
+    images = [read_image(ensure_picture(name)) for name in IMAGES]
+    images.append(np.ascontiguousarray(astronaut()[:, :, ::-1]))
     print(
-        f"{len(pictures)} pictures, embeddings by {RECOGNIZER}\n\n| detector | input | faces "
+        f"{len(images)} images, embeddings by {RECOGNIZER}\n\n| detector | input | faces "
         f"| in one only | boxes, px | landmarks, px | scores | IoU | cosine "
         f"| cosine, scales differ |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
     )
@@ -96,15 +96,15 @@ def main() -> None:
             input_size=(size, size),
         )
         figures: list[dict[str, float]] = []
-        for picture in tqdm(pictures, f"{name} at {size}", leave=False, disable=None):
-            expected, found = reference(picture), pipeline(picture).faces
+        for image in tqdm(images, f"{name} at {size}", leave=False, disable=None):
+            expected, found = reference(image), pipeline(image).faces
             figures.append({"faces": len(expected), **compare_faces(found, expected, 0.5).figures})
             if len(expected) == len(found) > 0:
                 assert expected.landmarks is not None and found.landmarks is not None
                 figures[-1]["max_box"] = np.abs(found.boxes - expected.boxes).max().item()
                 moved = np.abs(found.landmarks - expected.landmarks).max().item()
                 figures[-1]["max_landmark"] = moved
-            if insightface_stretch(picture.shape[1::-1], (size, size)) != 1:
+            if insightface_stretch(image.shape[1::-1], (size, size)) != 1:
                 cosine = figures[-1].pop("min_cosine", 1.0)
                 figures[-1]["min_cosine_elsewhere"] = cosine
         total = worst(figures)

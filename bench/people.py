@@ -5,7 +5,7 @@
     ./run.sh eval verification OUT/pairs.csv --images OUT --aligned
 
 writes aligned faces into the folder OUT, and all pairs of them as OUT/pairs.csv. The faces are
-those of pictures of the catalogue, and of pictures DIR/PERSON/PICTURE. Who is in a picture of the
+those of images of the catalogue, and of images DIR/PERSON/IMAGE. Who is in an image of the
 catalogue too has to be called there as here, such as obama or t1_2.
 """
 
@@ -22,49 +22,50 @@ from tqdm import tqdm
 
 from scrfd_ros.evaluation.verification import main_face
 from scrfd_ros.faces import Faces
-from scrfd_ros.files import read_picture, write_picture, write_text
+from scrfd_ros.files import write_text
+from scrfd_ros.images.files import read_image, write_image
 from scrfd_ros.models.download import ensure_picture
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
 from scrfd_ros.recognition.alignment import align_faces
 
 ONE_PERSON = {"obama.jpg": "obama", "obama2.jpg": "obama", "obama3.jpg": "obama"}
 DIFFERENT_PEOPLE = ("biden.jpg", "t1.jpg", "gdp.jpg", "players.jpg", "solvay_conference_1927.jpg")
-"""Pictures of the catalogue in which nobody is twice, nor in another of them."""
+"""Images of the catalogue in which nobody is twice, nor in another of them."""
 
 
 class Person(NamedTuple):
-    """One face in one picture.
+    """One face in one image.
 
     Attributes:
         name: the same for all faces of a person.
-        picture: uint8 [H, W, 3] BGR.
+        image: uint8 [H, W, 3] BGR.
         faces: that one face in it, with its embedding.
     """
 
     name: str
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     faces: Faces
 
 
 def find_people(pipeline: FacePipeline, folders: list[Path]) -> list[Person]:
-    """All faces of the catalogue's pictures, and the main one of each in the folders."""
+    """All faces of the catalogue's images, and the main one of each in the folders."""
     sources = [(ensure_picture(name), person) for name, person in ONE_PERSON.items()]
     sources += [(ensure_picture(name), "") for name in DIFFERENT_PEOPLE]
     for folder in folders:
         sources += [(path, path.parent.name) for path in sorted(folder.glob("*/*"))]
     people = []
     for path, name in tqdm(sources, "finding people", leave=False, disable=None):
-        picture = read_picture(path)
-        faces = pipeline(picture).faces
+        image = read_image(path)
+        faces = pipeline(image).faces
         if name and len(faces):
-            height, width = picture.shape[:2]
+            height, width = image.shape[:2]
             rows = [main_face(faces, width, height)]
         else:
             rows = list(range(len(faces)))
         if not rows:
             print(f"{path}: no face found")
         for row in rows:
-            people.append(Person(name or f"{path.stem}_{row}", picture, one_of(faces, row)))
+            people.append(Person(name or f"{path.stem}_{row}", image, one_of(faces, row)))
     return people
 
 
@@ -88,7 +89,7 @@ def main() -> None:
     files = []
     for number, person in enumerate(people):
         files.append(f"{number:04}_{person.name}.png")
-        write_picture(out / files[-1], align_faces(person.picture, person.faces.landmarks)[0])
+        write_image(out / files[-1], align_faces(person.image, person.faces.landmarks)[0])
     lines = [
         f"{files[a]},{files[b]},{int(people[a].name == people[b].name)}\n"
         for a, b in combinations(range(len(people)), 2)

@@ -16,17 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
-from scrfd_ros.convert import Settings, crops_of, kind_of, typed_model
-from scrfd_ros.evaluation.parity import compare_detectors, compare_recognizers
-from scrfd_ros.files import read_picture
+from scrfd_ros.engines.agreement import compare_detectors, compare_recognizers
+from scrfd_ros.engines.convert import Settings, crops_of, kind_of, typed_model
+from scrfd_ros.images.files import read_image
+from scrfd_ros.inference.network import Network
+from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 from scrfd_ros.models.catalogue import DETECTOR, load_catalogue
 from scrfd_ros.models.download import ensure_model, ensure_picture
-from scrfd_ros.networks.network import Network
-from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
 
 MODELS = ("500m", "2.5g", "det_500m", "w600k_mbf")
 CALIBRATION = ("gdp.jpg", "obama2.jpg", "obama3.jpg")
-PICTURES = (
+IMAGES = (
     "t1.jpg",
     "solvay_conference_1927.jpg",
     "obama.jpg",
@@ -61,13 +61,13 @@ def time_ratio(candidate: Network, reference: Network) -> float:
 
 
 def main() -> None:
-    pictures = [read_picture(ensure_picture(name)) for name in PICTURES]
+    images = [read_image(ensure_picture(name)) for name in IMAGES]
     print("| model | precision | faces |", " | ".join(COLUMNS.values()), "| time |")
     print("|---|---|" + "---:|" * (2 + len(COLUMNS)))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for picture in CALIBRATION:
-            (folder / picture).symlink_to(ensure_picture(picture))
+        for image in CALIBRATION:
+            (folder / image).symlink_to(ensure_picture(image))
         for model in MODELS:
             reference = OnnxRuntimeNetwork(ensure_model(load_catalogue().find(model)))
             for precision in ("fp16", "int8"):
@@ -76,10 +76,10 @@ def main() -> None:
                 path.write_bytes(typed_model(reference, settings, precision, fp16_inside=True))
                 candidate = OnnxRuntimeNetwork(path)
                 if kind_of(reference) == DETECTOR:
-                    agreement = compare_detectors(candidate, reference, pictures)
+                    agreement = compare_detectors(candidate, reference, images)
                 else:
                     agreement = compare_recognizers(
-                        candidate, reference, crops_of(pictures, reference.path.parent)
+                        candidate, reference, crops_of(images, reference.path.parent)
                     )
                 cells = [agreement.figures.get(column) for column in COLUMNS]
                 words = ["" if cell is None else f"{cell:.5g}" for cell in cells]

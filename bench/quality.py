@@ -1,10 +1,10 @@
-"""Does leaving out the worst faces by `useful` raise accuracy? The tables of docs/verification.md.
+"""Does leaving out the worst faces raise accuracy? The tables of docs/verification.md.
 
     ./run.sh test --co -q     # once: sets up .venv with the packages this needs
     .venv/bin/python bench/quality.py OUT DIR ...
 
-In the folders there are pictures DIR/PERSON/PICTURE, at least two of each person. All faces are
-made worse in the ways below, found and embedded anew, and compared with a picture of the same and
+In the folders there are images DIR/PERSON/IMAGE, at least two of each person. All faces are
+made worse in the ways below, found and embedded anew, and compared with an image of the same and
 one of another person, which are left as they are. A false non-match is a cosine below the
 recommended threshold. OUT/quality.png has the curves of error versus discard: what part of the
 faces is not matched when the worst are left out (Grother and Tabassi, Performance of Biometric
@@ -28,9 +28,9 @@ from scrfd_ros.evaluation.plots import new_plot, write_plot
 from scrfd_ros.evaluation.verification import equal_error_rate, main_face, roc
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
 from scrfd_ros.recognition.alignment import align_faces
-from scrfd_ros.recognition.quality import face_sizes, pose, sharpness, useful
+from scrfd_ros.recognition.quality import face_quality, face_sizes, pose, sharpness
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 THRESHOLD = 0.4
 """Cosine from which on two faces are one person, docs/verification.md."""
@@ -39,47 +39,47 @@ SIDE = 320
 """Pixels of the square that a face is cut out in; the face has up to half of it."""
 
 FRAME = 640
-"""Pixels of the black picture around that, the detector's input: nothing is enlarged."""
+"""Pixels of the black image around that, the detector's input: nothing is enlarged."""
 
 TURNS = 2
 """How often each face is made worse in each way."""
 
 
-def worse_ways(rng: np.random.Generator) -> dict[str, Callable[[Picture], Picture]]:
-    """One draw of each way to make a picture of a face worse."""
+def worse_ways(rng: np.random.Generator) -> dict[str, Callable[[Image], Image]]:
+    """One draw of each way to make an image of a face worse."""
     u = rng.uniform
 
-    def smaller(picture: Picture) -> Picture:
+    def smaller(image: Image) -> Image:
         scale = 2 ** -u(0, 4.5)
-        return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
-    def blurred(picture: Picture) -> Picture:
-        return cv2.GaussianBlur(picture, (0, 0), 2 ** u(0, 3.5))
+    def blurred(image: Image) -> Image:
+        return cv2.GaussianBlur(image, (0, 0), 2 ** u(0, 3.5))
 
-    def moved(picture: Picture) -> Picture:
+    def moved(image: Image) -> Image:
         length = int(u(5, 40))
         line = np.zeros((length, length), np.float32)
         angle = u(0, np.pi)
         reach = np.array([np.cos(angle), np.sin(angle)]) * length / 2
         ends = (length / 2 + np.array([-reach, reach])).astype(int)
         cv2.line(line, ends[0].tolist(), ends[1].tolist(), 1)
-        return cv2.filter2D(picture, -1, line / max(line.sum(), 1))
+        return cv2.filter2D(image, -1, line / max(line.sum(), 1))
 
-    def compressed(picture: Picture) -> Picture:
-        return jpeg(picture, int(u(1, 30)))
+    def compressed(image: Image) -> Image:
+        return jpeg(image, int(u(1, 30)))
 
-    def noisy(picture: Picture) -> Picture:
-        return noise(picture, 2 ** u(3, 6.5))
+    def noisy(image: Image) -> Image:
+        return noise(image, 2 ** u(3, 6.5))
 
-    def dark(picture: Picture) -> Picture:
-        return noise(picture * 2 ** -u(1, 6), u(1, 5))
+    def dark(image: Image) -> Image:
+        return noise(image * 2 ** -u(1, 6), u(1, 5))
 
-    def noise(picture: Picture, sigma: float) -> Picture:
-        return np.clip(picture + rng.normal(0, sigma, picture.shape), 0, 255).astype(np.uint8)
+    def noise(image: Image, sigma: float) -> Image:
+        return np.clip(image + rng.normal(0, sigma, image.shape), 0, 255).astype(np.uint8)
 
-    def covered(picture: Picture) -> Picture:
-        picture = picture.copy()
-        size = np.array(picture.shape[1::-1])
+    def covered(image: Image) -> Image:
+        image = image.copy()
+        size = np.array(image.shape[1::-1])
         part = u(0.1, 0.35)
         # From below, above, the left or the right, into the middle half that the face has.
         low, high = np.array([[0.25, 0.25], [0.75, 0.75]])
@@ -89,25 +89,25 @@ def worse_ways(rng: np.random.Generator) -> dict[str, Callable[[Picture], Pictur
         else:
             low[side % 2] = 0.75 - part
         (x1, y1), (x2, y2) = (np.array([low, high]) * size).astype(int)
-        picture[y1:y2, x1:x2] = rng.integers(0, 256, 3)
-        return picture
+        image[y1:y2, x1:x2] = rng.integers(0, 256, 3)
+        return image
 
-    def turned(picture: Picture) -> Picture:
+    def turned(image: Image) -> Image:
         """As if painted on an upright cylinder that is turned."""
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         radius, angle = 0.4 * width, np.radians(u(15, 70)) * rng.choice([-1, 1])
         across = (np.arange(width) - width / 2) / radius
         around = np.arcsin(np.clip(across, -1, 1)) - angle
         source = np.where(np.abs(around) < np.pi / 2, np.sin(around), np.sign(around))
         columns = (source * radius + width / 2).astype(np.float32)
         x, y = np.meshgrid(columns, np.arange(height, dtype=np.float32))
-        return cv2.remap(picture, x, y, cv2.INTER_LINEAR)
+        return cv2.remap(image, x, y, cv2.INTER_LINEAR)
 
-    def far_away(picture: Picture) -> Picture:
-        return noise(jpeg(smaller(picture), int(u(10, 60))), u(0, 15))
+    def far_away(image: Image) -> Image:
+        return noise(jpeg(smaller(image), int(u(10, 60))), u(0, 15))
 
     return {
-        "as it is": lambda picture: picture,
+        "as it is": lambda image: image,
         "smaller": smaller,
         "blurred": blurred,
         "moved": moved,
@@ -120,19 +120,19 @@ def worse_ways(rng: np.random.Generator) -> dict[str, Callable[[Picture], Pictur
     }
 
 
-def jpeg(picture: Picture, quality: int) -> Picture:
-    content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+def jpeg(image: Image, quality: int) -> Image:
+    content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return cv2.imdecode(content, cv2.IMREAD_COLOR)
 
 
-def cut_out(person: Person) -> Picture:
+def cut_out(person: Person) -> Image:
     """The square around a face, twice as large as that, at most `SIDE` pixels."""
     center, size = person.faces.centers[0], person.faces.sizes[0].max() * 2
     scale = min(SIDE / size, 1)
     side = round(size * scale)
     shift = side / 2 - scale * center
     matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-    return cv2.warpAffine(person.picture, matrix, (side, side), flags=cv2.INTER_AREA)
+    return cv2.warpAffine(person.image, matrix, (side, side), flags=cv2.INTER_AREA)
 
 
 class Probes(NamedTuple):
@@ -140,16 +140,16 @@ class Probes(NamedTuple):
 
     Attributes:
         ways: str [N], how.
-        scores, landmarks, norms: what detector and recogniser say of them.
+        scores, landmarks, norms: what detector and recognizer say of them.
         crops: uint8 [N, 112, 112, 3] BGR, aligned.
-        own, others: float64 [N], cosine with another picture of the person, and of another person.
+        own, others: float64 [N], cosine with another image of the person, and of another person.
     """
 
     ways: NDArray[np.str_]
     scores: NDArray[np.float32]
     landmarks: NDArray[np.float32]
     norms: NDArray[np.float32]
-    crops: Picture
+    crops: Image
     own: NDArray[np.float64]
     others: NDArray[np.float64]
 
@@ -162,9 +162,9 @@ def make_probes(pipeline: FacePipeline, people: list[Person]) -> tuple[Probes, d
     for number, person in enumerate(tqdm(people, "making worse", leave=False, disable=None)):
         rest = people[number + 1 :] + people[:number]
         same = next(each for each in rest if each.name == person.name)
-        picture = cut_out(person)
+        image = cut_out(person)
         for way, make_worse in (item for _ in range(TURNS) for item in worse_ways(rng).items()):
-            worse = make_worse(picture)
+            worse = make_worse(image)
             frame = np.zeros((FRAME, FRAME, 3), np.uint8)
             y, x = (FRAME - np.array(worse.shape[:2])) // 2
             frame[y : y + worse.shape[0], x : x + worse.shape[1]] = worse
@@ -205,7 +205,7 @@ def main() -> None:
         own = probes.ways == way
         print(f"| {way} | {own.sum()} | {count} | {missed[own].mean():.1%} |")
 
-    figure = useful(probes.scores, probes.landmarks, probes.crops)
+    figure = face_quality(probes.scores, probes.landmarks, probes.crops)
     laplacian = [
         cv2.Laplacian(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.CV_32F).var()
         for crop in probes.crops
@@ -227,7 +227,7 @@ def main() -> None:
     print("|---|" + "---:|" * len(parts))
     print("| chance |", " | ".join(f"{missed.mean():.1%}" for _ in parts), "|")
     axes = new_plot("Made worse on purpose", "part of the faces left out", "false non-match rate")
-    axes.axhline(missed.mean(), color="grey", linestyle=":", label="chance")
+    axes.axhline(missed.mean(), color="gray", linestyle=":", label="chance")
     for name, quality in qualities.items():
         curve = error_left(quality, missed)
         cells = [f"{curve[int(part * len(curve))]:.1%}" for part in parts]

@@ -19,7 +19,7 @@ import rclpy
 from tqdm import tqdm
 
 tests = Path(__file__).resolve().parents[1] / "test"
-sys.path[:0] = [str(tests), str(tests / "ros")]
+sys.path[:0] = [str(tests), str(tests / "node")]
 
 from endings import MOMENTS, node_at, seconds_to_end  # noqa: E402
 

@@ -36,7 +36,7 @@ from tqdm import tqdm
 from vision_msgs.msg import Detection2DArray
 
 tests = Path(__file__).resolve().parents[1] / "test"
-sys.path[:0] = [str(tests), str(tests / "ros")]
+sys.path[:0] = [str(tests), str(tests / "node")]
 
 from camera_process import BAD, CameraProcess, read_sent  # noqa: E402
 from harness import Harness, running_face_node  # noqa: E402
@@ -114,7 +114,7 @@ class Soak:
 
     Attributes:
         harness: the node and what speaks to it.
-        folder: for the pictures, and what the cameras note.
+        folder: for the images, and what the cameras note.
         random: decides what happens when.
         faults: time and name of each, seconds since the start.
         samples: time since the start and what was held.
@@ -129,7 +129,7 @@ class Soak:
     answered: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        np.save(self.folder / "pictures.npy", np.stack(list(clip(CLIP_SECONDS))))
+        np.save(self.folder / "images.npy", np.stack(list(clip(CLIP_SECONDS))))
         self.cameras = {name: self._camera(name) for name in CAMERAS}
         self._answer_times: dict[str, float] = {}
         self._uncounted: dict[str, list[tuple[int, int]]] = {name: [] for name in CAMERAS}
@@ -146,7 +146,7 @@ class Soak:
     def _camera(self, name: str) -> CameraProcess:
         return CameraProcess(
             f"{self.harness.node.get_namespace()}/{name}",
-            self.folder / "pictures.npy",
+            self.folder / "images.npy",
             self._sent(name),
             RATE,
             name,

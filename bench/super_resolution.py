@@ -1,4 +1,4 @@
-"""Does enlarging small faces help to recognise them? Prints the tables of docs/small-faces.md.
+"""Does enlarging small faces help to recognize them? Prints the tables of docs/small-faces.md.
 
     ./run.sh test --co -q     # once: sets up .venv with the packages this needs
     .venv/bin/python bench/super_resolution.py OUT [DIR ...]
@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from people import Person, find_people
 from tqdm import tqdm
 
-from scrfd_ros.engines import open_network
-from scrfd_ros.files import write_picture
+from scrfd_ros.engines.open import open_network
+from scrfd_ros.images.files import write_image
 from scrfd_ros.models.catalogue import SUPER_RESOLUTION, load_catalogue
 from scrfd_ros.models.download import ensure_model
 from scrfd_ros.pipeline import load_pipeline
 from scrfd_ros.recognition.alignment import CROP_SIZE, align_faces, similarity_transforms
-from scrfd_ros.recognition.super_resolution import FaceEnlarger
+from scrfd_ros.recognition.super_resolution import SuperResolution
 
 HEIGHTS = (12, 16, 24, 32, 48)
 WORSE = (24, 32, 48)
@@ -44,9 +44,9 @@ FAR = 0.01
 
 
 class Small(NamedTuple):
-    """A face scaled down: the picture it is in, and its landmarks [1, 5, 2] there."""
+    """A face scaled down: the image it is in, and its landmarks [1, 5, 2] there."""
 
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     landmarks: NDArray[np.float32]
 
 
@@ -54,27 +54,27 @@ def scaled(person: Person, height: int, worse: bool) -> Small:
     """The surroundings of a face, so that its box is `height` pixels high."""
     scale = height / person.faces.sizes[0, 1]
     center, reach = person.faces.centers[0], 2 * person.faces.sizes[0].max()
-    limit = person.picture.shape[1::-1]
+    limit = person.image.shape[1::-1]
     x1, y1 = np.clip(center - reach, 0, limit).astype(int)
     x2, y2 = np.clip(center + reach, 0, limit).astype(int)
-    part = person.picture[y1:y2, x1:x2]
+    part = person.image[y1:y2, x1:x2]
     size = max(round(scale * (x2 - x1)), 1), max(round(scale * (y2 - y1)), 1)
-    picture = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    image = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
     if worse:
-        noise = np.random.default_rng(0).normal(0, NOISE, picture.shape)
-        picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
-        content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG])[1]
-        picture = cv2.imdecode(content, cv2.IMREAD_COLOR)
+        noise = np.random.default_rng(0).normal(0, NOISE, image.shape)
+        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+        content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG])[1]
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR)
     factor = np.array(size) / (x2 - x1, y2 - y1)
     landmarks = (person.faces.landmarks - (x1, y1) + 0.5) * factor - 0.5
-    return Small(picture, landmarks.astype(np.float32))
+    return Small(image, landmarks.astype(np.float32))
 
 
 def bicubic(face: Small) -> NDArray[np.uint8]:
     """As `align_faces`, with a smoother warp."""
     (transform,) = similarity_transforms(face.landmarks)
     size = (CROP_SIZE, CROP_SIZE)
-    return cv2.warpAffine(face.picture, transform, size, flags=cv2.INTER_CUBIC)[None]
+    return cv2.warpAffine(face.image, transform, size, flags=cv2.INTER_CUBIC)[None]
 
 
 def main() -> None:
@@ -85,7 +85,7 @@ def main() -> None:
     ]
     names = np.array([person.name for person in people])
     same = names[:, None] == names
-    # Only of those with several pictures there is more than one's own to compare with.
+    # Only of those with several images there is more than one's own to compare with.
     rows = np.flatnonzero(same.sum(axis=1) > 1)
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:FACES])
     genuine, impostors = same[rows], ~same[rows]
@@ -94,21 +94,21 @@ def main() -> None:
     large = np.concatenate([person.faces.embeddings for person in people])
     print(
         f"{len(rows)} faces scaled down, of {len(set(names[rows]))} people, against {len(people)} "
-        f"of {len(set(names))}: {(genuine & ~own).sum()} pairs of two pictures of one person, "
+        f"of {len(set(names))}: {(genuine & ~own).sum()} pairs of two images of one person, "
         f"{impostors.sum()} of different people\n"
     )
-    shown = [align_faces(people[row].picture, people[row].faces.landmarks)[0] for row in rows[::3]]
+    shown = [align_faces(people[row].image, people[row].faces.landmarks)[0] for row in rows[::3]]
     sheet = [np.hstack(shown)]
     model = ensure_model(load_catalogue().find("realesrgan_x4plus", SUPER_RESOLUTION))
     network = open_network(model, "onnxruntime")
     print(
-        f"| picture | height | enlarged by | same picture | same person | another | 99 % below "
+        f"| image | height | enlarged by | same image | same person | another | 99 % below "
         f"| matched at FAR {FAR:.0%} | ms |"
     )
     print("|---|---:|---|---:|---:|---:|---:|---:|---:|")
     settings = [(height, False) for height in HEIGHTS] + [(height, True) for height in WORSE]
     for height, worse in settings:
-        enlarger = FaceEnlarger(network, 1.2 * height)
+        enlarger = SuperResolution(network, 1.2 * height)
         ways = {
             "bilinear": lambda face: align_faces(*face),
             "bicubic": bicubic,
@@ -137,7 +137,7 @@ def main() -> None:
             )
             if method != "bicubic":
                 sheet.append(np.hstack(crops[method][::3]))
-    write_picture(out / "faces.png", np.vstack(sheet))
+    write_image(out / "faces.png", np.vstack(sheet))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from scrfd_ros.ros.images import image_message
+from scrfd_ros.node.images import image_message
 
 SECONDS = 10
 IMAGES = ((1280, 720, 10), (1280, 720, 30), (1920, 1080, 30))

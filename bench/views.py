@@ -2,7 +2,7 @@
 
     ./run.sh setup && .venv/bin/python bench/views.py
 
-Prints two Markdown tables. Faces of real photographs are scaled and centred in pictures of three
+Prints two Markdown tables. Faces of real photographs are scaled and centerd in images of three
 shapes; times are medians of runs with and without, in turns.
 """
 
@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from scrfd_ros.detection.scrfd import Scrfd
-from scrfd_ros.evaluation.parity import SAME_FACE_IOU, ious
-from scrfd_ros.files import read_picture
+from scrfd_ros.engines.agreement import SAME_FACE_IOU, ious
+from scrfd_ros.images.files import read_image
+from scrfd_ros.inference.load import load_network
 from scrfd_ros.models.catalogue import DETECTOR, load_catalogue
 from scrfd_ros.models.download import ensure_model, ensure_picture
-from scrfd_ros.networks.load import load_network
 
 MODELS = ("500m", "2.5g")
 PHOTOGRAPHS = ("obama.jpg", "obama2.jpg", "obama3.jpg", "biden.jpg", "t1.jpg", "yaoming.jpg")
@@ -37,52 +37,52 @@ ROUNDS = 15
 def enlarged(
     size: tuple[int, int], part: float
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """Pictures with one face whose box is this part of the longer side, and that box [1, 4]."""
+    """Images with one face whose box is this part of the longer side, and that box [1, 4]."""
     finder = detector("2.5g")
     for name in PHOTOGRAPHS:
-        photograph = read_picture(ensure_picture(name))
+        photograph = read_image(ensure_picture(name))
         for box in finder.detect(photograph).boxes:
-            centre, face = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+            center, face = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
             scale = part * max(size) / face.max()
-            shift = np.array(size) / 2 - scale * centre
+            shift = np.array(size) / 2 - scale * center
             transform = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-            picture = cv2.warpAffine(photograph, transform, size, borderMode=cv2.BORDER_REPLICATE)
+            image = cv2.warpAffine(photograph, transform, size, borderMode=cv2.BORDER_REPLICATE)
             corners = np.stack((box[:2], box[2:])) * scale + shift
-            yield picture.astype(np.uint8), corners.reshape(1, 4).astype(np.float32)
+            yield image.astype(np.uint8), corners.reshape(1, 4).astype(np.float32)
 
 
 def detector(name: str) -> Scrfd:
     return Scrfd(load_network(ensure_model(load_catalogue().find(name, DETECTOR))))
 
 
-def ratio(scrfd: Scrfd, picture: NDArray[np.uint8], name: str, value: object, off: object) -> float:
+def ratio(scrfd: Scrfd, image: NDArray[np.uint8], name: str, value: object, off: object) -> float:
     """Median time with a setting over that without, in turns."""
     times: dict[object, list[float]] = {value: [], off: []}
     for _ in range(ROUNDS):
         for setting, taken in times.items():
             setattr(scrfd, name, setting)
             start = time.perf_counter()
-            scrfd.detect(picture)
+            scrfd.detect(image)
             taken.append(time.perf_counter() - start)
     setattr(scrfd, name, off)
     return float(np.median(times[value]) / np.median(times[off]))
 
 
 def large_faces() -> None:
-    print("| picture | detector | second look | " + " | ".join(map(str, PARTS)) + " | time |")
+    print("| image | detector | second look | " + " | ".join(map(str, PARTS)) + " | time |")
     print("|" + "---|" * (len(PARTS) + 4))
     for shape, size in SHAPES.items():
-        pictures = {part: list(enlarged(size, part)) for part in PARTS}
+        images = {part: list(enlarged(size, part)) for part in PARTS}
         for model in MODELS:
             scrfd = detector(model)
-            cost = ratio(scrfd, pictures[0.4][0][0], "large_faces", True, False)
+            cost = ratio(scrfd, images[0.4][0][0], "large_faces", True, False)
             for on in (False, True):
                 scrfd.large_faces = on
                 cells = []
                 for part in tqdm(PARTS, desc=f"{shape} {model}", leave=False, disable=None):
                     found = [
-                        ious(scrfd.detect(picture).boxes, box).max(initial=0) >= SAME_FACE_IOU
-                        for picture, box in pictures[part]
+                        ious(scrfd.detect(image).boxes, box).max(initial=0) >= SAME_FACE_IOU
+                        for image, box in images[part]
                     ]
                     cells.append(f"{np.mean(found):.0%}")
                 words = [shape, model, "on" if on else "off", *cells, f"{cost:.2f}" if on else "1"]
@@ -90,13 +90,13 @@ def large_faces() -> None:
 
 
 def tiles() -> None:
-    photograph = read_picture(ensure_picture(CROWD))
+    photograph = read_image(ensure_picture(CROWD))
     usual = float(np.median(detector("2.5g").detect(photograph).sizes.max(axis=1)))
     names = [f"{columns}x{rows}" for columns, rows in TILES]
     print("\n| faces | detector | " + " | ".join(names) + " |")
     print("|" + "---|" * (len(TILES) + 2))
     for size in SIZES:
-        # Part of a picture as large as the photograph, as a crowd far away would be.
+        # Part of an image as large as the photograph, as a crowd far away would be.
         small = cv2.resize(
             photograph, None, fx=size / usual, fy=size / usual, interpolation=cv2.INTER_AREA
         )

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from scrfd_ros.errors import ImageError
-from scrfd_ros.image_encodings import ENCODINGS
-from scrfd_ros.serialized_image import SerializedImage, read_image
+from scrfd_ros.images.encodings import ENCODINGS
+from scrfd_ros.images.serialized import SerializedImage, parse_image
 
 Mutate = Callable[[bytes, Random], bytes]
 
@@ -36,12 +36,12 @@ def byte_mutations(seeds: Sequence[bytes]) -> Mutate:
 
 
 def image_mutations(seeds: Sequence[bytes]) -> Mutate:
-    """Change fields of a serialised sensor_msgs/Image, or its bytes where it is none any more."""
+    """Change fields of a serialized sensor_msgs/Image, or its bytes where it is none any more."""
     of_bytes = byte_mutations(seeds)
 
     def mutate(data: bytes, random: Random) -> bytes:
         try:
-            fields = read_image(data)
+            fields = parse_image(data)
         except ImageError:
             return of_bytes(random.choice((data, *seeds)), random)
         if random.random() < 0.2:

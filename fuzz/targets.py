@@ -27,30 +27,26 @@ from numpy.typing import NDArray
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.errors import DownloadError, ScrfdError
 from scrfd_ros.evaluation.verification import read_pairs
-from scrfd_ros.evaluation.wider_face import AnnotatedPicture, read_detections
-from scrfd_ros.image_encodings import (
-    ENCODINGS,
-    MAX_PIXELS,
-    bgr_from_compressed,
-    bgr_from_image,
+from scrfd_ros.evaluation.wider_face import AnnotatedImage, read_detections
+from scrfd_ros.images.compressed import MAX_PIXELS, bgr_from_compressed
+from scrfd_ros.images.encodings import ENCODINGS, bgr_from_image
+from scrfd_ros.images.serialized import SerializedImage, parse_image
+from scrfd_ros.inference.engine_file import (
+    EngineMetadata,
+    ShapeRange,
+    check_metadata,
+    differences,
+    metadata_path,
+    read_metadata,
+    rebuild_command,
 )
+from scrfd_ros.inference.network import Tensor
+from scrfd_ros.inference.onnx_file import normalizes_input
+from scrfd_ros.inference.tensorrt_library import Platform
 from scrfd_ros.models.catalogue import load_catalogue
 from scrfd_ros.models.checksums import pin_path, read_pin
 from scrfd_ros.models.onnx_format import field, is_onnx
 from scrfd_ros.models.transfer import SourceError, unpack_zip
-from scrfd_ros.networks.build import ShapeRange
-from scrfd_ros.networks.engine_file import (
-    EngineFacts,
-    check_facts,
-    differences,
-    facts_path,
-    read_facts,
-    rebuild_command,
-)
-from scrfd_ros.networks.network import Tensor
-from scrfd_ros.networks.onnx_file import normalizes_input
-from scrfd_ros.networks.tensorrt_library import Platform
-from scrfd_ros.serialized_image import SerializedImage, read_image
 
 Once = Callable[[bytes], None]
 
@@ -102,7 +98,7 @@ class _Network:
 
 
 def _image(encoding: str, height: int = 6, width: int = 8, is_bigendian: int = 0) -> bytes:
-    """A serialised sensor_msgs/Image of noise."""
+    """A serialized sensor_msgs/Image of noise."""
     values = 2 if encoding.endswith("16") else 1
     channels = {"rgb": 3, "bgr": 3, "8UC3": 3, "rgba": 4, "bgra": 4, "8UC4": 4}
     channels |= {"uyvy": 2, "yuv422": 2, "yuyv": 2, "yuv422_yuy2": 2}
@@ -137,24 +133,24 @@ def _make_image(folder: Path) -> Once:
     good = []
     for encoding in ENCODINGS:
         data = _image(encoding)
-        picture = bgr_from_image(read_image(data))
-        good.append((data, picture.copy(), simple.prepare(picture)))
+        image = bgr_from_image(parse_image(data))
+        good.append((data, image.copy(), simple.prepare(image)))
     turns = cycle(good)
 
     def once(data: bytes) -> None:
         try:
-            message = read_image(data)
-            picture = bgr_from_image(message)
-            assert picture.dtype == np.uint8
-            assert picture.shape == (message.height, message.width, 3)
-            assert picture.nbytes <= 4 * len(data)
-            int(picture.sum())  # all of it is there
-            detector.detect(picture)
+            message = parse_image(data)
+            image = bgr_from_image(message)
+            assert image.dtype == np.uint8
+            assert image.shape == (message.height, message.width, 3)
+            assert image.nbytes <= 4 * len(data)
+            int(image.sum())  # all of it is there
+            detector.detect(image)
         finally:
             next_data, expected, blob = next(turns)
-            picture = bgr_from_image(read_image(next_data))
-            assert np.array_equal(picture, expected), "the image after it comes out wrong"
-            assert np.array_equal(simple.prepare(picture), blob)
+            image = bgr_from_image(parse_image(next_data))
+            assert np.array_equal(image, expected), "the image after it comes out wrong"
+            assert np.array_equal(simple.prepare(image), blob)
 
     return once
 
@@ -164,21 +160,21 @@ _FORMATS = ("jpeg", "png", "bgr8; jpeg compressed bgr8", "rgb8; png compressed r
 
 def _compressed() -> list[bytes]:
     random = np.random.default_rng(0)
-    colours = cv2.resize(random.integers(0, 256, (3, 4, 3), np.uint8), (40, 30))
+    colors = cv2.resize(random.integers(0, 256, (3, 4, 3), np.uint8), (40, 30))
     coded = []
-    for suffix, picture, options in (
-        (".jpg", colours, []),
-        (".jpg", colours[:, :, 0], [cv2.IMWRITE_JPEG_QUALITY, 50]),
-        (".jpg", colours, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]),
-        (".jpg", colours, [cv2.IMWRITE_JPEG_RST_INTERVAL, 1]),
-        (".png", colours, []),
-        (".png", colours[:, :, 0], []),
-        (".png", np.dstack((colours, colours[:, :, :1])).astype(np.uint16), []),
-        (".bmp", colours, []),
-        (".tiff", colours, []),
-        (".webp", colours, []),
+    for suffix, image, options in (
+        (".jpg", colors, []),
+        (".jpg", colors[:, :, 0], [cv2.IMWRITE_JPEG_QUALITY, 50]),
+        (".jpg", colors, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]),
+        (".jpg", colors, [cv2.IMWRITE_JPEG_RST_INTERVAL, 1]),
+        (".png", colors, []),
+        (".png", colors[:, :, 0], []),
+        (".png", np.dstack((colors, colors[:, :, :1])).astype(np.uint16), []),
+        (".bmp", colors, []),
+        (".tiff", colors, []),
+        (".webp", colors, []),
     ):
-        coded.append(cv2.imencode(suffix, picture, options)[1].tobytes())
+        coded.append(cv2.imencode(suffix, image, options)[1].tobytes())
     with_formats = [f"{_FORMATS[n % 4]}\0".encode() + data for n, data in enumerate(coded)]
     return [*with_formats, b"bayer_rggb8; png compressed\0" + coded[5]]
 
@@ -192,15 +188,13 @@ def _make_compressed(folder: Path) -> Once:
         name, _, data = content.partition(b"\0")
         smallest = (8, 8) if name.endswith(b"8") else None
         try:
-            picture, reduction, _ = bgr_from_compressed(
-                name.decode(errors="replace"), data, smallest
-            )
-            assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
-            assert 0 < picture.size <= 3 * MAX_PIXELS
+            image, reduction, _ = bgr_from_compressed(name.decode(errors="replace"), data, smallest)
+            assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+            assert 0 < image.size <= 3 * MAX_PIXELS
             assert reduction in (1, 2, 4, 8)
         finally:
-            picture, *_ = bgr_from_compressed("jpeg", good)
-            assert np.array_equal(picture, expected), "the image after it comes out wrong"
+            image, *_ = bgr_from_compressed("jpeg", good)
+            assert np.array_equal(image, expected), "the image after it comes out wrong"
 
     return once
 
@@ -259,7 +253,7 @@ def _make_onnx(folder: Path) -> Once:
 
 def _make_network(folder: Path) -> Once:
     """An ONNX file given as a detector: read by ONNX Runtime, run, and looked at."""
-    from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
+    from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 
     path = folder / "model.onnx"
 
@@ -273,9 +267,9 @@ def _make_network(folder: Path) -> Once:
 _HERE = Platform("NVIDIA Orin", "8.7", "10.3.0", "12.6", "Linux aarch64")
 
 
-def _facts() -> EngineFacts:
+def _metadata() -> EngineMetadata:
     shapes = ShapeRange((1, 3, 640, 640), (1, 3, 640, 640), (4, 3, 640, 640))
-    return EngineFacts(
+    return EngineMetadata(
         engine_sha256=hashlib.sha256(b"plan").hexdigest(),
         model="scrfd_2.5g_bnkps.onnx",
         model_sha256="1" * 64,
@@ -294,18 +288,18 @@ def _make_engine(folder: Path) -> Once:
     engine = folder / "model.engine"
 
     def once(data: bytes) -> None:
-        facts_path(engine).write_bytes(data)
-        facts = read_facts(engine)
-        assert facts is not None
-        differences(facts.platform, _HERE)
-        rebuild_command(engine, facts)
-        check_facts(engine, b"plan", facts, _HERE)
+        metadata_path(engine).write_bytes(data)
+        metadata = read_metadata(engine)
+        assert metadata is not None
+        differences(metadata.platform, _HERE)
+        rebuild_command(engine, metadata)
+        check_metadata(engine, b"plan", metadata, _HERE)
 
     return once
 
 
 def _facts_seeds() -> list[bytes]:
-    content = {"format": 1, **dataclasses.asdict(_facts())}
+    content = {"format": 1, **dataclasses.asdict(_metadata())}
     return [
         json.dumps(content).encode(),
         json.dumps({**content, "shapes": {}}).encode(),
@@ -322,7 +316,7 @@ def _catalogue_seeds() -> list[bytes]:
     content = yaml.safe_load(whole)
     models = {name: content["models"][name] for name in ("1g", "w600k_mbf")}
     small = {
-        "licences": content["licences"],
+        "licenses": content["licenses"],
         "packages": content["packages"],
         "models": models,
         "pictures": {},
@@ -364,15 +358,15 @@ def _make_pin(folder: Path) -> Once:
 def _make_pairs(folder: Path) -> Once:
     """Lists of pairs in both forms, and detections of WIDER FACE."""
     lists = [folder / "pairs.csv", folder / "pairs.txt"]
-    detections = folder / "event" / "picture.txt"
+    detections = folder / "event" / "image.txt"
     detections.parent.mkdir()
-    picture = AnnotatedPicture("event", "picture", np.zeros((0, 4)), np.zeros((3, 0), np.bool_))
+    image = AnnotatedImage("event", "image", np.zeros((0, 4)), np.zeros((3, 0), np.bool_))
 
     def once(data: bytes) -> None:
         form, content = data[:1], data[1:]
         if form == b"d":
             detections.write_bytes(content)
-            (found,) = read_detections(folder, [picture])
+            (found,) = read_detections(folder, [image])
             assert found.ndim == 2 and found.shape[1] == 5
             return
         path = lists[form == b"t"]
@@ -389,7 +383,7 @@ def _pairs_seeds() -> list[bytes]:
         b"cpicture_a,picture_b,same\na/1.jpg,a/2.jpg,1\na/1.jpg,b/1.jpg,0\n",
         b'c"a",b,1\n"c\nd",e,0\n',
         f"t{lfw}".encode(),
-        b"devent/picture.jpg\n2\n1.0 2.0 3.0 4.0 0.5\n1 2 3 4 1e-3\n",
+        b"devent/image.jpg\n2\n1.0 2.0 3.0 4.0 0.5\n1 2 3 4 1e-3\n",
     ]
 
 
@@ -426,7 +420,7 @@ def _make_zip(folder: Path) -> Once:
 
 
 def _bag_messages() -> dict[str, bytes]:
-    from scrfd_ros.bag_messages import COMPRESSED_IMAGE, FACE_ARRAY, IMAGE, TYPES, encoded
+    from scrfd_ros.messages.bag_codec import COMPRESSED_IMAGE, FACE_ARRAY, IMAGE, TYPES, encoded
 
     kinds = TYPES.types
     time = kinds["builtin_interfaces/msg/Time"](sec=1, nanosec=2)
@@ -464,8 +458,8 @@ def _bags() -> list[bytes]:
 
     from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-    from scrfd_ros.bag_messages import TYPES
-    from scrfd_ros.bags import new_bag
+    from scrfd_ros.bags.bag import new_bag
+    from scrfd_ros.messages.bag_codec import TYPES
 
     found = []
     with tempfile.TemporaryDirectory() as folder:
@@ -491,9 +485,9 @@ def _bags() -> list[bytes]:
 
 def _make_bag(folder: Path) -> Once:
     """A file of a bag, or the metadata.yaml of one, and every message in it, without a network."""
-    from scrfd_ros.bag_messages import COMPRESSED_IMAGE, FACE_ARRAY, IMAGE
-    from scrfd_ros.bags import open_bag
-    from scrfd_ros.image_topics import image_topics
+    from scrfd_ros.bags.bag import open_bag
+    from scrfd_ros.bags.image_topics import image_topics
+    from scrfd_ros.messages.bag_codec import COMPRESSED_IMAGE, FACE_ARRAY, IMAGE
 
     files = {b"m": folder / "bag.mcap", b"s": folder / "bag.db3"}
     whole = folder / "bag"
@@ -529,7 +523,7 @@ def _make_bag(folder: Path) -> Once:
 
 
 def _message_reader() -> Callable[[str, bytes], None]:
-    from scrfd_ros.bag_messages import FACE_ARRAY, IMAGE, decoded, faces_of
+    from scrfd_ros.messages.bag_codec import FACE_ARRAY, IMAGE, decoded, faces_of
 
     def read(kind: str, data: bytes) -> None:
         message = decoded(data, kind)
@@ -600,7 +594,7 @@ def _make_parameter(folder: Path) -> Once:
     from rclpy.node import Node
     from rclpy.parameter import Parameter
 
-    from scrfd_ros.ros.parameters import (
+    from scrfd_ros.node.parameters import (
         apply_live_parameters,
         declare_parameters,
         diagnostic_limits,
@@ -661,8 +655,8 @@ def _make_parameter_file(folder: Path) -> Once:
     from rclpy.impl.implementation_singleton import rclpy_implementation
     from rclpy.node import Node
 
-    from scrfd_ros.ros.given import bad_params_file, for_other_nodes, unused_parameters
-    from scrfd_ros.ros.parameters import declare_parameters
+    from scrfd_ros.node.given import bad_params_file, for_other_nodes, unused_parameters
+    from scrfd_ros.node.parameters import declare_parameters
 
     path = folder / "parameters.yaml"
     arguments = ["--ros-args", "--log-level", "fatal", "--params-file", str(path)]
@@ -699,7 +693,7 @@ def _parameter_file_seeds() -> list[bytes]:
 
 TARGETS = {
     "image": Target(
-        "a serialised sensor_msgs/Image, to the faces in it",
+        "a serialized sensor_msgs/Image, to the faces in it",
         _images,
         _make_image,
         image_mutations,
@@ -709,7 +703,7 @@ TARGETS = {
         "format and data of a sensor_msgs/CompressedImage",
         _compressed,
         _make_compressed,
-        memory_mib=1280,  # MAX_PIXELS, their coefficients, and with the colours exchanged
+        memory_mib=1280,  # MAX_PIXELS, their coefficients, and with the colors exchanged
     ),
     "onnx": Target("an ONNX file, as far as scrfd_ros itself reads it", _onnx_models, _make_onnx),
     "network": Target(
@@ -725,7 +719,7 @@ TARGETS = {
     ),
     "pin": Target("a checksum beside a model", lambda: [b"0" * 64 + b"  model.onnx\n"], _make_pin),
     "zip": Target("a zip archive with a model in it", _zips, _make_zip),
-    "pairs": Target("pairs of pictures, and detections", _pairs_seeds, _make_pairs),
+    "pairs": Target("pairs of images, and detections", _pairs_seeds, _make_pairs),
     "mat": Target(
         "ground truth in a .mat file",
         _mats,

@@ -20,7 +20,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from scrfd_ros.ros.launching import (
+from scrfd_ros.node.launching import (
     boolean,
     camera_names,
     check_arguments,
@@ -30,7 +30,7 @@ from scrfd_ros.ros.launching import (
     is_launched,
     tell_end,
 )
-from scrfd_ros.ros.parent import PARENT
+from scrfd_ros.node.parent import PARENT
 
 SHARE = Path(get_package_share_directory("scrfd_ros"))
 RESPAWN_DELAY = 2.0  # seconds
@@ -156,7 +156,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                 f"{Path(value(context, 'params_file')).expanduser()}",
                 given_parameters(context, cameras),
             ],
-            # Compressed images follow: see `compressed_topic` of scrfd_ros.ros.camera.
+            # Compressed images follow: see `compressed_topic` of scrfd_ros.node.camera.
             remappings=[
                 (f"{topic}image", f"{topic}{value(context, 'image')}")
                 for topic in [f"{name}/" for name in cameras] or [""]

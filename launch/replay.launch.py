@@ -30,9 +30,9 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from scrfd_ros.errors import ScrfdError
-from scrfd_ros.ros.launching import boolean, check_arguments, is_launched, tell_end
-from scrfd_ros.ros.parent import PARENT
-from scrfd_ros.ros.play_bag import check_bag, check_player
+from scrfd_ros.node.launching import boolean, check_arguments, is_launched, tell_end
+from scrfd_ros.node.parent import PARENT
+from scrfd_ros.node.play_bag import check_bag, check_player
 
 SHARE = Path(get_package_share_directory("scrfd_ros"))
 

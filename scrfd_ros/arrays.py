@@ -113,8 +113,7 @@ def described(value: Any) -> str:
 def _how_to_convert(image: Any) -> str:
     if image is None:
         return (
-            ": cv2.imread gives None for a file that it cannot read; "
-            "scrfd_ros.files.read_picture tells why"
+            ": cv2.imread gives None for a file that it cannot read; scrfd_ros.read_image tells why"
         )
     if not isinstance(image, np.ndarray):
         return "; convert an image of PIL with np.asarray(image.convert('RGB'))[:, :, ::-1]"
@@ -130,7 +129,7 @@ def _how_to_convert(image: Any) -> str:
     elif image.dtype != np.uint8:
         hints.append("convert 0 to 255 with .astype(np.uint8)")
     if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
-        hints.append("convert grey with cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)")
+        hints.append("convert gray with cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)")
     elif image.ndim == 3 and image.shape[2] == 4:
         hints.append("drop alpha with cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)")
     elif image.ndim == 3 and image.shape[0] == 3 and image.shape[2] != 3:

@@ -16,7 +16,7 @@ class BackendError(ModelError):
 
 
 class ImageError(ScrfdError):
-    """A picture or an image message cannot be used."""
+    """An image or an image message cannot be used."""
 
 
 class DownloadError(ScrfdError):

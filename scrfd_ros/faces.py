@@ -17,7 +17,7 @@ LANDMARK_NAMES = (
     "image-left mouth corner",
     "image-right mouth corner",
 )
-"""The order of the five landmarks. Left and right are the picture's, not the person's."""
+"""The order of the five landmarks. Left and right are the image's, not the person's."""
 
 FloatArray = NDArray[np.float32]
 
@@ -38,9 +38,9 @@ class Faces:
             detector finds no landmarks.
         embeddings: float32 [N, D], rows of unit length, or of zeros for faces that were not
             embedded; None if none were.
-        embedding_norms: float32 [N], length of each embedding before it was normalised; None
+        embedding_norms: float32 [N], length of each embedding before it was normalized; None
             exactly when `embeddings` is.
-        ids: int64 [N], a number from 1 on that each face keeps from picture to picture; None
+        ids: int64 [N], a number from 1 on that each face keeps from image to image; None
             without tracking.
 
     Raises:
@@ -115,7 +115,7 @@ class Faces:
 
 
 def boxes_around(centers: NDArray[np.float64], sizes: NDArray[np.float64]) -> FloatArray:
-    """Boxes, float32 [N, 4], x1, y1, x2, y2, from centres and sizes, float64 [N, 2]."""
+    """Boxes, float32 [N, 4], x1, y1, x2, y2, from centers and sizes, float64 [N, 2]."""
     return np.hstack((centers - sizes / 2, centers + sizes / 2)).astype(np.float32)
 
 

@@ -15,46 +15,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.arrays import checked_image, described
-from scrfd_ros.cores import usable_cores
-from scrfd_ros.detection.scrfd import MOST_AT_ONCE, Scrfd
-from scrfd_ros.engines import open_network
+from scrfd_ros.detection.scrfd import MAX_BATCH, Scrfd
+from scrfd_ros.engines.model_check import check_detector, check_recognizer
+from scrfd_ros.engines.open import open_network
 from scrfd_ros.faces import Faces, FloatArray
-from scrfd_ros.model_check import check_detector, check_recognizer
+from scrfd_ros.inference.cores import usable_cores
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, SUPER_RESOLUTION, installed_model
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.recognition.arcface import ArcFace
-from scrfd_ros.recognition.quality import useful
-from scrfd_ros.recognition.super_resolution import FaceEnlarger, window_size
+from scrfd_ros.recognition.quality import face_quality
+from scrfd_ros.recognition.super_resolution import SuperResolution, window_size
 
 if TYPE_CHECKING:  # SciPy takes long to load, and only those who track need it
-    from scrfd_ros.tracking import Tracker
+    from scrfd_ros.tracking.tracker import Tracker
 
 
 _logger = logging.getLogger(__name__)
 
 
 class Frame(NamedTuple):
-    """A picture to find faces in.
+    """An image to find faces in.
 
     Attributes:
-        picture: uint8 [H, W, 3] BGR.
+        image: uint8 [H, W, 3] BGR.
         tracker: gives the faces ids, and chooses those to embed; the others have the embedding
             of their track. One for each camera. None: no ids, and all faces are embedded.
-        time, epoch: when the picture was taken, for the tracker, as a `FrameClock` tells it.
+        time, epoch: when the image was taken, for the tracker, as a `FrameClock` tells it.
     """
 
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     tracker: Tracker | None = None
     time: float = 0.0
     epoch: int = 0
 
 
 class Result(NamedTuple):
-    """What `FacePipeline` finds in one picture.
+    """What `FacePipeline` finds in one image.
 
     Attributes:
-        faces: in pixels of the picture, best score first.
-        milliseconds: wall time by stage: prepare (letterbox and normalise), detect (network),
+        faces: in pixels of the image, best score first.
+        milliseconds: wall time by stage: prepare (letterbox and normalize), detect (network),
             decode (with NMS), track where there is a tracker, align, embed (network), and total.
     """
 
@@ -63,21 +63,21 @@ class Result(NamedTuple):
 
 
 class FacePipeline:
-    """Detects faces, and embeds them where there is a recogniser and the detector gives landmarks.
+    """Detects faces, and embeds them where there is a recognizer and the detector gives landmarks.
 
     Keeps buffers between calls: use one per thread.
 
     Args:
         detector, recognizer: None for no embeddings.
         enlarger: enlarges small faces before they are embedded.
-        min_quality: faces less `useful` are not embedded; may be changed between calls.
+        min_quality: faces less `face_quality` are not embedded; may be changed between calls.
     """
 
     def __init__(
         self,
         detector: Scrfd,
         recognizer: ArcFace | None = None,
-        enlarger: FaceEnlarger | None = None,
+        enlarger: SuperResolution | None = None,
         min_quality: float = 0.0,
     ) -> None:
         self.detector = detector
@@ -89,27 +89,27 @@ class FacePipeline:
             self.warning = (
                 f"{detector.network.path.name} finds no landmarks, without which faces cannot be "
                 f"aligned: no embeddings are computed. Use a detector with landmarks (500m, 2.5g, "
-                f"10g), or switch the recogniser off"
+                f"10g), or switch the recognizer off"
             )
 
     def __call__(
         self,
-        picture: NDArray[np.uint8],
+        image: NDArray[np.uint8],
         tracker: Tracker | None = None,
         time: float = 0.0,
         epoch: int = 0,
     ) -> Result:
-        """Faces of a picture; for the arguments see `Frame`."""
-        return self.run([Frame(picture, tracker, time, epoch)])[0]
+        """Faces of an image; for the arguments see `Frame`."""
+        return self.run([Frame(image, tracker, time, epoch)])[0]
 
     def run(self, frames: Sequence[Frame]) -> list[Result]:
-        """Faces of pictures of several cameras, in as few runs of the networks as these allow.
+        """Faces of images of several cameras, in as few runs of the networks as these allow.
 
-        The times in the results are those of all pictures together. Where this fails, the trackers
-        are as they were before: the pictures can be given again, all of them or one by one.
+        The times in the results are those of all images together. Where this fails, the trackers
+        are as they were before: the images can be given again, all of them or one by one.
 
         Raises:
-            ValueError: what is given is no `Frame`, or its picture another array.
+            ValueError: what is given is no `Frame`, or its image another array.
             ModelError: a network fails.
         """
         if not len(frames):
@@ -117,7 +117,7 @@ class FacePipeline:
         for frame in frames:
             if not isinstance(frame, Frame):
                 raise ValueError(
-                    f"frames must be of Frame(picture, tracker, time), got {described(frame)}"
+                    f"frames must be of Frame(image, tracker, time), got {described(frame)}"
                 )
         before = [(tracker, copy(tracker)) for _, tracker, *_ in frames if tracker is not None]
         try:
@@ -137,10 +137,8 @@ class FacePipeline:
             milliseconds[stage] = milliseconds.get(stage, 0.0) + 1e3 * (now - last)
             last = now
 
-        frames = [
-            frame._replace(picture=checked_image(frame.picture, "picture")) for frame in frames
-        ]
-        found = self.detector.detect_all([frame.picture for frame in frames], done)
+        frames = [frame._replace(image=checked_image(frame.image, "image")) for frame in frames]
+        found = self.detector.detect_all([frame.image for frame in frames], done)
         rows = [np.arange(len(faces)) for faces in found]
         for number, (_, tracker, time, epoch) in enumerate(frames):
             if tracker is not None:
@@ -149,7 +147,7 @@ class FacePipeline:
         if self.recognizer is not None:
             crops = []
             for number, (frame, faces) in enumerate(zip(frames, found, strict=True)):
-                rows[number], aligned = self._align(frame.picture, faces, rows[number])
+                rows[number], aligned = self._align(frame.image, faces, rows[number])
                 crops.append(aligned)
             done("align")
             embeddings, norms = self.recognizer.embed(np.concatenate(crops))
@@ -170,17 +168,17 @@ class FacePipeline:
         return [Result(faces, milliseconds) for faces in found]
 
     def _align(
-        self, picture: NDArray[np.uint8], faces: Faces, rows: NDArray[np.intp]
+        self, image: NDArray[np.uint8], faces: Faces, rows: NDArray[np.intp]
     ) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
         """Those of the rows that are worth to be embedded, and their aligned faces."""
         assert faces.landmarks is not None
-        crops = align_faces(picture, faces.landmarks[rows])
+        crops = align_faces(image, faces.landmarks[rows])
         if self.min_quality > 0:
-            quality = useful(faces.scores[rows], faces.landmarks[rows], crops)
+            quality = face_quality(faces.scores[rows], faces.landmarks[rows], crops)
             enough = quality >= self.min_quality
             rows, crops = rows[enough], crops[enough]
         if self.enlarger is not None:  # not before: it draws detail that is not there
-            crops = self.enlarger.align(picture, faces.landmarks[rows])
+            crops = self.enlarger.align(image, faces.landmarks[rows])
         return rows, crops
 
 
@@ -212,47 +210,47 @@ def load_pipeline(
     max_faces: int = 0,
     tiles: tuple[int, int] = (1, 1),
     large_faces: bool = False,
-    pictures: int = 1,
+    images: int = 1,
     min_quality: float = 0.0,
     enlarge: bool = False,
     enlarger_path: Path | None = None,
     enlarger_max_size: float = 32,
     enlarger_max_faces: int = 4,
 ) -> FacePipeline:
-    """Load the networks and run each once or twice: they are checked, and the first picture is
+    """Load the networks and run each once or twice: they are checked, and the first image is
     as quick as the next.
 
     Args:
-        detector, recognizer: names in the catalogue; None for no recogniser.
+        detector, recognizer: names in the catalogue; None for no recognizer.
         detector_path, recognizer_path: model files, which win over the names.
         model_directory: where models of the catalogue lie; None for the default.
-        backend, cuda_graph: see `scrfd_ros.engines.open_network`.
+        backend, cuda_graph: see `scrfd_ros.engines.open.open_network`.
         threads: on the processor, for ONNX Runtime and for OpenCV, which has one number for the
             whole process; 0 for as many as there are cores that this process may use, see
             `usable_cores`.
         input_size, score_threshold, nms_threshold, max_faces, tiles, large_faces: see `Scrfd`.
-        pictures: so many come at once; an engine is built to take them as one batch, if the model
+        images: so many come at once; an engine is built to take them as one batch, if the model
             can.
         min_quality: see `FacePipeline`.
         enlarge: enlarge small faces before they are embedded.
         enlarger_path: the model file for that; None for Real-ESRGAN of the catalogue.
-        enlarger_max_size, enlarger_max_faces: see `FaceEnlarger`.
+        enlarger_max_size, enlarger_max_faces: see `SuperResolution`.
 
     Raises:
         ModelError: a model is unknown, missing, damaged, of another kind, or gives what cannot be
-            right, see `scrfd_ros.model_check`.
+            right, see `scrfd_ros.engines.model_check`.
     """
     detector_path = detector_path or installed_model(detector, DETECTOR, model_directory)
     reason = "as set" if threads else "the cores that this process may use"
     threads = threads or usable_cores()
     _logger.info("%d threads for ONNX Runtime and for OpenCV: %s", threads, reason)
     cv2.setNumThreads(threads)
-    inputs = pictures * (1 if tiles == (1, 1) else 1 + math.prod(tiles))
+    inputs = images * (1 if tiles == (1, 1) else 1 + math.prod(tiles))
     network = open_network(
         detector_path,
         backend,
         input_size=input_size,
-        batch=min(inputs, MOST_AT_ONCE),
+        batch=min(inputs, MAX_BATCH),
         cuda_graph=cuda_graph,
         threads=threads,
     )
@@ -279,7 +277,7 @@ def load_pipeline(
             cuda_graph=cuda_graph,
             threads=threads,
         )
-        enlarger = FaceEnlarger(enlarging, enlarger_max_size, enlarger_max_faces)
+        enlarger = SuperResolution(enlarging, enlarger_max_size, enlarger_max_faces)
     embedder = ArcFace(network)
     _warn(check_recognizer(embedder))
     return FacePipeline(faces, embedder, enlarger, min_quality)

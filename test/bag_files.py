@@ -31,9 +31,9 @@ class Entry(NamedTuple):
     data: bytes
 
 
-def raw(topic: str, stamp: int, picture: NDArray[np.uint8], **fields: Any) -> Entry:
+def raw(topic: str, stamp: int, image: NDArray[np.uint8], **fields: Any) -> Entry:
     """A sensor_msgs/Image; fields replace its own."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     parts = {
         "header": _header(stamp),
         "height": height,
@@ -41,15 +41,15 @@ def raw(topic: str, stamp: int, picture: NDArray[np.uint8], **fields: Any) -> En
         "encoding": "bgr8",
         "is_bigendian": 0,
         "step": 3 * width,
-        "data": np.ascontiguousarray(picture).reshape(-1),
+        "data": np.ascontiguousarray(image).reshape(-1),
     }
     message = TYPES.types[IMAGE](**(parts | fields))
     return Entry(topic, IMAGE, stamp, bytes(TYPES.serialize_cdr(message, IMAGE)))
 
 
-def jpeg(topic: str, stamp: int, picture: NDArray[np.uint8], keep: float = 1) -> Entry:
+def jpeg(topic: str, stamp: int, image: NDArray[np.uint8], keep: float = 1) -> Entry:
     """A sensor_msgs/CompressedImage, or the first part of one."""
-    content = cv2.imencode(".jpg", picture)[1].reshape(-1)
+    content = cv2.imencode(".jpg", image)[1].reshape(-1)
     message = TYPES.types[COMPRESSED_IMAGE](
         header=_header(stamp),
         format="bgr8; jpeg compressed bgr8",

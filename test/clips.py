@@ -17,9 +17,9 @@ PERIOD = 8.0
 
 
 class Cutout(NamedTuple):
-    """Where a face is in a picture of the catalogue: its box, pixels."""
+    """Where a face is in an image of the catalogue: its box, pixels."""
 
-    picture: str
+    image: str
     x1: int
     y1: int
     x2: int
@@ -64,22 +64,22 @@ _SHARPNESS = 8.0  # of a head's edge
 
 
 class Frame(NamedTuple):
-    """One picture of a clip.
+    """One image of a clip.
 
     Attributes:
         time: seconds since the start.
-        picture: uint8 [H, W, 3] BGR.
+        image: uint8 [H, W, 3] BGR.
         boxes: float64 [4], x1, y1, x2, y2, pixels, of each face of which no other hides more than
             half, by name. Later ones are in front of earlier ones.
     """
 
     time: float
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     boxes: dict[str, NDArray[np.float64]]
 
 
 def people_passing(
-    picture: Callable[[str], NDArray[np.uint8]],
+    image: Callable[[str], NDArray[np.uint8]],
     seconds: float,
     rate: float = 30.0,
     size: tuple[int, int] = (640, 480),
@@ -87,14 +87,14 @@ def people_passing(
     """The people of `CAST`, who pass each other.
 
     Args:
-        picture: gives a picture of the catalogue by its file name, as the fixture does.
+        image: gives an image of the catalogue by its file name, as the fixture does.
         seconds: length of the clip.
         rate: frames per second.
         size: width and height of the frames, pixels; faces and ways are in proportion.
     """
     width, height = size
     heads = {
-        name: _head(picture(role.face.picture), role.face, _FACE_HEIGHT * height)
+        name: _head(image(role.face.image), role.face, _FACE_HEIGHT * height)
         for name, role in CAST.items()
     }
     shade = np.linspace(90, 150, width, dtype=np.float32)[None, :, None]
@@ -123,7 +123,7 @@ def hides(front: NDArray[np.float64], behind: NDArray[np.float64]) -> float:
     return float(np.maximum(sides, 0).prod() / (behind[2:] - behind[:2]).prod())
 
 
-def _head(picture: NDArray[np.uint8], face: Cutout, height: float) -> NDArray[np.float32]:
+def _head(image: NDArray[np.uint8], face: Cutout, height: float) -> NDArray[np.float32]:
     """A cut-out head as float32 [H, W, 4]: BGR and opacity; its face has the height asked for."""
     scale = height / (face.y2 - face.y1)
     size = (round(_HEAD * scale * (face.x2 - face.x1)), round(_HEAD * height))
@@ -131,7 +131,7 @@ def _head(picture: NDArray[np.uint8], face: Cutout, height: float) -> NDArray[np
         size[0] / 2 - scale * (face.x1 + face.x2) / 2,
         size[1] / 2 - scale * (face.y1 + face.y2) / 2,
     )
-    blurred = cv2.GaussianBlur(picture, (0, 0), max(0.4 / scale, 0.1))  # no aliases when it shrinks
+    blurred = cv2.GaussianBlur(image, (0, 0), max(0.4 / scale, 0.1))  # no aliases when it shrinks
     colors = cv2.warpAffine(
         blurred, np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]), size,
         borderMode=cv2.BORDER_REPLICATE,

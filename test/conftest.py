@@ -1,4 +1,4 @@
-"""Fixtures: real weights and real pictures, fetched once and verified by checksum.
+"""Fixtures: real weights and real images, fetched once and verified by checksum.
 
 And the surroundings of every ROS 2 program that a test starts: a DDS domain of its own, and the
 transport that large images need.
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from scrfd_ros.files import read_picture
+from scrfd_ros.images.files import read_image
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
 from scrfd_ros.models.download import ensure_model, ensure_picture
 
@@ -39,14 +39,14 @@ def detector_path() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def recognizer_path() -> Callable[[str], Path]:
-    """Path of a real recogniser by its name in the catalogue."""
+    """Path of a real recognizer by its name in the catalogue."""
     return lambda name: ensure_model(load_catalogue().find(name, RECOGNIZER))
 
 
 @pytest.fixture(scope="session")
-def picture() -> Callable[[str], NDArray[np.uint8]]:
-    """A real picture by its file name, uint8 [H, W, 3] BGR."""
-    return lambda name: read_picture(ensure_picture(name))
+def image() -> Callable[[str], NDArray[np.uint8]]:
+    """A real image by its file name, uint8 [H, W, 3] BGR."""
+    return lambda name: read_image(ensure_picture(name))
 
 
 @pytest.fixture(scope="session")
@@ -67,8 +67,8 @@ def simulated_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def simulated_gpu(simulated_driver: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """A machine with a GPU, TensorRT 10.3 and pycuda, of which nothing is real; gives pycuda."""
-    from scrfd_ros.networks import cuda
-    from scrfd_ros.networks.tensorrt import primary_context
+    from scrfd_ros.inference import cuda
+    from scrfd_ros.inference.tensorrt import primary_context
 
     names = ("tensorrt", "pycuda", "pycuda.driver")
     real = {name: sys.modules.pop(name) for name in names if name in sys.modules}
@@ -85,6 +85,6 @@ def simulated_gpu(simulated_driver: Path, monkeypatch: pytest.MonkeyPatch) -> It
 @pytest.fixture
 def without_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without the NVIDIA driver, also where this one has it."""
-    from scrfd_ros.networks import cuda
+    from scrfd_ros.inference import cuda
 
     monkeypatch.setattr(cuda, "_LIBRARY", str(tmp_path / "libcuda.so.1"))

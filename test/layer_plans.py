@@ -1,7 +1,7 @@
 """SCRFD and ArcFace networks of the published layer plans with random weights.
 
 They take the place of files that are out of reach, wherever the shape of a network matters and not
-what it has learnt. The plans are facts from the configurations and models of
+what it has learned. The plans are metadata from the configurations and models of
 https://github.com/deepinsight/insightface: detection/scrfd/configs/scrfd, and
 recognition/arcface_torch/backbones. test_layer_plans.py holds them against the real files and the
 published sizes.
@@ -22,7 +22,7 @@ COLUMNS = {"score": 1, "bbox": 4, "kps": 10}
 EMBEDDING_SIZE = 512
 
 # Mean and deviation of what the detectors say of noise: some 16 % of the scores above 0.5 (these
-# are before the sigmoid), boxes of two strides to every side, landmarks around the centre.
+# are before the sigmoid), boxes of two strides to every side, landmarks around the center.
 _SPREAD = {"score": (-2.0, 2.0), "bbox": (2.0, 0.5), "kps": (0.0, 1.0)}
 
 
@@ -38,7 +38,7 @@ class DetectorPlan:
         convs, channels: of the head; depthwise convolutions after a depthwise backbone.
         group_norm: groups of the head's GroupNorm, in a head that is shared by all strides and
             finds no landmarks. None: BatchNorm, a head of its own for each stride, and landmarks.
-        scaled: the head's boxes are multiplied by a learnt number, one for each stride.
+        scaled: the head's boxes are multiplied by a learned number, one for each stride.
     """
 
     block: str
@@ -63,7 +63,7 @@ DETECTORS = {
 """By the names of the catalogue."""
 
 RESNETS = {"r50": (3, 4, 14, 3), "r100": (3, 13, 30, 3)}
-"""Blocks in each stage of the recognisers' IResNets."""
+"""Blocks in each stage of the recognizers' IResNets."""
 
 RECOGNIZERS = ("mbf", *RESNETS)
 
@@ -107,7 +107,7 @@ def write_scrfd(
 
 
 def write_arcface(path: Path, variant: str, *, batch: int | None = None, seed: int = 0) -> Path:
-    """Write an ArcFace recogniser whose weights are random.
+    """Write an ArcFace recognizer whose weights are random.
 
     Its input is input.1, [batch, 3, 112, 112], its output is embedding, [batch, 512].
 
@@ -149,7 +149,7 @@ def _mobile_net(layers: Layers, plan: DetectorPlan) -> list[Map]:
         return _conv_relu(layers, x, channels, 1)
 
     stem, first, *planes = plan.planes
-    x = separable(_conv_relu(layers, layers.picture, stem, 3, 2), first)
+    x = separable(_conv_relu(layers, layers.image, stem, 3, 2), first)
     levels = []
     for blocks, channels in zip(plan.blocks, planes, strict=True):
         for block in range(blocks):
@@ -161,7 +161,7 @@ def _mobile_net(layers: Layers, plan: DetectorPlan) -> list[Map]:
 def _res_net(layers: Layers, plan: DetectorPlan) -> list[Map]:
     """ResNetV1e; returns the last map of each stage, of strides 4 to 32."""
     stem = plan.planes[0]
-    x = _conv_relu(layers, layers.picture, stem // 2, 3, 2)
+    x = _conv_relu(layers, layers.image, stem // 2, 3, 2)
     x = _conv_relu(layers, _conv_relu(layers, x, stem // 2), stem)
     x = layers.halve(x, "MaxPool", ceil_mode=0)
     levels = []
@@ -245,7 +245,7 @@ def _mobile_face_net(layers: Layers) -> Map:
         x = _conv_prelu(layers, x, inner, 3, stride, groups=inner)
         return layers.conv(x, channels, 1, gain=gain)
 
-    x = _conv_prelu(layers, layers.picture, 128, 3, 2)
+    x = _conv_prelu(layers, layers.image, 128, 3, 2)
     x = _conv_prelu(layers, x, 128, groups=64)
     for inner, channels, blocks in ((128, 128, 4), (256, 256, 6), (512, 256, 2)):
         x = bottleneck(x, inner, channels, 2, 1)
@@ -256,7 +256,7 @@ def _mobile_face_net(layers: Layers) -> Map:
 
 def _ires_net(layers: Layers, stages: tuple[int, ...]) -> Map:
     """IResNet: BatchNorm before the first convolution of a block, no ReLU after the sum."""
-    x = _conv_prelu(layers, layers.picture, 64)
+    x = _conv_prelu(layers, layers.image, 64)
     for blocks, channels in zip(stages, (64, 128, 256, 512), strict=True):
         for block in range(blocks):
             stride = 1 if block else 2

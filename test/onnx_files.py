@@ -1,4 +1,4 @@
-"""Small real ONNX files in the forms that detectors and recognisers come in."""
+"""Small real ONNX files in the forms that detectors and recognizers come in."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from scrfd_ros.networks.network import Network
+from scrfd_ros.inference.network import Network
 
 Shape = Sequence["int | str"]  # a name stands for a size that is free
 
 EMBEDDING_SIZE = 512
-_POOL = 16  # keeps the recognisers' weights small: 112 / 16 = 7 pixels a side
+_POOL = 16  # keeps the recognizers' weights small: 112 / 16 = 7 pixels a side
 _FEATURES = 3 * 7 * 7
 
 
@@ -59,7 +59,7 @@ def write_detector(
     declared: Mapping[str, Shape] | None = None,
     dtype: int = TensorProto.FLOAT,
 ) -> Path:
-    """A network that answers every picture with `outputs`, of the `declared` shapes or its own."""
+    """A network that answers every image with `outputs`, of the `declared` shapes or its own."""
     nodes = [helper.make_node("Identity", [f"{name} value"], [name]) for name in outputs]
     shapes = declared or {name: array.shape for name, array in outputs.items()}
     values = {f"{name} value": array for name, array in outputs.items()}
@@ -96,8 +96,8 @@ def write_recognizer(
             "factor": np.array(1 / 127.5, np.float32),
         }
         nodes += [
-            helper.make_node("Sub", [planes, "mean"], ["centred"]),
-            helper.make_node("Mul", ["centred", "factor"], ["scaled"]),
+            helper.make_node("Sub", [planes, "mean"], ["centerd"]),
+            helper.make_node("Mul", ["centerd", "factor"], ["scaled"]),
         ]
         planes = "scaled"
     nodes += [

@@ -27,7 +27,7 @@ class Map(NamedTuple):
 
 
 class Layers:
-    """A network that grows layer by layer, from the input picture [batch, 3, height, width].
+    """A network that grows layer by layer, from the input image [batch, 3, height, width].
 
     The weights are random, as large as keeps the signal's mean square (He et al., 2015,
     https://arxiv.org/abs/1502.01852). Convolutions without a name stand for those with a BatchNorm
@@ -36,7 +36,7 @@ class Layers:
     """
 
     def __init__(self, seed: int) -> None:
-        self.picture = Map(INPUT, 3, 1)
+        self.image = Map(INPUT, 3, 1)
         self._weights: dict[str, NDArray[np.float32]] = {}
         self._random = np.random.default_rng(seed)
         self._nodes: list[onnx.NodeProto] = []

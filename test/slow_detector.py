@@ -30,7 +30,7 @@ def slow_decode(
     size: tuple[int, int],
     score_threshold: float,
 ) -> list[Found]:
-    """What scores enough, in pixels of the picture, best first, and has numbers only.
+    """What scores enough, in pixels of the image, best first, and has numbers only.
 
     Args:
         outputs: of each input, named as by `onnx_files.scrfd_outputs`.
@@ -68,7 +68,7 @@ def slow_decode(
                             box = [x - left, y - top, x + right, y + bottom]
                             offsets = [] if points is None else points[row] * np.float32(stride)
                             marks = [(y if at % 2 else x) + off for at, off in enumerate(offsets)]
-                            box, marks = in_picture(box, view), in_picture(marks, view)
+                            box, marks = in_image(box, view), in_image(marks, view)
                             if np.isfinite([score, *box, *marks]).all() and counts(box, view):
                                 found.append(Found(score, box, marks))
     return sorted(found, key=lambda face: -face.score)
@@ -79,7 +79,7 @@ def within(view: View, x: float, y: float) -> bool:
     return left <= x < left + width and top <= y < top + height
 
 
-def in_picture(coordinates: Sequence[np.float32], view: View) -> list[np.float32]:
+def in_image(coordinates: Sequence[np.float32], view: View) -> list[np.float32]:
     return [
         (value - np.float32(view.target[at % 2])) / np.float32(view.scales[at % 2])
         + np.float32(view.source[at % 2])

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from scrfd_ros.networks.network import Tensor
+from scrfd_ros.inference.network import Tensor
 
 _SPREAD = np.sqrt(1 / 3 - 2 / np.pi**2)
 """Standard deviation of cos(pi x / 2)**2 between -1 and 1."""

@@ -15,16 +15,16 @@ from spots import SpotNetwork, draw_spots
 from scrfd_ros.arrays import MAX_SIDE, checked_image
 from scrfd_ros.detection.nms import nms
 from scrfd_ros.detection.scrfd import Scrfd
-from scrfd_ros.drawing import draw_faces
 from scrfd_ros.faces import Faces, stacked_embeddings
-from scrfd_ros.files import write_picture
-from scrfd_ros.networks.load import load_network
+from scrfd_ros.images.drawing import draw_faces
+from scrfd_ros.images.files import write_image
+from scrfd_ros.inference.load import load_network
 from scrfd_ros.pipeline import FacePipeline, Frame
 from scrfd_ros.recognition.alignment import align_faces, similarity_transforms
 from scrfd_ros.recognition.arcface import ArcFace
-from scrfd_ros.recognition.quality import face_sizes, pose, sharpness, useful
+from scrfd_ros.recognition.quality import face_quality, face_sizes, pose, sharpness
 from scrfd_ros.recognition.similarity import nearest_others
-from scrfd_ros.recognition.super_resolution import FaceEnlarger
+from scrfd_ros.recognition.super_resolution import SuperResolution
 
 NO_FACES = Faces(np.empty((0, 4), np.float32), np.empty(0, np.float32))
 LANDMARKS = np.arange(20, dtype=np.float32).reshape(2, 5, 2)
@@ -38,8 +38,8 @@ IMAGES: list[Any] = [
     pytest.param(None, "got NoneType: cv2.imread gives None", id="None"),
     pytest.param([[[0, 0, 0]]], "got list; convert an image of PIL", id="a list"),
     pytest.param("t1.jpg", "got str", id="a path"),
-    pytest.param(IMAGE[..., 0], r"got uint8 \[64, 96\]; convert grey with cv2.cvtColor", id="grey"),
-    pytest.param(IMAGE[..., :1], r"uint8 \[64, 96, 1\]; convert grey", id="grey, three axes"),
+    pytest.param(IMAGE[..., 0], r"got uint8 \[64, 96\]; convert gray with cv2.cvtColor", id="gray"),
+    pytest.param(IMAGE[..., :1], r"uint8 \[64, 96, 1\]; convert gray", id="gray, three axes"),
     pytest.param(IMAGE[..., [0, 1, 2, 0]], r"\[64, 96, 4\]; drop alpha", id="BGRA"),
     pytest.param(IMAGE[..., :2], r"got uint8 \[64, 96, 2\]$", id="two channels"),
     pytest.param(IMAGE.transpose(2, 0, 1), r"\[3, 64, 96\]; put the channels last", id="planes"),
@@ -49,7 +49,7 @@ IMAGES: list[Any] = [
         IMAGE.astype(np.int16), r"got int16 .*; convert 0 to 255 with .astype", id="int16"
     ),
     pytest.param(IMAGE / 255, "got float64 .*; scale 0 to 1", id="float64"),
-    pytest.param(np.float32(IMAGE[..., 0]), "scale 0 to 1 .* and convert grey", id="grey floats"),
+    pytest.param(np.float32(IMAGE[..., 0]), "scale 0 to 1 .* and convert gray", id="gray floats"),
     pytest.param(IMAGE > 0, "got bool .*; scale it", id="bool"),
     pytest.param(IMAGE.astype(object), r"got object \[64, 96, 3\]", id="object"),
     pytest.param(IMAGE[:0], r"got uint8 \[0, 96, 3\]: it has no pixels", id="no rows"),
@@ -66,7 +66,7 @@ IMAGES: list[Any] = [
 
 @pytest.fixture(scope="module")
 def recognizer(tmp_path_factory: pytest.TempPathFactory) -> ArcFace:
-    path = tmp_path_factory.mktemp("models") / "recogniser.onnx"
+    path = tmp_path_factory.mktemp("models") / "recognizer.onnx"
     return ArcFace(load_network(write_recognizer(path)))
 
 
@@ -75,7 +75,7 @@ def doors(tmp_path: Path, recognizer: ArcFace) -> list[Callable[[Any], object]]:
     """All that take an image, each with what is there before it."""
     detector = Scrfd(SpotNetwork())
     pipeline = FacePipeline(detector, recognizer)
-    enlarger = FaceEnlarger.__new__(FaceEnlarger)  # refuses before it needs its network
+    enlarger = SuperResolution.__new__(SuperResolution)  # refuses before it needs its network
     return [
         checked_image,
         pipeline,
@@ -86,7 +86,7 @@ def doors(tmp_path: Path, recognizer: ArcFace) -> list[Callable[[Any], object]]:
         lambda image: align_faces(image, LANDMARKS),
         lambda image: enlarger.align(image, LANDMARKS),
         lambda image: draw_faces(image, NO_FACES),
-        lambda image: write_picture(tmp_path / "image.png", image),
+        lambda image: write_image(tmp_path / "image.png", image),
     ]
 
 
@@ -166,7 +166,7 @@ def test_landmarks(recognizer: ArcFace) -> None:
         face_sizes,
         pose,
         lambda points: align_faces(IMAGE, points),
-        lambda points: useful(SCORES, points, CROPS),
+        lambda points: face_quality(SCORES, points, CROPS),
     ):
         assert_refused(call, others, r"landmarks must be real numbers \[any, 5, 2\], got |must be")
         for dtype in (np.float64, np.float16, np.int32):
@@ -190,9 +190,9 @@ def test_crops(recognizer: ArcFace) -> None:
 
 def test_numbers_of_faces_that_differ() -> None:
     with pytest.raises(ValueError, match="of the same faces, got 2, 2 and 1"):
-        useful(SCORES, LANDMARKS, CROPS[:1])
+        face_quality(SCORES, LANDMARKS, CROPS[:1])
     with pytest.raises(ValueError, match=r"scores must be real numbers \[any\], got NoneType"):
-        useful(None, LANDMARKS, CROPS)  # type: ignore[arg-type]
+        face_quality(None, LANDMARKS, CROPS)  # type: ignore[arg-type]
 
 
 def test_boxes() -> None:

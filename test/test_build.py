@@ -36,7 +36,7 @@ import scrfd_ros
 from ament_index_python.packages import get_package_share_directory
 from scrfd_ros.models.catalogue import load_catalogue
 from scrfd_ros.msg import Face, FaceArray
-import scrfd_ros.bag_messages
+import scrfd_ros.messages.bag_codec
 from vision_msgs.msg import Point2D
 
 prefix = Path(sys.argv[1])
@@ -177,7 +177,7 @@ def test_pip_install_gives_the_command_without_ros(tmp_path: Path) -> None:
     run([python, "-m", "pip", "install", "--no-deps", source], tmp_path, environment)
     assert "detect" in run([target / "bin/scrfd", "--help"], tmp_path, environment)
     assert (target / "share/scrfd_ros/models/catalogue.yaml").is_file()
-    assert not (site / "scrfd_ros/ros").exists()
+    assert not (site / "scrfd_ros/node").exists()
     check = (
         "import sys, scrfd_ros.pipeline, scrfd_ros.cli.main\n"
         "from scrfd_ros.models.catalogue import load_catalogue\n"

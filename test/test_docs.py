@@ -22,7 +22,7 @@ from bag_files import raw, write_bag
 from numpy.typing import NDArray
 
 from scrfd_ros.cli.main import _COMMANDS, _parser, main
-from scrfd_ros.files import write_picture
+from scrfd_ros.images.files import write_image
 from scrfd_ros.pipeline import load_pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,12 +87,12 @@ def check_scrfd(words: list[str]) -> None:
 
 
 def check_topic(name: str) -> None:
-    sources = [path.read_text("utf-8") for path in (ROOT / "scrfd_ros" / "ros").glob("*.py")]
+    sources = [path.read_text("utf-8") for path in (ROOT / "scrfd_ros" / "node").glob("*.py")]
     assert re.search(rf'"/?{name.split("/")[-1]}"', "".join(sources)), f"no topic {name}"
 
 
 def check_parameter(name: str, value: str) -> None:
-    from scrfd_ros.ros.parameters import _parameters
+    from scrfd_ros.node.parameters import _parameters
 
     assert type(yaml.safe_load(value)) is type(_parameters()[name].default), (name, value)
 
@@ -241,18 +241,18 @@ def test_commands_run(
     document: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    picture: Callable[[str], NDArray[np.uint8]],
+    image: Callable[[str], NDArray[np.uint8]],
     detector_path: Callable[[str], Path],
     recognizer_path: Callable[[str], Path],
 ) -> None:
-    """In order, in one folder, with a picture, a bag and the weights."""
+    """In order, in one folder, with an image, a bag and the weights."""
     weights = [detector_path("500m"), detector_path("2.5g"), recognizer_path("w600k_mbf")]
     monkeypatch.chdir(tmp_path)
     Path("models").mkdir()
     for path in weights:
         Path("models", path.name).symlink_to(path)
-    half_size = np.ascontiguousarray(picture("t1.jpg")[::2, ::2])
-    write_picture(Path("holiday.jpg"), half_size)
+    half_size = np.ascontiguousarray(image("t1.jpg")[::2, ::2])
+    write_image(Path("holiday.jpg"), half_size)
     write_bag(Path("drive"), (raw("/camera/image_raw", 10**9 * n, half_size) for n in (1, 2)))
     for words in runnable(document):
         assert main([*words, *RUN[words[0]]]) == 0, words
@@ -260,14 +260,14 @@ def test_commands_run(
 
 @pytest.mark.parametrize("name", ["2.5g", "500m"])
 def test_scores_that_are_said_for_those_who_come_from_retinaface(
-    name: str, detector_path: Callable[[str], Path], picture: Callable[[str], NDArray[np.uint8]]
+    name: str, detector_path: Callable[[str], Path], image: Callable[[str], NDArray[np.uint8]]
 ) -> None:
     text = (ROOT / "docs" / "retinaface.md").read_text("utf-8")
     (said,) = re.findall(rf"([\d.]+) to ([\d.]+) with `{name}`", text)
     pipeline = load_pipeline(
         detector_path=detector_path(name), recognizer=None, backend="onnxruntime"
     )
-    scores = pipeline(picture("t1.jpg")).faces.scores
+    scores = pipeline(image("t1.jpg")).faces.scores
     assert said == (f"{scores.min():.2f}", f"{scores.max():.2f}")
 
 

@@ -1,4 +1,4 @@
-"""Pictures and reports are read and written whole, and errors name the file."""
+"""Images and reports are read and written whole, and errors name the file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,10 @@ from faulty_processes import kills, open_to_all, outcome_in_child
 from numpy.typing import NDArray
 
 from scrfd_ros.errors import ImageError, ScrfdError
-from scrfd_ros.files import (
-    ensure_writable,
-    list_pictures,
-    read_picture,
-    write_bytes,
-    write_picture,
-    write_text,
-)
+from scrfd_ros.files import ensure_writable, write_bytes, write_text
+from scrfd_ros.images.files import list_images, read_image, write_image
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
 
 
 def png(width: int, height: int) -> bytes:
@@ -43,17 +37,17 @@ def png(width: int, height: int) -> bytes:
 
 
 def test_png_comes_back_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "folders" / "picture.png"
-    write_picture(path, PICTURE)
-    found = read_picture(path)
+    path = tmp_path / "new" / "folders" / "image.png"
+    write_image(path, IMAGE)
+    found = read_image(path)
     assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, PICTURE)
+    np.testing.assert_array_equal(found, IMAGE)
 
 
-def test_grey_picture_becomes_three_channels(tmp_path: Path) -> None:
-    assert cv2.imwrite(str(tmp_path / "grey.png"), PICTURE[:, :, 0])
+def test_gray_image_becomes_three_channels(tmp_path: Path) -> None:
+    assert cv2.imwrite(str(tmp_path / "gray.png"), IMAGE[:, :, 0])
     np.testing.assert_array_equal(
-        read_picture(tmp_path / "grey.png"), np.repeat(PICTURE[:, :, :1], 3, axis=2)
+        read_image(tmp_path / "gray.png"), np.repeat(IMAGE[:, :, :1], 3, axis=2)
     )
 
 
@@ -61,18 +55,18 @@ def test_grey_picture_becomes_three_channels(tmp_path: Path) -> None:
     ("content", "message"),
     [
         pytest.param(None, "No such file", id="missing"),
-        pytest.param(b"", r"not a picture .*\(0 bytes\)", id="empty"),
-        pytest.param(b"nothing else", r"not a picture .*\(12 bytes\)", id="text"),
-        pytest.param(png(100_000, 100_000), "not a picture", id="beyond OpenCV's size limit"),
-        pytest.param(png(0, 0), "not a picture", id="no pixels"),
+        pytest.param(b"", r"not an image .*\(0 bytes\)", id="empty"),
+        pytest.param(b"nothing else", r"not an image .*\(12 bytes\)", id="text"),
+        pytest.param(png(100_000, 100_000), "not an image", id="beyond OpenCV's size limit"),
+        pytest.param(png(0, 0), "not an image", id="no pixels"),
     ],
 )
-def test_unreadable_picture(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_unreadable_image(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "face.jpg"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ImageError, match=message) as caught:
-        read_picture(path)
+        read_image(path)
     assert str(path) in str(caught.value)
 
 
@@ -82,8 +76,8 @@ def test_unreadable_picture(tmp_path: Path, content: bytes | None, message: str)
         (b"\0\0\0\x18ftypheic" + bytes(99), r"\(HEIC\): convert it to PNG or JPEG"),
         (b"<svg xmlns=", r"\(SVG\): convert it"),
         (b"II*\0\x10\0\0\0CR\x02\0" + bytes(99), r"\(TIFF or raw data of a camera\): convert"),
-        (b"\0\0\0\x18ftypmp42" + bytes(99), r"\(a video\): take single pictures .*ffmpeg"),
-        (b"RIFF\0\0\0\0AVI LIST" + bytes(99), r"\(a video\): take single pictures"),
+        (b"\0\0\0\x18ftypmp42" + bytes(99), r"\(a video\): take single images .*ffmpeg"),
+        (b"RIFF\0\0\0\0AVI LIST" + bytes(99), r"\(a video\): take single images"),
         (b"\x89MCAP0\r\n", r"\(a bag\): .*scrfd replay"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"<html>not found</html>", "a web page"),
@@ -91,29 +85,29 @@ def test_unreadable_picture(tmp_path: Path, content: bytes | None, message: str)
         (b"GIF89a" + bytes(9), r"\(GIF\): convert"),
     ],
 )
-def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+def test_what_is_no_image_is_named(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "face.jpg"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match=f"face.jpg: not a picture that OpenCV .*{words}"):
-        read_picture(path)
+    with pytest.raises(ImageError, match=f"face.jpg: not an image that OpenCV .*{words}"):
+        read_image(path)
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("", "Is a directory; give one picture of it"),
+        ("", "Is a directory; give one image of it"),
         ("*.jpg", "No such file or directory; no name fits the pattern"),
-        ("https://example.org/face.jpg", "an address is no file; download the picture first"),
+        ("https://example.org/face.jpg", "an address is no file; download the image first"),
         ("face\0.jpg", "embedded null byte"),
         ("x" * 300, "File name too long"),
     ],
 )
 def test_what_is_no_file(tmp_path: Path, name: str, words: str) -> None:
-    with pytest.raises(ImageError, match=f"cannot read the picture: {words}"):
-        read_picture(Path(name) if "//" in name else tmp_path / name)
+    with pytest.raises(ImageError, match=f"cannot read the image: {words}"):
+        read_image(Path(name) if "//" in name else tmp_path / name)
 
 
-LARGER = cv2.resize(PICTURE, (320, 240), interpolation=cv2.INTER_CUBIC)
+LARGER = cv2.resize(IMAGE, (320, 240), interpolation=cv2.INTER_CUBIC)
 JPEG = cv2.imencode(".jpg", LARGER)[1]
 
 
@@ -126,10 +120,10 @@ def test_a_cut_file_has_one_outcome_with_every_opencv(
     path.write_bytes(JPEG.tobytes()[: int(len(JPEG) * share)])
     if share < 0.5:
         with pytest.raises(ImageError, match=r"face.jpg: .* it is cut short, \d+ of its 240 rows"):
-            read_picture(path)
+            read_image(path)
     else:
-        picture = read_picture(path)
-        assert picture.shape == (240, 320, 3) and (picture[-1] == 128).all()
+        image = read_image(path)
+        assert image.shape == (240, 320, 3) and (image[-1] == 128).all()
         assert "face.jpg: used, but it is cut short, " in caplog.text
 
 
@@ -148,7 +142,7 @@ def test_a_file_is_turned_as_exif_says(tmp_path: Path, orientation: int) -> None
     }
     path = tmp_path / "face.jpg"
     path.write_bytes(with_orientation(JPEG.tobytes(), orientation))
-    np.testing.assert_array_equal(read_picture(path), turned[orientation])
+    np.testing.assert_array_equal(read_image(path), turned[orientation])
 
 
 def png_of(values: NDArray[Any]) -> bytes:
@@ -158,17 +152,17 @@ def png_of(values: NDArray[Any]) -> bytes:
 def test_kinds_of_png(tmp_path: Path) -> None:
     path = tmp_path / "face.png"
     for values in (
-        PICTURE.astype(np.uint16) * 257,
-        np.dstack((PICTURE, np.arange(35, dtype=np.uint8).reshape(7, 5))),
+        IMAGE.astype(np.uint16) * 257,
+        np.dstack((IMAGE, np.arange(35, dtype=np.uint8).reshape(7, 5))),
     ):
         path.write_bytes(png_of(values))
-        np.testing.assert_array_equal(read_picture(path), PICTURE)
+        np.testing.assert_array_equal(read_image(path), IMAGE)
 
 
 FORMATS = (".png", ".JPG", ".jpeg", ".webp", ".bmp", ".tiff", ".jp2", ".ppm")
 
 
-def test_pictures_of_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_of_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for suffix in FORMATS:
         content = cv2.imencode(suffix.lower(), LARGER)[1].tobytes()
         (tmp_path / f"face{suffix}").write_bytes(content)
@@ -176,49 +170,49 @@ def test_pictures_of_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     (tmp_path / "damaged.jpg").write_bytes(b"")  # is to be told by who reads it
     expected = {f"face{suffix}" for suffix in FORMATS} | {"no_suffix", "damaged.jpg"}
     (tmp_path / "below").mkdir()
-    (tmp_path / "below" / "face.png").write_bytes(png_of(PICTURE))
-    assert {path.name for path in list_pictures(tmp_path)} == expected
+    (tmp_path / "below" / "face.png").write_bytes(png_of(IMAGE))
+    assert {path.name for path in list_images(tmp_path)} == expected
     assert not caplog.text
     for name in ("a.heic", "b.heic", "notes.txt", "README", ".DS_Store", "._face.jpg"):
         (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
-    assert {path.name for path in list_pictures(tmp_path)} == expected
+    assert {path.name for path in list_images(tmp_path)} == expected
     (record,) = caplog.records
-    assert "left alone: 4 files that are not pictures OpenCV" in record.getMessage()
+    assert "left alone: 4 files that are not images OpenCV" in record.getMessage()
     assert "(2 of .heic, 1 of .txt, 1 of no suffix), the first: README" in record.getMessage()
-    found = list_pictures(tmp_path, below=True)
+    found = list_images(tmp_path, below=True)
     assert tmp_path / "below" / "face.png" in found and found == sorted(found)
 
 
-def test_folders_without_pictures(tmp_path: Path) -> None:
-    with pytest.raises(ScrfdError, match="no such folder; expected one with pictures"):
-        list_pictures(tmp_path / "none")
-    with pytest.raises(ScrfdError, match="no pictures in it; expected JPEG, PNG"):
-        list_pictures(tmp_path)
+def test_folders_without_images(tmp_path: Path) -> None:
+    with pytest.raises(ScrfdError, match="no such folder; expected one with images"):
+        list_images(tmp_path / "none")
+    with pytest.raises(ScrfdError, match="no images in it; expected JPEG, PNG"):
+        list_images(tmp_path)
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
-    with pytest.raises(ScrfdError, match=r"no pictures in it, but 1 file .*\(1 of .heic\); expec"):
-        list_pictures(tmp_path)
+    with pytest.raises(ScrfdError, match=r"no images in it, but 1 file .*\(1 of .heic\); expec"):
+        list_images(tmp_path)
     with pytest.raises(ScrfdError, match="not a folder"):
-        list_pictures(tmp_path / "a.heic")
+        list_images(tmp_path / "a.heic")
 
 
-@pytest.mark.parametrize("name", ["picture", "picture.", "picture.xyz"])
-def test_unknown_picture_format(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ImageError, match=r"unknown picture format .* expected \.png or \.jpg"):
-        write_picture(tmp_path / name, PICTURE)
+@pytest.mark.parametrize("name", ["image", "image.", "image.xyz"])
+def test_unknown_image_format(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ImageError, match=r"unknown image format .* expected \.png or \.jpg"):
+        write_image(tmp_path / name, IMAGE)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     "write",
     [
-        pytest.param(lambda path: write_picture(path, PICTURE), id="picture"),
+        pytest.param(lambda path: write_image(path, IMAGE), id="image"),
         pytest.param(lambda path: write_text(path, "text"), id="text"),
     ],
 )
 def test_cannot_write_below_a_file(tmp_path: Path, write: Callable[[Path], None]) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ScrfdError, match=r"file/picture\.png: cannot write"):
-        write(tmp_path / "file" / "picture.png")
+    with pytest.raises(ScrfdError, match=r"file/image\.png: cannot write"):
+        write(tmp_path / "file" / "image.png")
 
 
 def test_text_is_utf_8(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_the_node_answers_every_good_image_after_a_mutated_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     detector_path: Callable[[str], Path],
-    picture: Callable[[str], NDArray[np.uint8]],
+    image: Callable[[str], NDArray[np.uint8]],
 ) -> None:
     """Over DDS, with bytes that are no message either: ROS itself reads the compressed ones."""
     rclpy = pytest.importorskip("rclpy")
@@ -121,9 +121,9 @@ def test_the_node_answers_every_good_image_after_a_mutated_one(
     from targets import TARGETS
     from vision_msgs.msg import Detection2DArray
 
-    from scrfd_ros.ros.images import image_message
+    from scrfd_ros.node.images import image_message
 
-    small = np.ascontiguousarray(picture("t1.jpg")[::2, ::2])
+    small = np.ascontiguousarray(image("t1.jpg")[::2, ::2])
     good = image_message(small, Header())
     seeds = TARGETS["image"].seeds()
     mutate = TARGETS["image"].mutations(seeds)

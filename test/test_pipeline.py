@@ -1,4 +1,4 @@
-"""The pipeline from picture to faces, on real networks and real pictures."""
+"""The pipeline from image to faces, on real networks and real images."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from onnx_files import scrfd_outputs, write_detector, write_graph, write_recogni
 
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.errors import ModelError
-from scrfd_ros.networks.load import load_network
-from scrfd_ros.networks.network import Network
+from scrfd_ros.inference.load import load_network
+from scrfd_ros.inference.network import Network
 from scrfd_ros.pipeline import FacePipeline, Frame, load_pipeline
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.recognition.arcface import ArcFace
-from scrfd_ros.tracking import Tracker
+from scrfd_ros.tracking.tracker import Tracker
 
 BLACK = np.zeros((480, 640, 3), np.uint8)
 
 ModelPath = Callable[[str], Path]
-Picture = Callable[[str], NDArray[np.uint8]]
+Image = Callable[[str], NDArray[np.uint8]]
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,9 @@ def pipeline(detector_path: ModelPath, recognizer_path: ModelPath) -> FacePipeli
 
 
 def test_is_detection_alignment_and_recognition(
-    pipeline: FacePipeline, detector_path: ModelPath, recognizer_path: ModelPath, picture: Picture
+    pipeline: FacePipeline, detector_path: ModelPath, recognizer_path: ModelPath, image: Image
 ) -> None:
-    people = picture("t1.jpg")
+    people = image("t1.jpg")
     faces = pipeline(people).faces
     detected = Scrfd(load_network(detector_path("2.5g"))).detect(people)
     np.testing.assert_array_equal(faces.boxes, detected.boxes)
@@ -55,13 +55,13 @@ def test_is_detection_alignment_and_recognition(
     assert pipeline.warning == ""
 
 
-def test_scores_fall(pipeline: FacePipeline, picture: Picture) -> None:
-    scores = pipeline(picture("gdp.jpg")).faces.scores
+def test_scores_fall(pipeline: FacePipeline, image: Image) -> None:
+    scores = pipeline(image("gdp.jpg")).faces.scores
     assert len(scores) > 1 and (np.diff(scores) <= 0).all()
 
 
-def test_times_of_all_stages(pipeline: FacePipeline, picture: Picture) -> None:
-    milliseconds = pipeline(picture("t1.jpg")).milliseconds
+def test_times_of_all_stages(pipeline: FacePipeline, image: Image) -> None:
+    milliseconds = pipeline(image("t1.jpg")).milliseconds
     total = milliseconds.pop("total")
     assert list(milliseconds) == ["prepare", "detect", "decode", "align", "embed"]
     assert all(value > 0 for value in milliseconds.values())
@@ -80,9 +80,9 @@ def test_two_pixels(pipeline: FacePipeline) -> None:
     assert len(pipeline(BLACK[:1, :2]).faces) == 0
 
 
-def test_without_recogniser(detector_path: ModelPath, picture: Picture) -> None:
+def test_without_recognizer(detector_path: ModelPath, image: Image) -> None:
     pipeline = load_pipeline(detector_path=detector_path("500m"), recognizer=None)
-    result = pipeline(picture("t1.jpg"))
+    result = pipeline(image("t1.jpg"))
     assert len(result.faces) == 6 and result.faces.landmarks is not None
     assert result.faces.embeddings is None
     assert list(result.milliseconds) == ["prepare", "detect", "decode", "total"]
@@ -91,7 +91,7 @@ def test_without_recogniser(detector_path: ModelPath, picture: Picture) -> None:
 
 def test_detector_without_landmarks_gives_no_embeddings_and_says_so(tmp_path: Path) -> None:
     detector = write_detector(tmp_path / "scrfd_1g.onnx", scrfd_outputs(640, 640, landmarks=False))
-    recognizer = write_recognizer(tmp_path / "recogniser.onnx")
+    recognizer = write_recognizer(tmp_path / "recognizer.onnx")
     pipeline = load_pipeline(detector_path=detector, recognizer_path=recognizer, max_faces=3)
     assert pipeline.recognizer is None
     assert "scrfd_1g.onnx finds no landmarks" in pipeline.warning
@@ -99,11 +99,11 @@ def test_detector_without_landmarks_gives_no_embeddings_and_says_so(tmp_path: Pa
     faces = pipeline(BLACK).faces
     assert len(faces) == 3
     assert faces.landmarks is None and faces.embeddings is None
-    # Without a recogniser there is nothing to warn of.
+    # Without a recognizer there is nothing to warn of.
     assert load_pipeline(detector_path=detector, recognizer=None).warning == ""
 
 
-def test_options_reach_the_detector(detector_path: ModelPath, picture: Picture) -> None:
+def test_options_reach_the_detector(detector_path: ModelPath, image: Image) -> None:
     pipeline = load_pipeline(
         detector_path=detector_path("500m"),
         recognizer=None,
@@ -115,7 +115,7 @@ def test_options_reach_the_detector(detector_path: ModelPath, picture: Picture) 
     detector = pipeline.detector
     assert detector.input_size == (320, 224)
     assert (detector.score_threshold, detector.nms_threshold) == (0.8, 0.3)
-    faces = pipeline(picture("t1.jpg")).faces
+    faces = pipeline(image("t1.jpg")).faces
     assert len(faces) == 2 and faces.scores.min() >= 0.8
 
 
@@ -134,7 +134,7 @@ def test_loads_by_name(
     ("options", "message"),
     [
         pytest.param({"detector": "500m"}, r"scrfd_500m_bnkps\.onnx", id="detector not fetched"),
-        pytest.param({"detector": "w600k_mbf"}, "w600k_mbf", id="a recogniser to detect with"),
+        pytest.param({"detector": "w600k_mbf"}, "w600k_mbf", id="a recognizer to detect with"),
         pytest.param({"detector": "yolo"}, "yolo", id="unknown detector"),
         pytest.param({"backend": "cuda"}, "unknown backend 'cuda'", id="unknown back end"),
     ],
@@ -146,23 +146,23 @@ def test_models_that_cannot_be_had(tmp_path: Path, options: dict[str, Any], mess
         load_pipeline(model_directory=tmp_path, **options)
 
 
-def test_recogniser_not_fetched(tmp_path: Path, detector_path: ModelPath) -> None:
+def test_recognizer_not_fetched(tmp_path: Path, detector_path: ModelPath) -> None:
     with pytest.raises(ModelError, match=r"w600k_mbf\.onnx"):
         load_pipeline(detector_path=detector_path("500m"), model_directory=tmp_path)
 
 
-def test_several_pictures_at_once_are_as_one_by_one(
-    detector_path: ModelPath, recognizer_path: ModelPath, picture: Picture
+def test_several_images_at_once_are_as_one_by_one(
+    detector_path: ModelPath, recognizer_path: ModelPath, image: Image
 ) -> None:
     pipeline = load_pipeline(
         detector_path=detector_path("500m"), recognizer_path=recognizer_path("w600k_mbf")
     )
     names = ("t1.jpg", "obama.jpg", "gdp.jpg")
-    frames = [Frame(BLACK), *(Frame(picture(name)) for name in names)]
-    frames.append(Frame(picture("biden.jpg"), Tracker(), 1.0))
+    frames = [Frame(BLACK), *(Frame(image(name)) for name in names)]
+    frames.append(Frame(image("biden.jpg"), Tracker(), 1.0))
     results = pipeline.run(frames)
     for frame, result in zip(frames, results, strict=True):
-        alone = pipeline(frame.picture).faces
+        alone = pipeline(frame.image).faces
         np.testing.assert_array_equal(result.faces.boxes, alone.boxes)
         np.testing.assert_allclose(result.faces.embeddings, alone.embeddings, atol=1e-5)
     assert [len(result.faces) for result in results] == [0, 6, 1, 5, 1]
@@ -172,7 +172,7 @@ def test_several_pictures_at_once_are_as_one_by_one(
 def test_a_batch_that_fails_and_is_repeated_one_by_one_counts_once(
     detector_path: ModelPath,
     recognizer_path: ModelPath,
-    picture: Picture,
+    image: Image,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As the node does, so that no camera fails for another."""
@@ -190,10 +190,10 @@ def test_a_batch_that_fails_and_is_repeated_one_by_one_counts_once(
         trackers = [Tracker(refresh_period=0.0) for _ in range(2)]
         found = []
         for number in range(4):
-            pictures = (picture("t1.jpg"), np.roll(picture("obama.jpg"), 20 * number, axis=1))
+            images = (image("t1.jpg"), np.roll(image("obama.jpg"), 20 * number, axis=1))
             frames = [
                 Frame(image, tracker, 0.1 * number)
-                for image, tracker in zip(pictures, trackers, strict=True)
+                for image, tracker in zip(images, trackers, strict=True)
             ]
             if is_failing and number % 2:
                 monkeypatch.setattr(pipeline.recognizer, "embed", fail)
@@ -213,15 +213,15 @@ def test_a_batch_that_fails_and_is_repeated_one_by_one_counts_once(
 
 
 def blurred(photograph: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The picture with this part of it blurred."""
+    """The image with this part of it blurred."""
     x1, y1, x2, y2 = box.astype(int)
     result = photograph.copy()
     result[y1:y2, x1:x2] = cv2.GaussianBlur(result[y1:y2, x1:x2], (0, 0), 5)
     return result
 
 
-def test_hopeless_faces_are_not_embedded(pipeline: FacePipeline, picture: Picture) -> None:
-    people = picture("t1.jpg")
+def test_hopeless_faces_are_not_embedded(pipeline: FacePipeline, image: Image) -> None:
+    people = image("t1.jpg")
     sharp = pipeline(people).faces
     spoilt = blurred(people, sharp.boxes[2])
     expected = pipeline(spoilt).faces
@@ -240,9 +240,9 @@ def test_hopeless_faces_are_not_embedded(pipeline: FacePipeline, picture: Pictur
 
 
 def test_a_tracked_face_is_embedded_as_soon_as_it_is_useful(
-    pipeline: FacePipeline, picture: Picture
+    pipeline: FacePipeline, image: Image
 ) -> None:
-    people = picture("t1.jpg")
+    people = image("t1.jpg")
     sharp = pipeline(people).faces
     spoilt = blurred(people, sharp.boxes[0])
     choosy = FacePipeline(pipeline.detector, pipeline.recognizer, min_quality=0.4)
@@ -258,14 +258,14 @@ def test_a_tracked_face_is_embedded_as_soon_as_it_is_useful(
 
 
 def test_small_faces_are_enlarged(
-    tmp_path: Path, detector_path: ModelPath, recognizer_path: ModelPath, picture: Picture
+    tmp_path: Path, detector_path: ModelPath, recognizer_path: ModelPath, image: Image
 ) -> None:
     # In place of Real-ESRGAN, which takes a second for a face, plain repetition of pixels.
     nodes = [helper.make_node("Resize", ["input.1", "", "factors"], ["output"], mode="nearest")]
     factors = {"factors": np.array([1, 1, 4, 4], np.float32)}
     shape = ("N", 3, "height", "width")
     enlarger = write_graph(tmp_path / "x4.onnx", nodes, shape, {"output": shape}, factors)
-    small = cv2.resize(picture("t1.jpg"), None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image("t1.jpg"), None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
     results = [
         load_pipeline(
             detector_path=detector_path("2.5g"),
@@ -303,12 +303,12 @@ class Fails:
 
 @pytest.mark.parametrize("stage", ["detector", "recognizer"])
 def test_images_that_failed_together_are_tracked_once_when_they_are_given_one_by_one(
-    detector_path: ModelPath, recognizer_path: ModelPath, picture: Picture, stage: str
+    detector_path: ModelPath, recognizer_path: ModelPath, image: Image, stage: str
 ) -> None:
     detector = Fails(load_network(detector_path("500m")))
     recognizer = Fails(load_network(recognizer_path("w600k_mbf")))
     pipeline = FacePipeline(Scrfd(detector), ArcFace(recognizer))
-    people, man = picture("t1.jpg"), picture("obama.jpg")
+    people, man = image("t1.jpg"), image("obama.jpg")
     undisturbed = Tracker(), Tracker()
     trackers = Tracker(), Tracker()
     for number in range(4):
@@ -355,7 +355,7 @@ def test_no_images_no_results(pipeline: FacePipeline) -> None:
 
 def test_what_is_no_frame_is_refused(pipeline: FacePipeline) -> None:
     for other in (BLACK, None, (BLACK, None, 0.0)):
-        with pytest.raises(ValueError, match=r"must be of Frame\(picture, tracker, time\), got "):
+        with pytest.raises(ValueError, match=r"must be of Frame\(image, tracker, time\), got "):
             pipeline.run([other])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="must be of Frame"):
         pipeline.run(BLACK)  # type: ignore[arg-type]
@@ -377,14 +377,14 @@ class Overflows(Fails):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("tracked", [False, True])
 def test_an_embedding_that_is_not_finite_is_none(
-    tmp_path: Path, detector_path: ModelPath, picture: Picture, value: float, tracked: bool
+    tmp_path: Path, detector_path: ModelPath, image: Image, value: float, tracked: bool
 ) -> None:
-    network = Overflows(load_network(write_recognizer(tmp_path / "recogniser.onnx")))
+    network = Overflows(load_network(write_recognizer(tmp_path / "recognizer.onnx")))
     recognizer = ArcFace(network)
     network.value = value
     pipeline = FacePipeline(Scrfd(load_network(detector_path("500m"))), recognizer)
     with np.errstate(invalid="ignore"):
-        faces = pipeline(picture("t1.jpg"), Tracker() if tracked else None).faces
+        faces = pipeline(image("t1.jpg"), Tracker() if tracked else None).faces
     assert faces.embeddings is not None and faces.embedding_norms is not None
     assert np.isfinite(faces.embeddings).all() and np.isfinite(faces.embedding_norms).all()
     assert 0 < faces.embedded.sum() < len(faces) == 6

@@ -210,12 +210,12 @@ def listing(folder: Path) -> dict[str, int]:
 
 
 def test_the_node_stores_nothing_but_its_log(
-    node: tuple[Any, Path], picture: Callable[[str], NDArray[np.uint8]]
+    node: tuple[Any, Path], image: Callable[[str], NDArray[np.uint8]]
 ) -> None:
     harness, folder = node
     models = Path(str(harness.get_parameter("model_directory")))
     before = listing(models)
-    _, faces = harness.ask(picture("t1.jpg"))
+    _, faces = harness.ask(image("t1.jpg"))
     assert len(faces.faces) == 6 and len(faces.faces[0].embedding) == 512
     for name in ("home", "here", "temporary", "ros"):
         assert listing(folder / name) == {}, name

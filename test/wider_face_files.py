@@ -1,4 +1,4 @@
-"""Write small sets in the form of WIDER FACE: pictures, ground truth, detections."""
+"""Write small sets in the form of WIDER FACE: images, ground truth, detections."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import savemat
 
-from scrfd_ros.evaluation.wider_face import GROUND_TRUTH, SUBSETS, AnnotatedPicture
+from scrfd_ros.evaluation.wider_face import GROUND_TRUTH, SUBSETS, AnnotatedImage
 
 
 def annotated(
     boxes: Sequence[Sequence[float]],
     counted: Mapping[str, Sequence[int]] | None = None,
     name: str = "0--Event/0_Event_1",
-) -> AnnotatedPicture:
-    """A picture with faces at `boxes`.
+) -> AnnotatedImage:
+    """An image with faces at `boxes`.
 
     Args:
         counted: rows of the faces in each subset; None for all in each.
-        name: event and picture.
+        name: event and image.
     """
     flags = np.zeros((len(SUBSETS), len(boxes)), np.bool_)
     for number, subset in enumerate(SUBSETS):
         flags[number, range(len(boxes)) if counted is None else list(counted[subset])] = True
-    event, _, picture = name.partition("/")
-    return AnnotatedPicture(event, picture, np.array(boxes, np.float64).reshape(-1, 4), flags)
+    event, _, image = name.partition("/")
+    return AnnotatedImage(event, image, np.array(boxes, np.float64).reshape(-1, 4), flags)
 
 
-def write_ground_truth(folder: Path, pictures: Sequence[AnnotatedPicture]) -> None:
-    """The four .mat files of these pictures, in the structure of the official ones."""
+def write_ground_truth(folder: Path, images: Sequence[AnnotatedImage]) -> None:
+    """The four .mat files of these images, in the structure of the official ones."""
     folder.mkdir(parents=True, exist_ok=True)
-    events: dict[str, list[AnnotatedPicture]] = {}
-    for picture in pictures:
-        events.setdefault(picture.event, []).append(picture)
+    events: dict[str, list[AnnotatedImage]] = {}
+    for image in images:
+        events.setdefault(image.event, []).append(image)
     common = {
         "event_list": cells(events),
         "file_list": cells(cells(each.name for each in own) for own in events.values()),
@@ -64,12 +64,12 @@ def cells(values: Iterable[Any]) -> NDArray[np.object_]:
 
 def write_submission(
     folder: Path,
-    pictures: Sequence[AnnotatedPicture],
+    images: Sequence[AnnotatedImage],
     detections: Sequence[NDArray[np.float64]],
 ) -> None:
     """Detections, x, y, width, height, score, in the submission format."""
-    for picture, rows in zip(pictures, detections, strict=True):
-        path = folder / picture.event / f"{picture.name}.txt"
+    for image, rows in zip(images, detections, strict=True):
+        path = folder / image.event / f"{image.name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = "".join(" ".join(map(repr, row)) + "\n" for row in rows.tolist())
-        path.write_text(f"{picture.event}/{picture.name}.jpg\n{len(rows)}\n{lines}")
+        path.write_text(f"{image.event}/{image.name}.jpg\n{len(rows)}\n{lines}")

@@ -15,15 +15,15 @@ from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 from tqdm import tqdm
 
-from peers.libraries import Picture, insightface_library, ours, own_pipeline
+from peers.libraries import Image, insightface_library, ours, own_pipeline
 from peers.library import photograph
 from peers.nodes import FAST, Feeder, Side, face_node_parameters
 from peers.timing import NetworkClock, Summary, in_turns, summary
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.faces import Faces
+from scrfd_ros.node.messages import detection_array
 from scrfd_ros.pipeline import FacePipeline
-from scrfd_ros.ros.messages import detection_array
-from scrfd_ros.tracking import Tracker
+from scrfd_ros.tracking.tracker import Tracker
 
 FACES = (0, 1, 6, 29)
 CROWDS = (125, 250, 500)
@@ -59,8 +59,8 @@ def measure(clock: NetworkClock, repeat: int) -> dict[str, Any]:
         "resolution": _by_level(
             clock,
             {
-                f"{size}/{name}": partial(side.detect, picture)
-                for size, picture in sizes.items()
+                f"{size}/{name}": partial(side.detect, image)
+                for size, image in sizes.items()
                 for name, side in sides.items()
             },
             repeat,
@@ -81,18 +81,18 @@ def _by_level(
 
 
 def _crowd_times(
-    detector: Scrfd, people: Sequence[Picture], repeat: int
+    detector: Scrfd, people: Sequence[Image], repeat: int
 ) -> dict[str, dict[str, Summary]]:
     """What finding, tracking and publishing so many faces takes beside the network."""
     pipeline = FacePipeline(detector)
-    pictures = {count: crowd(people, count) for count in CROWDS}
+    images = {count: crowd(people, count) for count in CROWDS}
     trackers = {count: Tracker() for count in CROWDS}
     times: dict[int, dict[str, list[float]]] = {
         count: {stage: [] for stage in _CROWD_STAGES} for count in CROWDS
     }
     turns = list(product(range(repeat + 1), CROWDS))
     for number, count in tqdm(turns, desc="crowds", leave=False, disable=None):
-        faces, milliseconds = pipeline(pictures[count], trackers[count], number / 30)
+        faces, milliseconds = pipeline(images[count], trackers[count], number / 30)
         assert len(faces) == count
         start = time.perf_counter()
         serialize_message(detection_array(faces, Header()))
@@ -107,19 +107,19 @@ def _crowd_times(
     }
 
 
-def cut_out(picture: Picture, faces: Faces) -> list[Picture]:
-    """The heads in a picture, each as a square of `_HEAD` pixels."""
+def cut_out(image: Image, faces: Faces) -> list[Image]:
+    """The heads in an image, each as a square of `_HEAD` pixels."""
     heads = []
     for middle, (_, height) in zip(faces.centers, faces.sizes, strict=True):
         scale = _HEAD / (1.6 * height)
         shift = _HEAD / 2 - scale * middle
         transform = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-        heads.append(cv2.warpAffine(picture, transform, (_HEAD, _HEAD)))
+        heads.append(cv2.warpAffine(image, transform, (_HEAD, _HEAD)))
     return heads
 
 
-def crowd(heads: Sequence[Picture], count: int) -> Picture:
-    """A picture of so many people, in rows."""
+def crowd(heads: Sequence[Image], count: int) -> Image:
+    """An image of so many people, in rows."""
     canvas = np.full((_CANVAS, _CANVAS, 3), 110, np.uint8)
     columns = max(math.ceil(math.sqrt(count)), 1)
     side = min(_CANVAS // columns, _HEAD)

@@ -30,11 +30,11 @@ except ImportError:
 
 INPUT_SIZE = (640, 640)
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 
 class Library(NamedTuple):
-    """What each library does with a picture.
+    """What each library does with an image.
 
     Attributes:
         detect: finds faces.
@@ -42,9 +42,9 @@ class Library(NamedTuple):
         analyze: finds faces and embeds them; gives something with as many items as faces.
     """
 
-    detect: Callable[[Picture], Any]
-    recognize: Callable[[Picture, NDArray[np.float32]], Any]
-    analyze: Callable[[Picture], Any]
+    detect: Callable[[Image], Any]
+    recognize: Callable[[Image, NDArray[np.float32]], Any]
+    analyze: Callable[[Image], Any]
 
 
 def libraries(pipeline: FacePipeline) -> dict[str, Library]:
@@ -77,8 +77,8 @@ def ours(pipeline: FacePipeline) -> Library:
     assert recognizer is not None
     return Library(
         pipeline.detector.detect,
-        lambda picture, landmarks: recognizer.embed(align_faces(picture, landmarks)),
-        lambda picture: pipeline(picture).faces,
+        lambda image, landmarks: recognizer.embed(align_faces(image, landmarks)),
+        lambda image: pipeline(image).faces,
     )
 
 
@@ -92,13 +92,13 @@ def insightface_library() -> Library:
     with tempfile.TemporaryDirectory() as folder:
         link_models(Path(folder))
         analysis = FaceAnalysis(folder)
-        # By default it looks at each picture twice, at 128x128 too.
+        # By default it looks at each image twice, at 128x128 too.
         analysis.prepare(ctx_id=-1, det_size=INPUT_SIZE)
         analysis.get(np.zeros((64, 64, 3), np.uint8))  # loads a copy for this size of input
     arcface = analysis.models["recognition"]
     return Library(
         analysis.det_model.detect,
-        lambda picture, landmarks: [arcface.get(picture, Face(kps=points)) for points in landmarks],
+        lambda image, landmarks: [arcface.get(image, Face(kps=points)) for points in landmarks],
         analysis.get,
     )
 
@@ -121,8 +121,8 @@ def uniface_library() -> Library:
         recognizer = arcface.ArcFace()
     return Library(
         detector.detect,
-        lambda picture, landmarks: [
-            recognizer.get_normalized_embedding(picture, points) for points in landmarks
+        lambda image, landmarks: [
+            recognizer.get_normalized_embedding(image, points) for points in landmarks
         ],
         FaceAnalyzer(detector=detector, recognizer=recognizer).analyze,
     )

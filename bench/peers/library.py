@@ -1,4 +1,4 @@
-"""Detection, recognition and both of pictures and of a clip, beside insightface and uniface."""
+"""Detection, recognition and both of images and of a clip, beside insightface and uniface."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from typing import Any
 from clips import people_passing
 from tqdm import tqdm
 
-from peers.libraries import Library, Picture, libraries, own_pipeline
+from peers.libraries import Image, Library, libraries, own_pipeline
 from peers.timing import NetworkClock, Sample, in_turns, sample, summaries
-from scrfd_ros.files import read_picture
+from scrfd_ros.images.files import read_image
 from scrfd_ros.models.download import ensure_picture
 from scrfd_ros.pipeline import FacePipeline
-from scrfd_ros.tracking import Tracker
+from scrfd_ros.tracking.tracker import Tracker
 
 CLIP_RATE = 30
 CLIP_SIZE = (1280, 720)
 _BLOCK = 10  # frames that one side has before the other has them too
 
 
-def photograph(name: str) -> Picture:
-    return read_picture(ensure_picture(name))
+def photograph(name: str) -> Image:
+    return read_image(ensure_picture(name))
 
 
 def measure(clock: NetworkClock, repeat: int, clip_seconds: float) -> dict[str, Any]:
     """Medians of all comparisons, milliseconds, by comparison and library."""
     pipeline = own_pipeline()
     sides = libraries(pipeline)
-    picture = photograph("t1.jpg")  # 1280x886, six people
-    landmarks = pipeline(picture).faces.landmarks
+    image = photograph("t1.jpg")  # 1280x886, six people
+    landmarks = pipeline(image).faces.landmarks
     assert landmarks is not None
     for name, side in sides.items():
-        found = len(side.analyze(picture))
+        found = len(side.analyze(image))
         assert found == len(landmarks), f"{name} finds {found} faces"
 
     def each(function: Callable[[Library], Any]) -> dict[str, Callable[[], Any]]:
         return {name: lambda side=side: function(side) for name, side in sides.items()}
 
-    detect = each(lambda side: side.detect(picture))
-    recognize = each(lambda side: side.recognize(picture, landmarks))
-    analyze = each(lambda side: side.analyze(picture))
+    detect = each(lambda side: side.detect(image))
+    recognize = each(lambda side: side.recognize(image, landmarks))
+    analyze = each(lambda side: side.analyze(image))
     return {
         "detection": in_turns(clock, detect, repeat, "detection"),
         "recognition": in_turns(clock, recognize, repeat, "recognition"),
@@ -60,8 +60,8 @@ def clip_times(
     """
     tracker = Tracker()
     sides: dict[str, Callable[[Any], Any]] = {
-        "scrfd_ros": lambda frame: pipeline(frame.picture, tracker, frame.time),
-        "insightface": lambda frame: peer.analyze(frame.picture),
+        "scrfd_ros": lambda frame: pipeline(frame.image, tracker, frame.time),
+        "insightface": lambda frame: peer.analyze(frame.image),
     }
     samples: dict[str, list[Sample]] = {name: [] for name in sides}
     frames = people_passing(photograph, seconds, CLIP_RATE, CLIP_SIZE)

@@ -28,13 +28,13 @@ from vision_msgs.msg import Detection2DArray
 from peers.libraries import detector_path, link_models, recognizer_path
 from peers.library import photograph
 from peers.timing import Summary, summary
-from scrfd_ros.ros.images import image_message
+from scrfd_ros.node.images import image_message
 
 SIZE = (1280, 720)
 SLOW, FAST = 5, 60
 """Hz: one that both nodes keep up with, and one that is too fast for them."""
 
-_CLIP_RATE = 15  # pictures a second of the clip, which moves as people do whatever the rate
+_CLIP_RATE = 15  # images a second of the clip, which moves as people do whatever the rate
 _TIMEOUT = 120.0
 _SETTLE = 0.5  # seconds that do not count at the beginning of each stretch
 _FEWEST = 6  # answers in each stretch
@@ -66,7 +66,7 @@ class Feeder:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         clip = people_passing(photograph, seconds, _CLIP_RATE, SIZE)
-        self._images = [image_message(frame.picture, Header()) for frame in clip]
+        self._images = [image_message(frame.image, Header()) for frame in clip]
 
     def spin(self, seconds: float) -> None:
         """Take one answer in, or wait so long for it."""

@@ -26,9 +26,9 @@ class PlainNode(Node):
         self.create_subscription(Image, "image", self.find_faces, qos_profile_sensor_data)
 
     def find_faces(self, image: Image) -> None:
-        picture = np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3)
+        image = np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3)
         message = Detection2DArray(header=image.header)
-        for face in self.analysis.get(picture):
+        for face in self.analysis.get(image):
             x1, y1, x2, y2 = map(float, face.bbox)
             detection = Detection2D(header=image.header)
             detection.bbox.center.position.x = (x1 + x2) / 2

@@ -28,7 +28,7 @@ _records: list[dict[str, float]] = []
 
 
 def stamp_of(message: Any) -> int:
-    """Nanoseconds; of a message that begins with a header, also if it is serialised."""
+    """Nanoseconds; of a message that begins with a header, also if it is serialized."""
     if isinstance(message, (bytes, bytearray, memoryview)):
         seconds, nanoseconds = struct.unpack_from("<iI", message, 4)
         return int(10**9 * seconds + nanoseconds)
@@ -102,8 +102,8 @@ def main() -> None:
     watch_images()
     watch_detections()
     if name == "face_node":
+        from scrfd_ros.node.face_node import main as run
         from scrfd_ros.pipeline import FacePipeline
-        from scrfd_ros.ros.face_node import main as run
 
         watch_pipeline(FacePipeline, "run")
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from peers.libraries import versions
 from peers.nodes import FAST, SLOW
-from scrfd_ros.benchmark import machine_facts
+from scrfd_ros.evaluation.benchmark import machine_info
 
 RATIOS = {
     **{
@@ -100,7 +100,7 @@ def results(medians: Results, repeat: int) -> dict[str, Any]:
     """All there is to write down of a run that ends now."""
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "machine": machine_facts() | versions() | {"load_average": os.getloadavg()},
+        "machine": machine_info() | versions() | {"load_average": os.getloadavg()},
         "repeat": repeat,
         "ratios": ratios(medians),
         "medians": medians,
@@ -164,7 +164,7 @@ def print_report(found: Results) -> None:
                 for level, sides in medians[what].items()
             ],
         )
-    print("\nMany faces, ms: decode, track, and message with its serialisation")
+    print("\nMany faces, ms: decode, track, and message with its serialization")
     _table(
         ("", "decode", "track", "message"),
         [

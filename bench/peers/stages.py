@@ -13,16 +13,16 @@ from tqdm import tqdm
 from peers.libraries import own_pipeline
 from peers.library import photograph
 from peers.timing import NetworkClock, Summary, summary
-from scrfd_ros.image_encodings import bgr_from_image
-from scrfd_ros.ros.images import image_message
-from scrfd_ros.ros.messages import detection_array, face_array
-from scrfd_ros.serialized_image import read_image
+from scrfd_ros.images.encodings import bgr_from_image
+from scrfd_ros.images.serialized import parse_image
+from scrfd_ros.node.images import image_message
+from scrfd_ros.node.messages import detection_array, face_array
 
 Returned = TypeVar("Returned")
 
 
 def measure(clock: NetworkClock, repeat: int) -> dict[str, Summary]:
-    """Milliseconds by stage, for a picture of six people, all of whom are embedded."""
+    """Milliseconds by stage, for an image of six people, all of whom are embedded."""
     pipeline = own_pipeline()
     header = Header()
     serialized = serialize_message(image_message(photograph("t1.jpg"), header))
@@ -35,10 +35,10 @@ def measure(clock: NetworkClock, repeat: int) -> dict[str, Summary]:
         return result
 
     for _ in tqdm(range(repeat + 1), desc="stages", leave=False, disable=None):
-        image = timed("image: read", lambda: read_image(serialized))
-        picture = timed("image: to BGR", lambda: bgr_from_image(image))  # noqa: B023
+        image = timed("image: read", lambda: parse_image(serialized))
+        image = timed("image: to BGR", lambda: bgr_from_image(image))  # noqa: B023
         clock.clear()
-        faces, milliseconds = pipeline(picture)
+        faces, milliseconds = pipeline(image)
         detect, *embed = clock.milliseconds
         for name, value in {
             "prepare": milliseconds["prepare"],
@@ -49,7 +49,7 @@ def measure(clock: NetworkClock, repeat: int) -> dict[str, Summary]:
         }.items():
             times.setdefault(name, []).append(value)
         detections = timed("detections: fill", lambda: detection_array(faces, header))  # noqa: B023
-        timed("detections: serialise", lambda: serialize_message(detections))  # noqa: B023
+        timed("detections: serialize", lambda: serialize_message(detections))  # noqa: B023
         message = timed("faces: fill", lambda: face_array(detections, faces, pipeline))  # noqa: B023
-        timed("faces: serialise", lambda: serialize_message(message))  # noqa: B023
+        timed("faces: serialize", lambda: serialize_message(message))  # noqa: B023
     return {name: summary(values[1:]) for name, values in times.items()}

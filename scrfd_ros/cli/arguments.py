@@ -8,12 +8,12 @@ import re
 import textwrap
 from pathlib import Path
 
-from scrfd_ros.cores import MAX_THREADS
 from scrfd_ros.errors import ScrfdError
-from scrfd_ros.image_encodings import ROTATIONS
+from scrfd_ros.images.orientation import ROTATIONS
+from scrfd_ros.inference.cores import MAX_THREADS
+from scrfd_ros.inference.load import BACKENDS
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, SUPER_RESOLUTION, load_catalogue
 from scrfd_ros.models.download import ensure_model
-from scrfd_ros.networks.load import BACKENDS
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
 
 
@@ -58,7 +58,7 @@ def add_pipeline_arguments(
     )
     parser.add_argument(
         "--input-size",
-        type=picture_size,
+        type=image_size,
         default="640x640",
         metavar="WxH",
         help="input of the detector, pixels (default: %(default)s)",
@@ -87,7 +87,7 @@ def add_pipeline_arguments(
     parser.add_argument(
         "--large-faces",
         action="store_true",
-        help="also look for faces that fill the picture",
+        help="also look for faces that fill the image",
     )
     parser.add_argument(
         "--min-quality",
@@ -104,7 +104,7 @@ def add_pipeline_arguments(
 
 
 def add_rotation_argument(parser: argparse.ArgumentParser) -> None:
-    """By how much pictures are turned before they are searched."""
+    """By how much images are turned before they are searched."""
     parser.add_argument(
         "--rotation",
         type=int,
@@ -133,7 +133,7 @@ def pipeline_of(args: argparse.Namespace) -> FacePipeline:
     """
     if args.recognizer == "none" and (args.enlarge or args.min_quality):
         raise ScrfdError(
-            "--enlarge and --min-quality are for faces to recognise: there is no recogniser"
+            "--enlarge and --min-quality are for faces to recognize: there is no recognizer"
         )
     pipeline = load_pipeline(
         detector_path=model_path(args.detector, DETECTOR),
@@ -175,7 +175,7 @@ def model_path(name: str, kind: str | None = None) -> Path:
     return path
 
 
-def picture_size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
     """Width and height in pixels, from "640x480"."""
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
     if match is None:

@@ -13,17 +13,19 @@ from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from scrfd_ros.benchmark import (
+from scrfd_ros.cli.arguments import image_size, model_path, thread_count
+from scrfd_ros.errors import ScrfdError
+from scrfd_ros.evaluation.benchmark import (
     Measurement,
     detection_times,
     load_configurations,
-    machine_facts,
+    machine_info,
     measure,
     network_times,
 )
-from scrfd_ros.cli.arguments import model_path, picture_size, thread_count
-from scrfd_ros.errors import ScrfdError
-from scrfd_ros.files import ensure_writable, read_picture, write_text
+from scrfd_ros.files import ensure_writable, write_text
+from scrfd_ros.images.files import read_image
+from scrfd_ros.inference.load import BACKENDS
 from scrfd_ros.models.catalogue import (
     DETECTOR,
     RECOGNIZER,
@@ -32,7 +34,6 @@ from scrfd_ros.models.catalogue import (
     load_catalogue,
 )
 from scrfd_ros.models.download import ensure_picture
-from scrfd_ros.networks.load import BACKENDS
 
 _BACKENDS = [name for name in BACKENDS if name != "auto"]
 _STAGES = {
@@ -79,11 +80,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="threads on the processor (default: as many as there are cores to use)",
     )
     parser.add_argument(
-        "--image", type=Path, metavar="PICTURE", help="a picture (default: one of six people)"
+        "--image", type=Path, metavar="IMAGE", help="an image (default: one of six people)"
     )
     parser.add_argument(
         "--input-size",
-        type=picture_size,
+        type=image_size,
         default="640x640",
         metavar="WxH",
         help="input of the detectors, pixels (default: %(default)s)",
@@ -116,8 +117,8 @@ def run(args: argparse.Namespace) -> int:
         return _compare_with_peers(args)
     if args.json:
         ensure_writable(args.json)
-    image = args.image or ensure_picture("t1.jpg")
-    picture = read_picture(image)
+    path = args.image or ensure_picture("t1.jpg")
+    image = read_image(path)
     configurations, missing = load_configurations(
         _models(args.detector, DETECTOR),
         [None] if args.recognizer == ["none"] else _models(args.recognizer, RECOGNIZER),
@@ -125,22 +126,22 @@ def run(args: argparse.Namespace) -> int:
         args.input_size,
         args.threads,
     )
-    measurements = measure(configurations, picture, repeat=args.repeat, warmup=args.warmup)
+    measurements = measure(configurations, image, repeat=args.repeat, warmup=args.warmup)
     missing += _gaps(measurements, args.backend)
-    machine = machine_facts()
+    machine = machine_info()
     date = datetime.now().astimezone().isoformat(timespec="seconds")
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     networks, detection = network_times(measurements), detection_times(measurements)
 
     _print_machine(machine)
     print(f"{date}\n")
     _say(
-        f"{image.name}, {width}x{height}: {args.repeat} runs of each in turns, after "
+        f"{path.name}, {width}x{height}: {args.repeat} runs of each in turns, after "
         f"{args.warmup} to warm up"
     )
     for start in range(0, len(measurements), _BESIDE):
         _print_stages(measurements[start : start + _BESIDE])
-    print("\nEach network alone, ms: a detector with the picture, a recogniser with one face")
+    print("\nEach network alone, ms: a detector with the image, a recognizer with one face")
     _print_table(
         ("Model",),
         ("ONNX", "TensorRT", "Speedup"),
@@ -149,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
             for row in networks
         ],
     )
-    print("\nTotal pipeline, from the picture in memory to its faces")
+    print("\nTotal pipeline, from the image in memory to its faces")
     for each in measurements:
         used = each.configuration
         _say(
@@ -178,7 +179,7 @@ def run(args: argparse.Namespace) -> int:
         report = {
             "date": date,
             "machine": machine,
-            "image": {"path": str(image), "width": width, "height": height},
+            "image": {"path": str(path), "width": width, "height": height},
             "repeat": args.repeat,
             "warmup": args.warmup,
             "configurations": [each.as_json() for each in measurements],
@@ -229,21 +230,22 @@ def _gaps(measurements: Sequence[Measurement], backend: str) -> list[str]:
         if "network" not in each.milliseconds:
             gaps.append(f"copy in, network, copy out: {used.backend} gives only their sum, detect")
         if used.pipeline.recognizer is None:
-            gaps.append(f"align, embed: {used.pipeline.warning or 'no recogniser'}")
+            gaps.append(f"align, embed: {used.pipeline.warning or 'no recognizer'}")
     return list(dict.fromkeys(gaps))
 
 
-def _print_machine(facts: Mapping[str, object]) -> None:
+def _print_machine(machine: Mapping[str, object]) -> None:
     gpu = (
-        f"{facts['gpu']}, compute capability {facts['compute_capability']}, CUDA {facts['cuda']}"
-        if facts["gpu"]
+        f"{machine['gpu']}, compute capability {machine['compute_capability']}, "
+        f"CUDA {machine['cuda']}"
+        if machine["gpu"]
         else "no CUDA device"
     )
-    _say(f"{facts['processor']}, {facts['processors']} processors; {gpu}")
+    _say(f"{machine['processor']}, {machine['processors']} processors; {gpu}")
     _say(
-        f"{facts['system']}, Python {facts['python']}, numpy {facts['numpy']}, OpenCV "
-        f"{facts['opencv']}, onnxruntime {facts['onnxruntime']}, "
-        f"{facts['tensorrt'] or 'no TensorRT'}"
+        f"{machine['system']}, Python {machine['python']}, numpy {machine['numpy']}, OpenCV "
+        f"{machine['opencv']}, onnxruntime {machine['onnxruntime']}, "
+        f"{machine['tensorrt'] or 'no TensorRT'}"
     )
 
 

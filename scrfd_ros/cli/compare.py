@@ -2,7 +2,7 @@
 
 Finds the faces of INPUT with A and with B, matches them, and holds the differences against limits:
 those at which `scrfd convert` takes an engine for its model. A is the reference; what only A finds
-is missed by B. A and B may also be two recognisers: then they embed the same faces, those that
+is missed by B. A and B may also be two recognizers: then they embed the same faces, those that
 --detector finds.
 
 A and B are each a name that `scrfd models` lists, an .onnx or an .engine file, and can go on with
@@ -26,25 +26,25 @@ from typing import NamedTuple
 
 from scrfd_ros.cli.arguments import (
     add_pipeline_arguments,
+    image_size,
     model_path,
-    picture_size,
     pipeline_of,
 )
-from scrfd_ros.convert import Settings, kind_of, load_model, typed_model
-from scrfd_ros.engines import open_network
+from scrfd_ros.engines.agreement import LIMITS
+from scrfd_ros.engines.convert import Settings, kind_of, load_model, typed_model
+from scrfd_ros.engines.open import open_network
 from scrfd_ros.errors import ModelError, ScrfdError
 from scrfd_ros.evaluation.comparison import (
     Figure,
     Report,
     compare_pipelines,
     compare_recognizers,
-    open_pictures,
+    open_images,
 )
-from scrfd_ros.evaluation.parity import LIMITS
 from scrfd_ros.files import ensure_writable, write_bytes, write_text
+from scrfd_ros.inference.engine_file import PRECISIONS
+from scrfd_ros.inference.load import BACKENDS, load_network
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER
-from scrfd_ros.networks.build import PRECISIONS
-from scrfd_ros.networks.load import BACKENDS, load_network
 from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.recognition.arcface import ArcFace
 
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             name, type=_setup, metavar=name.upper(), help=f"{what}: MODEL[,KEY=VALUE...]"
         )
     parser.add_argument(
-        "input", type=Path, metavar="INPUT", help="a picture, a folder of pictures, or a bag"
+        "input", type=Path, metavar="INPUT", help="an image, a folder of images, or a bag"
     )
     parser.add_argument(
         "--limits",
@@ -99,14 +99,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibration",
         type=Path,
         metavar="DIR",
-        help="pictures with faces, for precision=int8",
+        help="images with faces, for precision=int8",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
     parser.add_argument(
         "--output",
         type=Path,
         metavar="DIR",
-        help="write both sides' faces of every picture that differs into a new folder",
+        help="write both sides' faces of every image that differs into a new folder",
     )
     add_pipeline_arguments(parser)
 
@@ -117,14 +117,14 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         ensure_writable(args.json)
     limits = {**LIMITS[args.limits], **dict(args.limit)}
-    pictures = open_pictures(args.input)
+    images = open_images(args.input)
     with TemporaryDirectory() as name:
         paths = [_path(setup, args.calibration, Path(name)) for setup in (args.a, args.b)]
         kinds = [kind_of(load_network(path)) for path in paths]
         if kinds[0] != kinds[1] or kinds[0] is None:
-            known = {DETECTOR: "a detector", RECOGNIZER: "a recogniser", None: "neither"}
+            known = {DETECTOR: "a detector", RECOGNIZER: "a recognizer", None: "neither"}
             raise ModelError(
-                f"expected two detectors or two recognisers; {args.a.model} is {known[kinds[0]]}, "
+                f"expected two detectors or two recognizers; {args.a.model} is {known[kinds[0]]}, "
                 f"{args.b.model} is {known[kinds[1]]}"
             )
         sides = [
@@ -134,11 +134,11 @@ def run(args: argparse.Namespace) -> int:
             first, second = (pipeline_of(side) for side in sides)
             titles = [_title(first), _title(second)]
             networks = [first.detector.network, second.detector.network]
-            report = compare_pipelines(first, second, pictures, limits, args.output)
+            report = compare_pipelines(first, second, images, limits, args.output)
         else:
             if args.output or args.a.input_size or args.b.input_size:
                 raise ScrfdError(
-                    "--output and input-size= are for detectors; A and B are recognisers"
+                    "--output and input-size= are for detectors; A and B are recognizers"
                 )
             args.recognizer = "none"
             finder = pipeline_of(args)
@@ -148,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
             )
             networks = [reference.network, candidate.network]
             titles = [f"{network.name}, {network.backend}" for network in networks]
-            report = compare_recognizers(reference, candidate, finder, pictures, limits)
+            report = compare_recognizers(reference, candidate, finder, images, limits)
     _print(titles, report)
     if args.output and report.different:
         print(f"drawn into {args.output}")
@@ -207,23 +207,23 @@ def _print(titles: list[str], report: Report) -> None:
     print(f"\n{'':24}{'worst':>9}{'median':>9}{'limit':>10}           worst in")
     for name, figure in report.figures.items():
         print(f"{_LABELS[name]:24}{_row(figure)}".rstrip())
-    count = len(report.pictures)
-    pictures = "1 picture" if count == 1 else f"{count} pictures"
+    count = len(report.images)
+    images = "1 image" if count == 1 else f"{count} images"
     if report.failures:
-        print(f"\noutside the limits; {len(report.different)} of {pictures} differ")
+        print(f"\noutside the limits; {len(report.different)} of {images} differ")
     else:
-        print(f"\nwithin the limits, {pictures}")
+        print(f"\nwithin the limits, {images}")
 
 
 def _row(figure: Figure) -> str:
     value = str(figure.value) if figure.median is None else f"{figure.value:.4f}"
     median = "" if figure.median is None else f"{figure.median:.4f}"
     limit = "" if figure.limit is None else f"{'>=' if figure.least else '<='} {figure.limit:g}"
-    picture = figure.picture or ""
-    if len(picture) > 17:
-        picture = f"...{picture[-14:]}"
+    image = figure.image or ""
+    if len(image) > 17:
+        image = f"...{image[-14:]}"
     verdict = "within" if figure.within else "outside"
-    return f"{value:>9}{median:>9}{limit:>10}  {verdict:9}{picture}"
+    return f"{value:>9}{median:>9}{limit:>10}  {verdict:9}{image}"
 
 
 def _setup(text: str) -> Setup:
@@ -252,7 +252,7 @@ def _setup(text: str) -> Setup:
         text,
         model,
         values.get("backend"),
-        picture_size(size) if size is not None else None,
+        image_size(size) if size is not None else None,
         values.get("precision"),
     )
 

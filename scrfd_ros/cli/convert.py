@@ -13,8 +13,8 @@ import shlex
 import textwrap
 from pathlib import Path
 
-from scrfd_ros.cli.arguments import model_path, picture_size
-from scrfd_ros.convert import (
+from scrfd_ros.cli.arguments import image_size, model_path
+from scrfd_ros.engines.convert import (
     Settings,
     convert,
     input_shapes,
@@ -22,13 +22,12 @@ from scrfd_ros.convert import (
     preparation,
     prepared_model,
 )
+from scrfd_ros.engines.trtexec import trtexec_command
 from scrfd_ros.errors import ModelError
 from scrfd_ros.files import write_bytes
-from scrfd_ros.networks.build import PRECISIONS
-from scrfd_ros.networks.engine_file import facts_path
-from scrfd_ros.networks.load import ENGINE_SUFFIX
-from scrfd_ros.networks.tensorrt_library import OLDEST, import_tensorrt, is_rtx, version
-from scrfd_ros.networks.trtexec import trtexec_command
+from scrfd_ros.inference.engine_file import PRECISIONS, metadata_path
+from scrfd_ros.inference.load import ENGINE_SUFFIX
+from scrfd_ros.inference.tensorrt_library import OLDEST, import_tensorrt, is_rtx, version
 
 _SUFFIXES = (ENGINE_SUFFIX, ".onnx")
 
@@ -52,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--input-size",
-        type=picture_size,
+        type=image_size,
         metavar="WxH",
         help="pixels (default: the model's own; detectors that take any: 640x640)",
     )
@@ -60,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch",
         type=_batch,
         metavar="N|MIN:OPT:MAX",
-        help="pictures at once (default: the model's own; detectors that take any: 1, "
-        "recognisers that take any: 1:8:32)",
+        help="images at once (default: the model's own; detectors that take any: 1, "
+        "recognizers that take any: 1:8:32)",
     )
     parser.add_argument(
         "--workspace",
@@ -73,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibration",
         type=Path,
         metavar="DIR",
-        help="for INT8: pictures with faces, such as the robot will see, some tens of them",
+        help="for INT8: images with faces, such as the robot will see, some tens of them",
     )
     parser.add_argument(
         "--print-trtexec",
@@ -98,14 +97,14 @@ def run(args: argparse.Namespace) -> int:
     if args.print_trtexec:
         _print_trtexec(model, args.output, settings, args.print_trtexec)
     elif args.output.suffix == ENGINE_SUFFIX:
-        facts = convert(model, args.output, settings)
+        metadata = convert(model, args.output, settings)
         figures = ", ".join(
-            f"{name.replace('_', ' ')} {value:.4g}" for name, value in facts.agreement.items()
+            f"{name.replace('_', ' ')} {value:.4g}" for name, value in metadata.agreement.items()
         )
-        print(f"{args.output}: {facts.precision}")
-        print(textwrap.fill(f"built for {facts.platform}", 80))
+        print(f"{args.output}: {metadata.precision}")
+        print(textwrap.fill(f"built for {metadata.platform}", 80))
         print(textwrap.fill(f"agrees with the model: {figures}", 80))
-        print(f"facts in {facts_path(args.output)}")
+        print(f"metadata in {metadata_path(args.output)}")
     else:
         write_bytes(args.output, prepared_model(load_model(model), settings))
         print(f"{args.output}: {args.precision}, ready for TensorRT")

@@ -1,4 +1,4 @@
-"""Find the faces in a picture."""
+"""Find the faces in an image."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.cli.arguments import add_pipeline_arguments, add_rotation_argument, pipeline_of
-from scrfd_ros.drawing import draw_faces
-from scrfd_ros.files import PICTURE_SUFFIXES, read_picture, write_picture, write_text
-from scrfd_ros.image_encodings import in_whole_picture, upright
+from scrfd_ros.files import write_text
+from scrfd_ros.images.drawing import draw_faces
+from scrfd_ros.images.files import IMAGE_SUFFIXES, read_image, write_image
+from scrfd_ros.images.orientation import in_original_image, upright
 from scrfd_ros.models.download import ensure_picture
 from scrfd_ros.pipeline import FacePipeline, Result
 
@@ -23,13 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=Path,
         metavar="IMAGE",
-        help="a picture, JPEG or PNG (default: one of six people)",
+        help="an image, JPEG or PNG (default: one of six people)",
     )
     parser.add_argument(
         "--output",
-        type=_picture_path,
+        type=_image_path,
         metavar="PNG",
-        help="write the picture with the faces drawn into it",
+        help="write the image with the faces drawn into it",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON")
     add_rotation_argument(parser)
@@ -37,29 +38,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    image = args.image or ensure_picture("t1.jpg")
-    picture = read_picture(image)
+    path = args.image or ensure_picture("t1.jpg")
+    image = read_image(path)
     pipeline = pipeline_of(args)
-    searched = upright(picture, args.rotation)
+    searched = upright(image, args.rotation)
     pipeline(searched)  # the first run is slower than all others: it sets up memory
     result = pipeline(searched)
-    height, width = picture.shape[:2]
-    faces = in_whole_picture(result.faces, 1, args.rotation, (width, height))
+    height, width = image.shape[:2]
+    faces = in_original_image(result.faces, 1, args.rotation, (width, height))
     result = result._replace(faces=faces)
-    _print(image, pipeline, result)
+    _print(path, pipeline, result)
     if args.output:
-        write_picture(args.output, draw_faces(picture, result.faces))
+        write_image(args.output, draw_faces(image, result.faces))
         print(f"drawn into {args.output}")
     if args.json:
-        write_text(args.json, json.dumps(_report(picture, pipeline, result)) + "\n")
+        write_text(args.json, json.dumps(_report(image, pipeline, result)) + "\n")
         print(f"results in {args.json}")
     return 0
 
 
-def _report(
-    picture: NDArray[np.uint8], pipeline: FacePipeline, result: Result
-) -> dict[str, object]:
-    height, width = picture.shape[:2]
+def _report(image: NDArray[np.uint8], pipeline: FacePipeline, result: Result) -> dict[str, object]:
+    height, width = image.shape[:2]
     recognizer = pipeline.recognizer
     return {
         "image": {"width": width, "height": height},
@@ -71,20 +70,20 @@ def _report(
     }
 
 
-def _picture_path(text: str) -> Path:
+def _image_path(text: str) -> Path:
     path = Path(text)
-    if path.suffix.lower() not in PICTURE_SUFFIXES:
-        raise argparse.ArgumentTypeError(f"{text} does not end in {' or '.join(PICTURE_SUFFIXES)}")
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise argparse.ArgumentTypeError(f"{text} does not end in {' or '.join(IMAGE_SUFFIXES)}")
     return path
 
 
-def _print(image: Path, pipeline: FacePipeline, result: Result) -> None:
+def _print(path: Path, pipeline: FacePipeline, result: Result) -> None:
     faces = result.faces
     recognizer = pipeline.recognizer
     models = pipeline.detector.network.name
     if recognizer is not None:
         models += f" + {recognizer.network.name}"
-    print(f"{image.name}: {models}, {pipeline.detector.network.backend}")
+    print(f"{path.name}: {models}, {pipeline.detector.network.backend}")
     if len(faces):
         print("face   score        x1        y1        x2        y2")
         for row, (score, box) in enumerate(zip(faces.scores, faces.boxes, strict=True)):

@@ -1,11 +1,11 @@
 """Face verification on a list of pairs, such as that of LFW.
 
-Finds and embeds the person in each picture once, compares the pairs by cosine, and tells how well
+Finds and embeds the person in each image once, compares the pairs by cosine, and tells how well
 one threshold parts pairs of one person from pairs of different people: ROC, TAR at low FAR,
-accuracy with the threshold of the other folds, and a threshold to use. A pair where a picture
+accuracy with the threshold of the other folds, and a threshold to use. A pair where an image
 has no face is not accepted, whatever it is.
 
-A list is LFW's pairs.txt, with the pictures in DIR/NAME/NAME_0001.jpg, or a file named .csv of
+A list is LFW's pairs.txt, with the images in DIR/NAME/NAME_0001.jpg, or a file named .csv of
 picture_a, picture_b, same (0 or 1).
 """
 
@@ -24,9 +24,9 @@ from scrfd_ros.evaluation.verification import (
     FOLDS,
     OperatingPoint,
     Verification,
-    embed_pictures,
+    embed_images,
     evaluate,
-    find_pictures,
+    find_images,
     pairs_needed,
     plot_histogram,
     plot_roc,
@@ -40,12 +40,12 @@ from scrfd_ros.files import ensure_writable, write_text
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs.txt of LFW, or a .csv")
     parser.add_argument(
-        "--images", type=Path, required=True, metavar="DIR", help="the folder of the pictures"
+        "--images", type=Path, required=True, metavar="DIR", help="the folder of the images"
     )
     parser.add_argument(
         "--aligned",
         action="store_true",
-        help="the pictures are aligned faces of 112x112: detect nothing",
+        help="the images are aligned faces of 112x112: detect nothing",
     )
     parser.add_argument(
         "--output",
@@ -58,21 +58,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     pairs = read_pairs(args.pairs)
-    paths = find_pictures(args.images, pairs)
+    paths = find_images(args.images, pairs)
     pipeline = pipeline_of(args)
     detector, network = pipeline.detector, recognizer_of(pipeline).network
     output = args.output or Path("output", "verification", f"{args.pairs.stem}_{network.name}")
     ensure_writable(output / "result.json")
-    embeddings, found = embed_pictures(pipeline, paths, args.aligned)
+    embeddings, found = embed_images(pipeline, paths, args.aligned)
     scores = score_pairs(pairs, embeddings, found)
     result = evaluate(scores, pairs.same, pairs.folds)
 
-    without = [name for name, there in zip(pairs.pictures, found, strict=True) if not there]
+    without = [name for name, there in zip(pairs.images, found, strict=True) if not there]
     affected = int((~found[pairs.rows]).any(axis=1).sum())
     title = f"{args.pairs.name}: {network.name} on {network.backend}"
     _print(title, result)
     print(
-        f"\n{len(pairs.pictures)} pictures, {len(without)} without a face; pairs with those, not "
+        f"\n{len(pairs.images)} images, {len(without)} without a face; pairs with those, not "
         f"accepted: {affected}"
     )
     report = {
@@ -99,8 +99,8 @@ def run(args: argparse.Namespace) -> int:
             "sha256": network.sha256,
             "runs_on": network.backend,
         },
-        "pictures": len(pairs.pictures),
-        "pictures_without_face": without,
+        "pictures": len(pairs.images),
+        "images_without_face": without,
         "pairs_without_face": affected,
         **result.as_json(),
     }

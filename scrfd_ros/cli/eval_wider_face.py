@@ -1,11 +1,11 @@
 """Average precision on the validation set of WIDER FACE.
 
-Finds the faces in its 3226 pictures, writes them in the benchmark's submission format, and holds
+Finds the faces in its 3226 images, writes them in the benchmark's submission format, and holds
 them against the ground truth: average precision (AP) of the subsets easy, medium and hard, the same
 for each event, and for faces by their height. An interrupted run goes on where it ended.
 
-The protocol vga is that of the published table of SCRFD: pictures letterboxed to 640x640, score
-threshold 0.02, NMS 0.45. The protocol original gives pictures to the detector in their own size,
+The protocol vga is that of the published table of SCRFD: images letterboxed to 640x640, score
+threshold 0.02, NMS 0.45. The protocol original gives images to the detector in their own size,
 padded to multiples of 32; it needs a detector that takes any size.
 """
 
@@ -25,7 +25,7 @@ from scrfd_ros.evaluation.wider_face import (
     at_original_size,
     detect,
     find_ground_truth,
-    find_pictures,
+    find_images,
     prepare_folder,
     read_detections,
     read_ground_truth,
@@ -86,21 +86,21 @@ def run(args: argparse.Namespace) -> int:
         output = args.output or _default_output(folder.resolve().name)
         title = str(folder)
     else:
-        paths = find_pictures(args.directory, ground_truth)
+        paths = find_images(args.directory, ground_truth)
         pipeline = pipeline_of(args)
         network = pipeline.detector.network
         settings = settings_of(args.mode, pipeline)
         find = (
             at_original_size(pipeline)
             if args.mode == "original"
-            else lambda picture: pipeline(picture).faces
+            else lambda image: pipeline(image).faces
         )
         output = args.output or _default_output(f"{network.name}_{args.mode}")
         published = published_figures(network.name)
         title = f"{network.name} on {network.backend}, {_words(settings)}"
         folder = prepare_folder(output, settings)
         count = detect(find, ground_truth, paths, folder)
-        print(f"{count} pictures run now, {len(paths) - count} before")
+        print(f"{count} images run now, {len(paths) - count} before")
     evaluation = evaluate(ground_truth, read_detections(folder, ground_truth))
 
     _print(title, evaluation, published)
@@ -138,7 +138,7 @@ def _words(settings: Mapping[str, object]) -> str:
 def _print(title: str, evaluation: Evaluation, published: Mapping[str, float]) -> None:
     _say(title)
     print(
-        f"{evaluation.pictures} pictures, {evaluation.faces} faces, {evaluation.detections} "
+        f"{evaluation.images} images, {evaluation.faces} faces, {evaluation.detections} "
         f"detections\n\nsubset          faces   recall       AP  published  difference"
     )
     difference = above(evaluation, published)

@@ -1,4 +1,4 @@
-"""Faces in pictures with SCRFD and ArcFace."""
+"""Faces in images with SCRFD and ArcFace."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Fetch the weights of detectors, recognisers and super-resolution, or list them.
+"""Fetch the weights of detectors, recognizers and super-resolution, or list them.
 
-Without names, fetches a detector and a recogniser to begin with. Every file is verified before it
+Without names, fetches a detector and a recognizer to begin with. Every file is verified before it
 gets its name; one that is there already is left alone.
 """
 
@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
     missing = [
         entry for entry in entries if file_state(entry, args.directory / entry.file) != "present"
     ]
-    for notice in dict.fromkeys(entry.licence.notice for entry in missing):
-        print(f"LICENCE. {textwrap.fill(notice, 79, initial_indent=' ' * 9)[9:]}\n", flush=True)
+    for notice in dict.fromkeys(entry.license.notice for entry in missing):
+        print(f"LICENSE. {textwrap.fill(notice, 79, initial_indent=' ' * 9)[9:]}\n", flush=True)
     session = DownloadSession()
     failures = []
     for entry in entries:

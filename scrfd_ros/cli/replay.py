@@ -24,8 +24,8 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
+from scrfd_ros.bags.recordings import Comparison, seconds
 from scrfd_ros.cli.arguments import add_pipeline_arguments, add_rotation_argument, pipeline_of
-from scrfd_ros.evaluation.recordings import Comparison, seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # Not above: the other commands do without rosbags.
-    from scrfd_ros.bags import refuse_existing
-    from scrfd_ros.replay import compare, read_recordings, replay
+    from scrfd_ros.bags.bag import refuse_existing
+    from scrfd_ros.bags.replay import compare, read_recordings, replay
 
     refuse_existing(args.output)
     golden = None if args.compare is None else read_recordings(args.compare)

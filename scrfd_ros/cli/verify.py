@@ -2,7 +2,7 @@
 
 Prints its inputs and outputs, and what is known of it. It is run on drawn faces: what cannot be
 right is an error, what is doubtful is told. With --onnx an engine is also held against its model;
-for an engine that trtexec built this writes the file of facts.
+for an engine that trtexec built this writes the file of metadata.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import textwrap
 from pathlib import Path
 
 from scrfd_ros.cli.arguments import model_path
-from scrfd_ros.convert import DETECTOR_SIZE, kind_of, verify
+from scrfd_ros.engines.convert import DETECTOR_SIZE, kind_of, verify
+from scrfd_ros.engines.model_check import check_network
 from scrfd_ros.errors import ModelError
-from scrfd_ros.model_check import check_network
+from scrfd_ros.inference.engine_file import EngineMetadata, metadata_path, read_metadata
+from scrfd_ros.inference.load import ENGINE_SUFFIX, load_network
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER
-from scrfd_ros.networks.engine_file import EngineFacts, facts_path, read_facts
-from scrfd_ros.networks.load import ENGINE_SUFFIX, load_network
 
 _PASSED: dict[str | None, str] = {
     DETECTOR: "A detector: finds the faces that are drawn to check models.",
-    RECOGNIZER: "A recogniser: tells the faces apart that are drawn to check models.",
+    RECOGNIZER: "A recognizer: tells the faces apart that are drawn to check models.",
 }
-_NOT_CHECKED = "Neither a detector nor a recogniser by its form: it was not run."
+_NOT_CHECKED = "Neither a detector nor a recognizer by its form: it was not run."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,32 +53,33 @@ def run(args: argparse.Namespace) -> int:
     if not is_engine:
         print(f"SHA-256 {network.sha256}")
         return 0
-    facts = read_facts(args.model)
-    if facts is None:
+    metadata = read_metadata(args.model)
+    if metadata is None:
         print("Nothing else is known of it: --onnx MODEL holds it against its model")
     else:
-        _print_facts(facts)
-        print(f"(from {facts_path(args.model).name})")
+        _print_metadata(metadata)
+        print(f"(from {metadata_path(args.model).name})")
     return 0
 
 
-def _print_facts(facts: EngineFacts) -> None:
-    shapes = facts.shapes
+def _print_metadata(metadata: EngineMetadata) -> None:
+    shapes = metadata.shapes
     low, usual, high = list(shapes.min), list(shapes.opt), list(shapes.max)
+    platform = metadata.platform
     rows = {
-        "model": facts.model,
-        "model SHA-256": facts.model_sha256,
-        "precision": facts.precision,
+        "model": metadata.model,
+        "model SHA-256": metadata.model_sha256,
+        "precision": metadata.precision,
         "input": f"{low}" if shapes.is_fixed else f"{low} to {high}, best {usual}",
-        "built": facts.built,
-        "GPU": f"{facts.platform.gpu}, compute capability {facts.platform.compute_capability}",
-        "TensorRT": facts.platform.tensorrt,
-        "CUDA": facts.platform.cuda,
-        "system": facts.platform.system,
-        **{name.replace("_", " "): value for name, value in facts.options.items() if value},
+        "built": metadata.built,
+        "GPU": f"{platform.gpu}, compute capability {platform.compute_capability}",
+        "TensorRT": platform.tensorrt,
+        "CUDA": platform.cuda,
+        "system": platform.system,
+        **{name.replace("_", " "): value for name, value in metadata.options.items() if value},
     }
     for name, value in rows.items():
         print(f"{name:22}{value}")
     print("agreement with the model:")
-    for name, figure in facts.agreement.items():
+    for name, figure in metadata.agreement.items():
         print(f"  {name.replace('_', ' '):28}{figure:.6g}")

@@ -1,4 +1,4 @@
-"""Views of pictures on black canvases of the size of a network's input."""
+"""Views of images on black canvases of the size of a network's input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scrfd_ros.detection.views import Rectangle, View
 
 
 class Letterbox:
-    """A black canvas that views of a picture are drawn onto.
+    """A black canvas that views of an image are drawn onto.
 
     Keeps the canvas between calls: use one per thread.
 
@@ -29,13 +29,13 @@ class Letterbox:
         self._filled: list[Rectangle] = []
         self.changed: tuple[slice, slice] = (slice(height), slice(width))
 
-    def __call__(self, picture: NDArray[np.uint8], views: Sequence[View]) -> NDArray[np.uint8]:
-        """Draw views of a picture onto the canvas.
+    def __call__(self, image: NDArray[np.uint8], views: Sequence[View]) -> NDArray[np.uint8]:
+        """Draw views of an image onto the canvas.
 
         Args:
-            picture: uint8 [H, W, 3] BGR, as `scrfd_ros.arrays.checked_image` gives it.
+            image: uint8 [H, W, 3] BGR, as `scrfd_ros.arrays.checked_image` gives it.
             views: those on one canvas; all but the first are drawn from the first, which is
-                smaller than the picture.
+                smaller than the image.
 
         Returns:
             The canvas, uint8 [height, width, 3], valid until the next call.
@@ -50,7 +50,7 @@ class Letterbox:
             self._filled = []  # if what follows fails, all is drawn anew
         self.changed = slice(height), slice(width)
         first, *others = (_part(self._canvas, target) for target in targets)
-        source = _part(picture, views[0].source)
+        source = _part(image, views[0].source)
         written(cv2.resize(source, targets[0][2:], dst=first), first)
         for other, target in zip(others, targets[1:], strict=True):
             drawn = cv2.resize(first, target[2:], dst=other, interpolation=cv2.INTER_AREA)
@@ -59,6 +59,6 @@ class Letterbox:
         return self._canvas
 
 
-def _part(picture: NDArray[np.uint8], rectangle: Rectangle) -> NDArray[np.uint8]:
+def _part(image: NDArray[np.uint8], rectangle: Rectangle) -> NDArray[np.uint8]:
     x, y, width, height = rectangle
-    return picture[y : y + height, x : x + width]
+    return image[y : y + height, x : x + width]

@@ -1,4 +1,4 @@
-"""SCRFD: from a picture to boxes, scores and landmarks.
+"""SCRFD: from an image to boxes, scores and landmarks.
 
 Sample and Computation Redistribution for Efficient Face Detection, Guo et al., ICLR 2022,
 https://arxiv.org/abs/2105.04714. The network's head predicts, for two anchors at every location of
@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.arrays import checked_image
-from scrfd_ros.blob import BlobWriter
 from scrfd_ros.detection.letterbox import Letterbox
 from scrfd_ros.detection.nms import nms
 from scrfd_ros.detection.views import View, plan_views
 from scrfd_ros.errors import ModelError
 from scrfd_ros.faces import LANDMARK_NAMES, Faces, FloatArray
-from scrfd_ros.networks.network import Network
+from scrfd_ros.inference.blob import BlobWriter
+from scrfd_ros.inference.network import Network
 
 PIXEL_MEAN = 127.5
 PIXEL_SCALE = 128.0
@@ -38,7 +38,7 @@ OUTPUT_COUNTS = (6, 9, 10, 15)
 Outputs: TypeAlias = "Mapping[str, NDArray[np.float32]]"
 """Arrays by output name, for one input."""
 
-MOST_AT_ONCE = 8
+MAX_BATCH = 8
 """Largest batch where the network itself has no limit; activations take memory."""
 
 _KIND_OF_WIDTH = {1: "score", 4: "box", 2 * len(LANDMARK_NAMES): "landmark"}
@@ -56,15 +56,13 @@ class Level:
     landmark: str | None
 
 
-def recognise_outputs(
-    shapes: Mapping[str, tuple[int, ...]], width: int, height: int
-) -> list[Level]:
+def match_outputs(shapes: Mapping[str, tuple[int, ...]], width: int, height: int) -> list[Level]:
     """Find out which output is which, by shape: the rows tell the stride, the columns the kind.
 
     Names and order differ between exports and between back ends, shapes do not.
 
     Args:
-        shapes: shape of each output for one picture: [rows, columns] or [1, rows, columns].
+        shapes: shape of each output for one image: [rows, columns] or [1, rows, columns].
         width, height: input size of the network in pixels.
 
     Raises:
@@ -75,11 +73,11 @@ def recognise_outputs(
         kind = _KIND_OF_WIDTH.get(shape[-1]) if len(shape) in (2, 3) else None
         rows = int(np.prod(shape[:-1]))
         if kind is None or rows in kinds[kind]:
-            raise ModelError(_unrecognised(shapes, width, height, f"cannot place output {name!r}"))
+            raise ModelError(_unrecognized(shapes, width, height, f"cannot place output {name!r}"))
         kinds[kind][rows] = name
     scores, boxes, landmarks = kinds["score"], kinds["box"], kinds["landmark"]
     if len(scores) not in _STRIDES_AND_ANCHORS:
-        raise ModelError(_unrecognised(shapes, width, height, f"{len(scores)} score outputs"))
+        raise ModelError(_unrecognized(shapes, width, height, f"{len(scores)} score outputs"))
     strides, anchors = _STRIDES_AND_ANCHORS[len(scores)]
     levels = []
     for stride in strides:
@@ -87,16 +85,16 @@ def recognise_outputs(
         rows = columns * (height // stride) * anchors
         if rows not in scores or rows not in boxes or (landmarks and rows not in landmarks):
             reason = f"stride {stride} needs outputs of {rows} rows"
-            raise ModelError(_unrecognised(shapes, width, height, reason))
+            raise ModelError(_unrecognized(shapes, width, height, reason))
         levels.append(
             Level(stride, anchors, columns, scores[rows], boxes[rows], landmarks.get(rows))
         )
     if len(boxes) != len(levels) or len(landmarks) not in (0, len(levels)):
-        raise ModelError(_unrecognised(shapes, width, height, "outputs left over"))
+        raise ModelError(_unrecognized(shapes, width, height, "outputs left over"))
     return levels
 
 
-def _unrecognised(
+def _unrecognized(
     shapes: Mapping[str, tuple[int | None, ...]], width: int, height: int, reason: str
 ) -> str:
     found = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
@@ -110,8 +108,8 @@ class Scrfd:
     """An SCRFD network as a face detector. Keeps buffers between calls: use one per thread.
 
     Args:
-        network: one input [1 or N, 3, H, W] float32, the outputs of `recognise_outputs`.
-        input_size: width and height, in pixels, that pictures are letterboxed to; multiples of 32.
+        network: one input [1 or N, 3, H, W] float32, the outputs of `match_outputs`.
+        input_size: width and height, in pixels, that images are letterboxed to; multiples of 32.
         score_threshold: faces that score less are dropped, 0 to 1.
         nms_threshold: IoU above which the lower of two boxes is dropped, 0 to 1.
         max_faces: keep at most so many, the best scores first; 0 for all.
@@ -150,12 +148,12 @@ class Scrfd:
         black = self.prepare(np.zeros((height, width, 3), np.uint8))[:1]
         shapes = {name: output.shape for name, output in self.infer(black)[0].items()}
         try:
-            self.levels = recognise_outputs(shapes, width, height)
+            self.levels = match_outputs(shapes, width, height)
         except ModelError as error:
             raise ModelError(f"{network.path}: {error}") from None
-        centres = [_anchor_centres(level, shapes[level.score]) for level in self.levels]
-        self._centres = np.concatenate(centres)
-        self._firsts = np.cumsum([0, *map(len, centres)])
+        centers = [_anchor_centers(level, shapes[level.score]) for level in self.levels]
+        self._centers = np.concatenate(centers)
+        self._firsts = np.cumsum([0, *map(len, centers)])
         self.batch = self._most_at_once(black)
 
     @property
@@ -176,19 +174,19 @@ class Scrfd:
                 f"{self.network.path}: an SCRFD network has one input [1, 3, height, width]; "
                 f"found {found}"
             )
-        # Before the sizes, so that a recogniser given by mistake is called what it is.
+        # Before the sizes, so that a recognizer given by mistake is called what it is.
         if len(self.network.outputs) not in OUTPUT_COUNTS:
             declared = {tensor.name: tensor.shape for tensor in self.network.outputs}
-            reason = _unrecognised(declared, width, height, f"their number is {len(declared)}")
+            reason = _unrecognized(declared, width, height, f"their number is {len(declared)}")
             raise ModelError(f"{self.network.path}: {reason}")
         batch, _, fixed_height, fixed_width = inputs[0].shape
         if batch not in (1, None):
             raise ModelError(
-                f"{self.network.path}: takes {batch} pictures at once; expected a batch of 1 or any"
+                f"{self.network.path}: takes {batch} images at once; expected a batch of 1 or any"
             )
         if fixed_height not in (height, None) or fixed_width not in (width, None):
             raise ModelError(
-                f"{self.network.path}: takes pictures of {fixed_width}x{fixed_height} only, not "
+                f"{self.network.path}: takes images of {fixed_width}x{fixed_height} only, not "
                 f"{width}x{height}; set the detector's input size to "
                 f"[{fixed_width}, {fixed_height}]"
             )
@@ -204,35 +202,35 @@ class Scrfd:
             outputs = self.network({self.network.inputs[0].name: two})
         except ModelError:
             return 1
-        return (most or MOST_AT_ONCE) if all(len(array) == 2 for array in outputs.values()) else 1
+        return (most or MAX_BATCH) if all(len(array) == 2 for array in outputs.values()) else 1
 
-    def detect(self, picture: NDArray[np.uint8]) -> Faces:
-        """Faces of a picture, uint8 [H, W, 3] BGR, in its own pixels.
+    def detect(self, image: NDArray[np.uint8]) -> Faces:
+        """Faces of an image, uint8 [H, W, 3] BGR, in its own pixels.
 
         Raises:
-            ValueError: the picture is another array.
+            ValueError: the image is another array.
         """
-        return self.detect_all([picture])[0]
+        return self.detect_all([image])[0]
 
     def detect_all(
         self,
-        pictures: Sequence[NDArray[np.uint8]],
+        images: Sequence[NDArray[np.uint8]],
         done: Callable[[str], None] = lambda stage: None,
     ) -> list[Faces]:
-        """Faces of several pictures, each in its own pixels.
+        """Faces of several images, each in its own pixels.
 
         Their views are drawn and looked at in batches of what the network takes at once, so that
         memory does not grow with their number.
 
         Args:
-            pictures: uint8 [H, W, 3] BGR, of any sizes.
-            done: called after each stage, again and again: prepare (letterbox and normalise),
+            images: uint8 [H, W, 3] BGR, of any sizes.
+            done: called after each stage, again and again: prepare (letterbox and normalize),
                 detect (the network), decode.
 
         Raises:
-            ValueError: a picture is another array.
+            ValueError: an image is another array.
         """
-        images = [checked_image(picture, "picture") for picture in pictures]
+        images = [checked_image(image, "image") for image in images]
         inputs = [
             (number, views)
             for number, image in enumerate(images)
@@ -246,22 +244,22 @@ class Scrfd:
             outputs = self.infer(blob)
             done("detect")
             for (number, views), of_input in zip(batch, outputs, strict=True):
-                parts[number] += _in_picture(self._candidates(of_input), views)
+                parts[number] += _in_image(self._candidates(of_input), views)
             done("decode")
-        found = [self._best(of_picture) for of_picture in parts]
+        found = [self._best(of_image) for of_image in parts]
         done("decode")
         return found
 
-    def prepare(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The network's inputs for a picture, float32 [N, 3, H, W], each as `detect` draws it.
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The network's inputs for an image, float32 [N, 3, H, W], each as `detect` draws it.
 
         Args:
-            picture: uint8 [H, W, 3] BGR.
+            image: uint8 [H, W, 3] BGR.
 
         Raises:
-            ValueError: the picture is another array.
+            ValueError: the image is another array.
         """
-        image = checked_image(picture, "picture")
+        image = checked_image(image, "image")
         inputs = self._views_by_input(image)
         width, height = self.input_size
         blob = np.empty((len(inputs), 3, height, width), np.float32)
@@ -281,16 +279,16 @@ class Scrfd:
         return [{name: array[row] for name, array in outputs.items()} for row in range(len(blob))]
 
     def decode(self, outputs: Sequence[Outputs], size: tuple[int, int]) -> Faces:
-        """Faces of one picture, in its pixels.
+        """Faces of one image, in its pixels.
 
         Args:
-            outputs: from `infer`, of each input that `prepare` made of the picture.
-            size: width and height of the picture, pixels.
+            outputs: from `infer`, of each input that `prepare` made of the image.
+            size: width and height of the image, pixels.
         """
         views = _by_input(plan_views(*size, *self.input_size, self.tiles, self.large_faces))
         parts: list[_Candidates] = []
         for of_input, group in zip(outputs, views, strict=True):
-            parts += _in_picture(self._candidates(of_input), group)
+            parts += _in_image(self._candidates(of_input), group)
         return self._best(parts)
 
     def _views_by_input(self, image: NDArray[np.uint8]) -> list[list[View]]:
@@ -300,7 +298,7 @@ class Scrfd:
     def _draw(
         self, inputs: Sequence[tuple[NDArray[np.uint8], Sequence[View]]]
     ) -> NDArray[np.float32]:
-        """Letterbox and normalise some pictures' views, float32 [N, 3, H, W]; a buffer."""
+        """Letterbox and normalize some images' views, float32 [N, 3, H, W]; a buffer."""
         if len(inputs) > len(self._letterboxes):
             width, height = self.input_size
             self._blob = np.empty((len(inputs), 3, height, width), np.float32)
@@ -314,7 +312,7 @@ class Scrfd:
         return self._blob[: len(inputs)]
 
     def _best(self, parts: Sequence[_Candidates]) -> Faces:
-        """The faces among all candidates of a picture."""
+        """The faces among all candidates of an image."""
         scores, points, _ = parts[0] if len(parts) == 1 else _joined(parts)
         # Half precision overflows, and says nothing; a box can be inside out only by nonsense.
         sound = np.isfinite(scores) & np.isfinite(points).all(axis=(1, 2))
@@ -348,12 +346,12 @@ class Scrfd:
                 points[begin:end, 2:] = found[of_level]
             points[begin:end] *= level.stride
         points[:, 0] *= -1  # distances to the left and to the top
-        centres = self._centres[rows]
-        points += centres[:, None]
-        return _Candidates(scores[rows], points, centres)
+        centers = self._centers[rows]
+        points += centers[:, None]
+        return _Candidates(scores[rows], points, centers)
 
 
-def _anchor_centres(level: Level, shape: tuple[int, ...]) -> FloatArray:
+def _anchor_centers(level: Level, shape: tuple[int, ...]) -> FloatArray:
     """Where the anchors of a level are, in pixels of the input, for its scores of this shape."""
     # Locations run row by row, with the anchors of one location next to each other.
     y, x = np.divmod(np.arange(math.prod(shape)) // level.anchors, level.columns)
@@ -361,14 +359,14 @@ def _anchor_centres(level: Level, shape: tuple[int, ...]) -> FloatArray:
 
 
 class _Candidates(NamedTuple):
-    """Scores [N], points [N, 2 or 7, 2] and centres [N, 2] of the anchors; float32.
+    """Scores [N], points [N, 2 or 7, 2] and centers [N, 2] of the anchors; float32.
 
     The points are two corners of the box, top left and bottom right, and the landmarks.
     """
 
     scores: FloatArray
     points: FloatArray
-    centres: FloatArray
+    centers: FloatArray
 
     def where(self, chosen: Any) -> _Candidates:
         return _Candidates(*(array[chosen] for array in self))
@@ -382,8 +380,8 @@ def _joined(parts: Sequence[_Candidates]) -> _Candidates:
     return _Candidates(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _in_picture(candidates: _Candidates, views: Sequence[View]) -> Iterator[_Candidates]:
-    """The candidates on one input in pixels of the picture, each as the view shows that it is in.
+def _in_image(candidates: _Candidates, views: Sequence[View]) -> Iterator[_Candidates]:
+    """The candidates on one input in pixels of the image, each as the view shows that it is in.
 
     The first view has all those that are in no other.
     """
@@ -392,14 +390,14 @@ def _in_picture(candidates: _Candidates, views: Sequence[View]) -> Iterator[_Can
     for view in others:
         x, y, width, height = view.target
         beyond = x + width, y + height
-        inside = ((rest.centres >= (x, y)) & (rest.centres < beyond)).all(axis=1)
+        inside = ((rest.centers >= (x, y)) & (rest.centers < beyond)).all(axis=1)
         yield _seen_in(view, rest.where(inside))
         rest = rest.where(~inside)
     yield _seen_in(first, rest)
 
 
 def _seen_in(view: View, candidates: _Candidates) -> _Candidates:
-    """The candidates of a view that count, in pixels of the picture."""
+    """The candidates of a view that count, in pixels of the image."""
     target, source = (np.array(part[:2], np.float32) for part in (view.target, view.source))
     points = candidates.points - target
     points /= np.array(view.scales, np.float32)

@@ -1,10 +1,10 @@
-"""Which parts of a picture the detector sees, and where they lie on the network's inputs.
+"""Which parts of an image the detector sees, and where they lie on the network's inputs.
 
-The whole picture is letterboxed onto the first input, as in the reference implementation. Beside it
+The whole image is letterboxed onto the first input, as in the reference implementation. Beside it
 there can be a second look at a smaller scale, since SCRFD misses faces that fill more than about
 0.6 of its input, and tiles at a larger scale for small faces.
 
-Coordinates count from the outer corner of the top left pixel, in the picture as on the inputs.
+Coordinates count from the outer corner of the top left pixel, in the image as on the inputs.
 OpenCV's resize, linear or by area, maps the edges of one onto the edges of the other, so that in
 these coordinates a view is a scale for each axis and a shift, without half pixels. The two scales
 differ where a side is cut to whole pixels: by 0.2 % at 1000x667, by half at 1300x1.
@@ -29,7 +29,7 @@ LARGE_FACE = 0.5
 _REDUCTIONS = (4, 5, 6)
 """The second look is so many times smaller: the first of these for which there is room."""
 
-_GAP = 16  # pixels between two looks, which the network must not see as one picture
+_GAP = 16  # pixels between two looks, which the network must not see as one image
 _GRID = 32  # the second look begins on a multiple of the coarsest stride
 _OVERLAP = 0.25  # part of a tile that the next one sees too
 _SURE = 0.75  # part of that overlap; faces up to this size are left to the tiles
@@ -39,14 +39,14 @@ _EVERYWHERE = (-math.inf, -math.inf, math.inf, math.inf)
 
 
 class View(NamedTuple):
-    """A part of the picture on one of the network's inputs.
+    """A part of the image on one of the network's inputs.
 
     Attributes:
         canvas: number of that input.
-        source: the part, in pixels of the picture.
+        source: the part, in pixels of the image.
         target: where it lies, in pixels of the input.
-        smallest: width and height, in pixels of the picture, either of which makes a box count.
-        bounds: x1, y1, x2, y2 in pixels of the picture, between which boxes have to lie.
+        smallest: width and height, in pixels of the image, either of which makes a box count.
+        bounds: x1, y1, x2, y2 in pixels of the image, between which boxes have to lie.
     """
 
     canvas: int
@@ -57,7 +57,7 @@ class View(NamedTuple):
 
     @property
     def scales(self) -> tuple[float, float]:
-        """Pixels of the input for a pixel of the picture, across and down."""
+        """Pixels of the input for a pixel of the image, across and down."""
         return self.target[2] / self.source[2], self.target[3] / self.source[3]
 
     @property
@@ -75,14 +75,14 @@ def plan_views(
     tiles: tuple[int, int] = (1, 1),
     large_faces: bool = False,
 ) -> tuple[View, ...]:
-    """What the detector looks at: the whole picture first, then what else is wanted.
+    """What the detector looks at: the whole image first, then what else is wanted.
 
     Args:
-        width, height: of the picture, pixels.
+        width, height: of the image, pixels.
         input_width, input_height: of the network's input, pixels.
-        tiles: columns and rows that the picture is also cut into, overlapping; (1, 1) for none.
-        large_faces: also look at the picture at a smaller scale. That costs nothing where the
-            letterbox leaves room for it, as with pictures of 4:3 or 16:9, else one run more.
+        tiles: columns and rows that the image is also cut into, overlapping; (1, 1) for none.
+        large_faces: also look at the image at a smaller scale. That costs nothing where the
+            letterbox leaves room for it, as with images of 4:3 or 16:9, else one run more.
     """
     size = fitted_size(width, height, input_width, input_height)
     whole = View(0, (0, 0, width, height), (0, 0, *size))
@@ -108,7 +108,7 @@ def plan_views(
 
 
 def fitted_size(width: int, height: int, input_width: int, input_height: int) -> tuple[int, int]:
-    """Width and height (at least 1) of a picture scaled to fit a network's input.
+    """Width and height (at least 1) of an image scaled to fit a network's input.
 
     As in the reference implementation (insightface, model_zoo/scrfd.py) the longer side fills the
     input, the other is truncated to whole pixels: the network gets the same pixels as there.
@@ -120,7 +120,7 @@ def fitted_size(width: int, height: int, input_width: int, input_height: int) ->
 
 
 def _second_look(whole: View, input_width: int, input_height: int) -> View:
-    """Below or beside the whole picture if there is room, else on an input of its own."""
+    """Below or beside the whole image if there is room, else on an input of its own."""
     width, height = whole.target[2:]
     below, beside = (_GRID * math.ceil((size + _GAP) / _GRID) for size in (height, width))
     large = LARGE_FACE * max(input_width, input_height)
@@ -143,14 +143,14 @@ def _parts(length: int, count: int) -> list[tuple[int, int]]:
     return [(round(number * step), part) for number in range(count)]
 
 
-def _tile(canvas: int, part: Rectangle, picture: tuple[int, int], size: tuple[int, int]) -> View:
+def _tile(canvas: int, part: Rectangle, image: tuple[int, int], size: tuple[int, int]) -> View:
     x, y, width, height = part
     view = View(canvas, part, (0, 0, *fitted_size(width, height, *size)))
     across, down = (_EDGE / scale for scale in view.scales)
     bounds = (
         x + across if x > 0 else -math.inf,
         y + down if y > 0 else -math.inf,
-        x + width - across if x + width < picture[0] else math.inf,
-        y + height - down if y + height < picture[1] else math.inf,
+        x + width - across if x + width < image[0] else math.inf,
+        y + height - down if y + height < image[1] else math.inf,
     )
     return view._replace(bounds=bounds)

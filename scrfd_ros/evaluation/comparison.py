@@ -1,6 +1,6 @@
 """What changes when faces are found with another model, precision, input size or backend.
 
-Matching and limits are those of `scrfd_ros.evaluation.parity`.
+Matching and limits are those of `scrfd_ros.engines.agreement`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from scrfd_ros.drawing import draw_faces
-from scrfd_ros.errors import ImageError, ModelError
-from scrfd_ros.evaluation.parity import (
+from scrfd_ros.engines.agreement import (
     Differences,
     compare_embeddings,
     compare_faces,
@@ -28,17 +26,19 @@ from scrfd_ros.evaluation.parity import (
     judge,
     worst,
 )
+from scrfd_ros.errors import ImageError, ModelError
 from scrfd_ros.faces import Faces
-from scrfd_ros.files import PICTURE_SUFFIXES, list_pictures, read_picture, write_picture
+from scrfd_ros.images.drawing import draw_faces
+from scrfd_ros.images.files import IMAGE_SUFFIXES, list_images, read_image, write_image
+from scrfd_ros.inference.network import Network
 from scrfd_ros.models.catalogue import load_catalogue
-from scrfd_ros.networks.network import Network
 from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.recognition.arcface import ArcFace
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
-_LOWEST_SCORE = 0.02  # below it, almost everything in a picture is a candidate
+_LOWEST_SCORE = 0.02  # below it, almost everything in an image is a candidate
 _BAG_FILES = (".db3", ".mcap")
 _RED, _WHITE, _BLACK = (40, 40, 230), (255, 255, 255), (0, 0, 0)  # BGR
 
@@ -47,7 +47,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure over all pictures.
+    """One figure over all images.
 
     Attributes:
         value: the sum of a count, or the worst of what was measured.
@@ -55,7 +55,7 @@ class Figure:
         limit: that of `value`; None if it has none.
         within: whether the value is.
         least: whether the limit is the least that the value may be, rather than the most.
-        picture: where the worst was found, or most of a count; None for faces and a count of 0.
+        image: where the worst was found, or most of a count; None for faces and a count of 0.
     """
 
     value: float
@@ -63,7 +63,7 @@ class Figure:
     limit: float | None
     within: bool
     least: bool
-    picture: str | None
+    image: str | None
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ class Report:
 
     Attributes:
         figures: by their names; see `compare_pipelines` and `compare_recognizers`.
-        pictures: the figures of each picture alone, by its name.
-        different: names of the pictures in which something is outside its limit.
+        images: the figures of each image alone, by its name.
+        different: names of the images in which something is outside its limit.
         failures: a sentence for each figure that is outside its limit.
     """
 
     figures: dict[str, Figure]
-    pictures: dict[str, dict[str, float]]
+    images: dict[str, dict[str, float]]
     different: tuple[str, ...]
     failures: tuple[str, ...]
 
@@ -93,46 +93,47 @@ class Report:
                     "median": _finite(figure.median),
                     "limit": figure.limit,
                     "within": figure.within,
-                    "picture": figure.picture,
+                    "picture": figure.image,
                 }
                 for name, figure in self.figures.items()
             },
             "different": list(self.different),
             "pictures": {
                 name: {key: _finite(value) for key, value in figures.items()}
-                for name, figures in self.pictures.items()
+                for name, figures in self.images.items()
             },
         }
 
 
-def open_pictures(path: Path) -> Iterator[tuple[str, Picture]]:
-    """The pictures of a folder and those below it, of a bag, or one picture, with their names.
+def open_images(path: Path) -> Iterator[tuple[str, Image]]:
+    """The images of a folder and those below it, of a bag, or one image, with their names.
 
     A name is the path in the folder, or topic and time of an image in a bag; it ends in the suffix
-    of a picture. Images of a bag that are damaged are skipped and logged. Progress is shown on a
+    of an image. Images of a bag that are damaged are skipped and logged. Progress is shown on a
     terminal.
 
     Raises:
-        ScrfdError: there are none; while they are read: one of the files is no picture.
+        ScrfdError: there are none; while they are read: one of the files is no image.
     """
     if (path / "metadata.yaml").is_file() or (path.is_file() and path.suffix in _BAG_FILES):
         return _in_bag(path)
     if not path.is_dir():
-        return iter([(path.name, read_picture(path))])
-    paths = list_pictures(path, below=True)
+        return iter([(path.name, read_image(path))])
+    paths = list_images(path, below=True)
     return (
-        (file.relative_to(path).as_posix(), read_picture(file))
-        for file in tqdm(paths, "comparing", unit="picture", leave=False, disable=None)
+        (file.relative_to(path).as_posix(), read_image(file))
+        for file in tqdm(paths, "comparing", unit="image", leave=False, disable=None)
     )
 
 
-def _in_bag(path: Path) -> Iterator[tuple[str, Picture]]:
-    # Not above: pictures do without rosbags.
-    from scrfd_ros.bag_messages import IMAGE, MessageError, decoded
-    from scrfd_ros.bags import open_bag
-    from scrfd_ros.evaluation.recordings import seconds
-    from scrfd_ros.image_encodings import bgr_from_compressed, bgr_from_image
-    from scrfd_ros.image_topics import image_topics
+def _in_bag(path: Path) -> Iterator[tuple[str, Image]]:
+    # Not above: images do without rosbags.
+    from scrfd_ros.bags.bag import open_bag
+    from scrfd_ros.bags.image_topics import image_topics
+    from scrfd_ros.bags.recordings import seconds
+    from scrfd_ros.images.compressed import bgr_from_compressed
+    from scrfd_ros.images.encodings import bgr_from_image
+    from scrfd_ros.messages.bag_codec import IMAGE, MessageError, decoded
 
     with open_bag(path) as bag, logging_redirect_tqdm():
         for sentence in (*bag.notes, *bag.damage):
@@ -151,42 +152,42 @@ def _in_bag(path: Path) -> Iterator[tuple[str, Picture]]:
                 image = decoded(data, kind)
                 damage = ""
                 if kind == IMAGE:
-                    picture = bgr_from_image(image)
+                    image = bgr_from_image(image)
                 else:
-                    picture, _, damage = bgr_from_compressed(image.format, image.data)
+                    image, _, damage = bgr_from_compressed(image.format, image.data)
             except (MessageError, ImageError) as error:
                 _LOG.warning("%s: image skipped: %s", name, error)
                 continue
             if damage:
                 _LOG.warning("%s: used, but %s", name, damage)
-            yield name, picture
+            yield name, image
 
 
 def compare_pipelines(
     reference: FacePipeline,
     candidate: FacePipeline,
-    pictures: Iterable[tuple[str, Picture]],
+    images: Iterable[tuple[str, Image]],
     limits: Mapping[str, float],
     output: Path | None = None,
 ) -> Report:
-    """Compare the faces that two pipelines with the same recogniser, or none, find.
+    """Compare the faces that two pipelines with the same recognizer, or none, find.
 
     A face that scores the reference's threshold on one side has to be found by the other, where it
     may score less by the limit of the score's difference: none fails for lying on the threshold.
     The thresholds of both pipelines are lowered by that much.
 
     Args:
-        pictures: see `open_pictures`.
-        limits: see `scrfd_ros.evaluation.parity.LIMITS`.
-        output: folder for a picture of both sides' faces wherever something is outside its limit,
+        images: see `open_images`.
+        limits: see `scrfd_ros.engines.agreement.LIMITS`.
+        output: folder for an image of both sides' faces wherever something is outside its limit,
             those of the reference on the left; red are faces that only one side has.
 
     Returns:
         faces: those of the reference; the others are those of `parity.compare_faces`.
 
     Raises:
-        ModelError: the recognisers are different models.
-        ScrfdError: a picture cannot be read or written.
+        ModelError: the recognizers are different models.
+        ScrfdError: an image cannot be read or written.
     """
     if reference.recognizer is not None and candidate.recognizer is not None:
         refuse_different_models(reference.recognizer, candidate.recognizer)
@@ -196,14 +197,14 @@ def compare_pipelines(
             certain - limits["max_score_difference"], _LOWEST_SCORE
         )
     differences = {}
-    for name, picture in pictures:
-        expected, found = reference(picture).faces, candidate(picture).faces
+    for name, image in images:
+        expected, found = reference(image).faces, candidate(image).faces
         each = compare_faces(found, expected, certain, certain)
         each.counts["faces"] = int((expected.scores >= certain).sum())
         differences[name] = each
         if output is not None and judge(_of_one(each), limits):
-            drawn = name if name.lower().endswith(PICTURE_SUFFIXES) else f"{name}.png"
-            write_picture(output / drawn, _side_by_side(picture, expected, found, each))
+            drawn = name if name.lower().endswith(IMAGE_SUFFIXES) else f"{name}.png"
+            write_image(output / drawn, _side_by_side(image, expected, found, each))
     return _report(differences, limits)
 
 
@@ -211,39 +212,39 @@ def compare_recognizers(
     reference: ArcFace,
     candidate: ArcFace,
     finder: FacePipeline,
-    pictures: Iterable[tuple[str, Picture]],
+    images: Iterable[tuple[str, Image]],
     limits: Mapping[str, float],
 ) -> Report:
-    """Compare the embeddings that two recognisers of one model give the same faces.
+    """Compare the embeddings that two recognizers of one model give the same faces.
 
     Args:
         finder: finds the faces; its detector has to give landmarks.
-        pictures, limits: see `compare_pipelines`.
+        images, limits: see `compare_pipelines`.
 
     Returns:
         The figures of `parity.compare_embeddings`.
 
     Raises:
-        ModelError: the recognisers are different models, or the finder gives no landmarks.
-        ScrfdError: a picture cannot be read.
+        ModelError: the recognizers are different models, or the finder gives no landmarks.
+        ScrfdError: an image cannot be read.
     """
     refuse_different_models(reference, candidate)
     if not finder.detector.has_landmarks:
         raise ModelError(
             f"{finder.detector.network.path}: finds no landmarks, without which there are no "
-            f"faces to recognise; choose another detector, such as 2.5g"
+            f"faces to recognize; choose another detector, such as 2.5g"
         )
     differences = {}
-    for name, picture in pictures:
-        landmarks = finder(picture).faces.landmarks
+    for name, image in images:
+        landmarks = finder(image).faces.landmarks
         assert landmarks is not None
-        crops = align_faces(picture, landmarks)
+        crops = align_faces(image, landmarks)
         differences[name] = compare_embeddings(*candidate.embed(crops), *reference.embed(crops))
     return _report(differences, limits)
 
 
 def refuse_different_models(reference: ArcFace, candidate: ArcFace) -> None:
-    """Raises ModelError if two recognisers are known to be of different models.
+    """Raises ModelError if two recognizers are known to be of different models.
 
     Each model has a space of its own, in which the others' embeddings point anywhere.
     """
@@ -267,17 +268,17 @@ def _catalogue_name(network: Network) -> str | None:
 
 
 def _of_one(differences: Differences) -> dict[str, float]:
-    """The figures of one picture. One without faces is not different for that."""
+    """The figures of one image. One without faces is not different for that."""
     return {name: value for name, value in differences.figures.items() if name != "faces"}
 
 
 def _report(differences: Mapping[str, Differences], limits: Mapping[str, float]) -> Report:
-    pictures = {name: each.figures for name, each in differences.items()}
-    together = worst(({"faces": 0}, *pictures.values()))
+    images = {name: each.figures for name, each in differences.items()}
+    together = worst(({"faces": 0}, *images.values()))
     figures = {}
     for name, value in together.items():
         values = [each.values[name] for each in differences.values() if name in each.values]
-        having = {key: each[name] for key, each in pictures.items() if name in each}
+        having = {key: each[name] for key, each in images.items() if name in each}
         least = is_least(name)
         where = (min if least else max)(having, key=lambda key: having[key], default=None)
         figures[name] = Figure(
@@ -289,18 +290,16 @@ def _report(differences: Mapping[str, Differences], limits: Mapping[str, float])
             where if values or (value and name != "faces") else None,
         )
     different = tuple(name for name, each in differences.items() if judge(_of_one(each), limits))
-    return Report(figures, pictures, different, judge(together, limits))
+    return Report(figures, images, different, judge(together, limits))
 
 
-def _side_by_side(
-    picture: Picture, expected: Faces, found: Faces, differences: Differences
-) -> Picture:
+def _side_by_side(image: Image, expected: Faces, found: Faces, differences: Differences) -> Image:
     sides = []
     for letter, faces, rows in (
         ("A", expected, differences.missed),
         ("B", found, differences.extra),
     ):
-        side = draw_faces(picture, faces)
+        side = draw_faces(image, faces)
         line = max(min(side.shape[:2]) // 200, 1)
         around = faces.boxes[rows] + 3 * line * np.array([-1, -1, 1, 1])
         for x1, y1, x2, y2 in around.round().astype(int).tolist():

@@ -1,4 +1,4 @@
-"""Face verification: do two pictures show one person? From pairs to scores, from scores to figures.
+"""Face verification: do two images show one person? From pairs to scores, from scores to figures.
 
 A score is the cosine of two embeddings, and a pair is accepted where it is at or above a threshold.
 FAR, the false accept rate, is the part of the pairs of different people that is accepted; TAR, the
@@ -26,7 +26,7 @@ from scrfd_ros.arrays import check_array
 from scrfd_ros.errors import ImageError, ModelError, ScrfdError
 from scrfd_ros.evaluation.plots import new_plot, write_plot
 from scrfd_ros.faces import Faces
-from scrfd_ros.files import read_picture
+from scrfd_ros.images.files import read_image
 from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.recognition.alignment import CROP_SIZE
 from scrfd_ros.recognition.arcface import ArcFace
@@ -58,16 +58,16 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Pairs:
-    """N pairs of pictures.
+    """N pairs of images.
 
     Attributes:
-        pictures: paths of the distinct pictures, relative to their folder.
+        images: paths of the distinct images, relative to their folder.
         rows: int64 [N, 2], which two of them are a pair.
         same: bool [N], whether they show one person.
         folds: int64 [N], the part that each pair belongs to.
     """
 
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     rows: NDArray[np.int64]
     same: Bools
     folds: NDArray[np.int64]
@@ -167,7 +167,7 @@ def read_pairs(path: Path) -> Pairs:
 
     LFW: the number of folds and of pairs of each kind in a fold; then for each fold the pairs of
     one person (NAME, number, number) and those of different people (NAME, number, NAME, number),
-    separated by tabs. The pictures are NAME/NAME_0001.jpg.
+    separated by tabs. The images are NAME/NAME_0001.jpg.
 
     Raises:
         ScrfdError: the file cannot be read, is malformed (names the line), or has pairs of one
@@ -185,10 +185,10 @@ def read_pairs(path: Path) -> Pairs:
     else:
         names, same, folds = _lfw_pairs(path, lines)
     _refuse_one_kind(same)
-    pictures = {name: None for pair in names for name in pair}
-    row_of = {name: row for row, name in enumerate(pictures)}
+    images = {name: None for pair in names for name in pair}
+    row_of = {name: row for row, name in enumerate(images)}
     rows = np.array([[row_of[name] for name in pair] for pair in names], np.int64)
-    return Pairs(tuple(pictures), rows, same, folds)
+    return Pairs(tuple(images), rows, same, folds)
 
 
 def _refuse_one_kind(same: Bools) -> None:
@@ -253,53 +253,53 @@ def _lfw_pairs(
         if match is None:
             raise ScrfdError(f"{path}, line {line}: expected {expected}, found {row!r}")
         first, a, *second, b = match.groups()
-        names.append((_lfw_picture(first, a), _lfw_picture(second[0] if second else first, b)))
+        names.append((_lfw_image(first, a), _lfw_image(second[0] if second else first, b)))
     return names, same, number // (2 * size)
 
 
-def _lfw_picture(name: str, number: str) -> str:
+def _lfw_image(name: str, number: str) -> str:
     return f"{name}/{name}_{int(number):04}.jpg"
 
 
-def find_pictures(folder: Path, pairs: Pairs) -> list[Path]:
-    """The files of the pictures.
+def find_images(folder: Path, pairs: Pairs) -> list[Path]:
+    """The files of the images.
 
     Raises:
         ScrfdError: some are missing.
     """
-    paths = [folder / name for name in pairs.pictures]
+    paths = [folder / name for name in pairs.images]
     try:
         there = [path.is_file() for path in paths]
     except OSError as error:
-        raise ScrfdError(f"{folder}: cannot look for the pictures: {error}") from error
-    missing = [name for name, is_there in zip(pairs.pictures, there, strict=True) if not is_there]
+        raise ScrfdError(f"{folder}: cannot look for the images: {error}") from error
+    missing = [name for name, is_there in zip(pairs.images, there, strict=True) if not is_there]
     if missing:
         more = ", ..." if len(missing) > _SHOWN else ""
         raise ScrfdError(
-            f"{folder}: lacks {len(missing)} of the {len(paths)} pictures of the pairs: "
+            f"{folder}: lacks {len(missing)} of the {len(paths)} images of the pairs: "
             f"{', '.join(missing[:_SHOWN])}{more}"
         )
     return paths
 
 
 def recognizer_of(pipeline: FacePipeline) -> ArcFace:
-    """The recogniser of a pipeline.
+    """The recognizer of a pipeline.
 
     Raises:
         ModelError: it makes no embeddings.
     """
     if pipeline.recognizer is None:
-        raise ModelError("verification needs a recogniser, and a detector that finds landmarks")
+        raise ModelError("verification needs a recognizer, and a detector that finds landmarks")
     return pipeline.recognizer
 
 
-def embed_pictures(
+def embed_images(
     pipeline: FacePipeline, paths: Sequence[Path], aligned: bool
 ) -> tuple[NDArray[np.float32], Bools]:
-    """Embeddings of the person in each picture, see `main_face`. Progress is shown on a terminal.
+    """Embeddings of the person in each image, see `main_face`. Progress is shown on a terminal.
 
     Args:
-        aligned: the pictures are aligned faces, as `scrfd_ros.recognition.alignment` makes them.
+        aligned: the images are aligned faces, as `scrfd_ros.recognition.alignment` makes them.
 
     Returns:
         embeddings: float32 [N, D], rows of unit length; zero where there is no face.
@@ -308,23 +308,23 @@ def embed_pictures(
 
     Raises:
         ModelError: the pipeline makes no embeddings.
-        ImageError: a picture cannot be read, or is to be an aligned face and has another size.
+        ImageError: an image cannot be read, or is to be an aligned face and has another size.
     """
     recognizer = recognizer_of(pipeline)
     embeddings = np.zeros((len(paths), recognizer.dimensions), np.float32)
     found = np.zeros(len(paths), np.bool_)
     for row, path in enumerate(tqdm(paths, "embedding", leave=False, disable=None)):
-        picture = read_picture(path)
-        height, width = picture.shape[:2]
+        image = read_image(path)
+        height, width = image.shape[:2]
         if aligned:
             if (width, height) != (CROP_SIZE, CROP_SIZE):
                 raise ImageError(
                     f"{path}: {width}x{height} pixels; aligned faces have {CROP_SIZE}x{CROP_SIZE}"
                 )
-            embeddings[row] = recognizer.embed(picture[None])[0][0]
+            embeddings[row] = recognizer.embed(image[None])[0][0]
             found[row] = True
             continue
-        faces = pipeline(picture).faces
+        faces = pipeline(image).faces
         if faces.embeddings is not None and len(faces):
             main = main_face(faces, width, height)
             embeddings[row] = faces.embeddings[main]
@@ -333,29 +333,29 @@ def embed_pictures(
 
 
 def main_face(faces: Faces, width: int, height: int) -> int:
-    """Which face the picture is about: greatest is its area - 2 * (distance from the middle)^2.
+    """Which face the image is about: greatest is its area - 2 * (distance from the middle)^2.
 
     The rule by which LFW is usually aligned (align_dataset_mtcnn.py of facenet, align_lfw.py of
     insightface).
 
     Args:
-        width, height: of the picture, pixels.
+        width, height: of the image, pixels.
     """
     offsets = faces.centers - np.array([width, height]) / 2
     return int(np.argmax(faces.sizes.prod(axis=1) - 2 * (offsets**2).sum(axis=1)))
 
 
 def score_pairs(pairs: Pairs, embeddings: NDArray[np.float32], found: Bools) -> Floats:
-    """Cosine of each pair, float64 [N]; `NO_FACE` where a picture of it has none.
+    """Cosine of each pair, float64 [N]; `NO_FACE` where an image of it has none.
 
     Args:
-        embeddings, found: of `pairs.pictures`, from `embed_pictures`.
+        embeddings, found: of `pairs.images`, from `embed_images`.
 
     Raises:
         ValueError: one of them is another array.
     """
-    check_array(embeddings, "embeddings", (len(pairs.pictures), None), None)
-    check_array(found, "found", (len(pairs.pictures),), np.bool_)
+    check_array(embeddings, "embeddings", (len(pairs.images), None), None)
+    check_array(found, "found", (len(pairs.images),), np.bool_)
     first, second = pairs.rows.T
     cosines = np.einsum("nd,nd->n", embeddings[first], embeddings[second], dtype=np.float64)
     return np.where(found[first] & found[second], cosines, NO_FACE)
@@ -383,7 +383,7 @@ def roc(scores: Floats, same: Bools) -> Roc:
     if not np.isfinite(scores).all():
         count = int((~np.isfinite(scores)).sum())
         raise ScrfdError(
-            f"{count} of {len(scores)} scores are not finite: the recogniser gives no usable "
+            f"{count} of {len(scores)} scores are not finite: the recognizer gives no usable "
             f"embeddings"
         )
     _refuse_one_kind(same)
@@ -441,7 +441,7 @@ def wilson_interval(count: int, total: int) -> Interval:
     """Where a rate lies with 95 % confidence, `count` of `total` independent cases seen.
 
     Wilson, Probable inference, the law of succession, and statistical inference, JASA 22, 1927.
-    Pairs that share a picture are not independent: then it is too narrow.
+    Pairs that share an image are not independent: then it is too narrow.
     """
     z = 1.959964
     rate = count / total

@@ -1,8 +1,8 @@
-"""WIDER FACE validation: its faces, its pictures, and detections in its submission format.
+"""WIDER FACE validation: its faces, its images, and detections in its submission format.
 
 WIDER FACE: A Face Detection Benchmark, Yang et al., CVPR 2016, https://arxiv.org/abs/1511.06523.
 Boxes are those of the benchmark here: x and y of the top left corner, width and height, in pixels
-of the picture.
+of the image.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from tqdm import tqdm
 from scrfd_ros.detection.scrfd import SIZE_MULTIPLE, Scrfd
 from scrfd_ros.errors import ModelError, ScrfdError
 from scrfd_ros.faces import Faces
-from scrfd_ros.files import read_picture, write_bytes
+from scrfd_ros.files import write_bytes
+from scrfd_ros.images.files import read_image
 from scrfd_ros.models.catalogue import default_model_directory
 from scrfd_ros.models.download import ensure_picture
 from scrfd_ros.pipeline import FacePipeline
@@ -54,12 +55,12 @@ _SHOWN = 3  # of many files that are amiss
 _T = TypeVar("_T")
 
 FindFaces = Callable[[NDArray[np.uint8]], Faces]
-"""From a picture, uint8 [H, W, 3] BGR, to its faces."""
+"""From an image, uint8 [H, W, 3] BGR, to its faces."""
 
 
 @dataclass(frozen=True)
-class AnnotatedPicture:
-    """A picture of the validation set and the faces that people saw in it.
+class AnnotatedImage:
+    """An image of the validation set and the faces that people saw in it.
 
     Attributes:
         event: the folder it is in.
@@ -100,8 +101,8 @@ def find_ground_truth(directory: Path | None) -> Path:
     return folder
 
 
-def read_ground_truth(folder: Path) -> list[AnnotatedPicture]:
-    """All pictures of the validation set, in the order of the ground truth.
+def read_ground_truth(folder: Path) -> list[AnnotatedImage]:
+    """All images of the validation set, in the order of the ground truth.
 
     Raises:
         ScrfdError: a file of the ground truth is missing, damaged or does not fit the others.
@@ -112,19 +113,19 @@ def read_ground_truth(folder: Path) -> list[AnnotatedPicture]:
     sizes = (len(boxes), *(len(own) for own in rows))
     for path, size in zip((faces, *subsets), sizes, strict=True):
         if size != len(names):
-            raise ScrfdError(f"{path}: tells of {size} pictures, expected {len(names)}")
-    pictures = []
+            raise ScrfdError(f"{path}: tells of {size} images, expected {len(names)}")
+    images = []
     for number, (event, name) in enumerate(names):
         if "/" in event + name or event.startswith(".") or not (event and name):
-            raise ScrfdError(f"{faces}: {event}/{name} is not an event and the name of a picture")
+            raise ScrfdError(f"{faces}: {event}/{name} is not an event and the name of an image")
         counted = np.zeros((len(SUBSETS), len(boxes[number])), np.bool_)
         for subset, path in enumerate(subsets):
             own = rows[subset][number]
             if own.size and not 0 <= own.min() <= own.max() < counted.shape[1]:
                 raise ScrfdError(f"{path}: {event}/{name} does not have the faces it names")
             counted[subset, own] = True
-        pictures.append(AnnotatedPicture(event, name, boxes[number], counted))
-    return pictures
+        images.append(AnnotatedImage(event, name, boxes[number], counted))
+    return images
 
 
 def _read_mat(path: Path, parse: Callable[[Mapping[str, Any]], _T]) -> _T:
@@ -167,8 +168,8 @@ def _names_and_boxes(
 ) -> tuple[list[tuple[str, str]], list[NDArray[np.float64]]]:
     names = [
         (str(event.item()), str(name.item()))
-        for event, pictures in zip(_cells(mat["event_list"]), _cells(mat["file_list"]), strict=True)
-        for name in _cells(pictures)
+        for event, images in zip(_cells(mat["event_list"]), _cells(mat["file_list"]), strict=True)
+        for name in _cells(images)
     ]
     boxes = [
         cell.reshape(-1, 4).astype(np.float64)
@@ -193,40 +194,40 @@ def _cells(array: NDArray[Any]) -> list[NDArray[Any]]:
     return list(array[:, 0])
 
 
-def find_pictures(directory: Path, ground_truth: Sequence[AnnotatedPicture]) -> list[Path]:
-    """The files of the pictures.
+def find_images(directory: Path, ground_truth: Sequence[AnnotatedImage]) -> list[Path]:
+    """The files of the images.
 
     Args:
         directory: the folder that holds WIDER_val, or WIDER_val, or images in that.
 
     Raises:
-        ScrfdError: pictures are missing.
+        ScrfdError: images are missing.
     """
     folders = (directory / "WIDER_val" / "images", directory / "images", directory)
-    events = dict.fromkeys(picture.event for picture in ground_truth)
+    events = dict.fromkeys(image.event for image in ground_truth)
     images = next(
         (folder for folder in folders if any((folder / event).is_dir() for event in events)), None
     )
     if images is None:
         raise ScrfdError(
-            f"{directory}: no pictures; expected them in {folders[0] / next(iter(events))} and the "
+            f"{directory}: no images; expected them in {folders[0] / next(iter(events))} and the "
             f"other folders of WIDER_val.zip"
         )
-    paths = [images / picture.event / f"{picture.name}.jpg" for picture in ground_truth]
+    paths = [images / image.event / f"{image.name}.jpg" for image in ground_truth]
     missing = [str(path.relative_to(images)) for path in paths if not path.is_file()]
     if missing:
         raise ScrfdError(
-            f"{images}: lacks {len(missing)} of the {len(paths)} pictures: {_some(missing)}; "
+            f"{images}: lacks {len(missing)} of the {len(paths)} images: {_some(missing)}; "
             f"unpack WIDER_val.zip once more"
         )
     return paths
 
 
 def at_original_size(pipeline: FacePipeline) -> FindFaces:
-    """The detector of a pipeline, given pictures as they are, padded to multiples of 32.
+    """The detector of a pipeline, given images as they are, padded to multiples of 32.
 
     Raises:
-        ModelError: the detector takes pictures of one size only.
+        ModelError: the detector takes images of one size only.
     """
     detector = pipeline.detector
     network = detector.network
@@ -234,11 +235,11 @@ def at_original_size(pipeline: FacePipeline) -> FindFaces:
     if fixed != (None, None):
         raise ModelError(
             f"{network.path} on {network.backend}: the protocol original needs a detector that "
-            f"takes pictures of any size, this one takes {fixed[1]}x{fixed[0]}. The files of 500m "
+            f"takes images of any size, this one takes {fixed[1]}x{fixed[0]}. The files of 500m "
             f"and det_500m take any, with --backend onnxruntime"
         )
 
-    # Most pictures share a few sizes; each holds buffers and costs a run when it is made.
+    # Most images share a few sizes; each holds buffers and costs a run when it is made.
     @functools.lru_cache(maxsize=8)
     def sized(width: int, height: int) -> FacePipeline:
         return FacePipeline(
@@ -252,10 +253,10 @@ def at_original_size(pipeline: FacePipeline) -> FindFaces:
             )
         )
 
-    def find(picture: NDArray[np.uint8]) -> Faces:
-        height, width = picture.shape[:2]
+    def find(image: NDArray[np.uint8]) -> Faces:
+        height, width = image.shape[:2]
         right, bottom = -width % SIZE_MULTIPLE, -height % SIZE_MULTIPLE
-        padded = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
+        padded = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
         return sized(width + right, height + bottom)(padded.astype(np.uint8, copy=False)).faces
 
     return find
@@ -316,62 +317,62 @@ _ELSEWHERE = "remove it, or choose another with --output"
 
 def detect(
     find: FindFaces,
-    ground_truth: Sequence[AnnotatedPicture],
+    ground_truth: Sequence[AnnotatedImage],
     paths: Sequence[Path],
     folder: Path,
 ) -> int:
-    """Find the faces in all pictures whose detections are not there yet, and write them.
+    """Find the faces in all images whose detections are not there yet, and write them.
 
     Progress is shown on a terminal. What an interruption leaves is whole files, which the next
     call goes on from.
 
     Args:
-        paths: of the pictures, in the order of `ground_truth`.
+        paths: of the images, in the order of `ground_truth`.
         folder: for the detections.
 
     Returns:
-        How many pictures were run.
+        How many images were run.
 
     Raises:
-        ScrfdError: a picture cannot be read, or a file not be written.
+        ScrfdError: an image cannot be read, or a file not be written.
     """
     todo = [
-        (picture, path, file)
-        for picture, path in zip(ground_truth, paths, strict=True)
-        if not (file := _file(folder, picture)).exists()
+        (image, path, file)
+        for image, path in zip(ground_truth, paths, strict=True)
+        if not (file := _file(folder, image)).exists()
     ]
     done = len(paths) - len(todo)
-    for picture, path, file in tqdm(
+    for image, path, file in tqdm(
         todo, "detecting", initial=done, total=len(paths), leave=False, disable=None
     ):
-        faces = find(read_picture(path))
+        faces = find(read_image(path))
         corners = faces.boxes.astype(np.float64)
         rows = np.column_stack((corners[:, :2], corners[:, 2:] - corners[:, :2], faces.scores))
         lines = [f"{x:.1f} {y:.1f} {w:.1f} {h:.1f} {score:.6f}\n" for x, y, w, h, score in rows]
-        text = "".join((f"{picture.event}/{picture.name}.jpg\n{len(lines)}\n", *lines))
+        text = "".join((f"{image.event}/{image.name}.jpg\n{len(lines)}\n", *lines))
         write_bytes(file, text.encode())
     return len(todo)
 
 
 def read_detections(
-    folder: Path, ground_truth: Sequence[AnnotatedPicture]
+    folder: Path, ground_truth: Sequence[AnnotatedImage]
 ) -> list[NDArray[np.float64]]:
     """Detections in the submission format: in EVENT/NAME.txt the name, their number, then a line
     of x, y, width, height and score for each.
 
     Returns:
-        For each picture float64 [N, 5], x, y, width, height, score, as in the file.
+        For each image float64 [N, 5], x, y, width, height, score, as in the file.
 
     Raises:
-        ScrfdError: files are missing, malformed, or of pictures that are not in the set.
+        ScrfdError: files are missing, malformed, or of images that are not in the set.
     """
     if not folder.is_dir():
         raise ScrfdError(f"{folder}: no such folder; expected one with EVENT/NAME.txt in it")
-    files = [_file(folder, picture) for picture in ground_truth]
+    files = [_file(folder, image) for image in ground_truth]
     there = set(folder.glob("*/*.txt"))
     for trouble, paths in (
-        ("has detections of {} pictures that the ground truth does not have", there - set(files)),
-        ("lacks the detections of {} pictures", set(files) - there),
+        ("has detections of {} images that the ground truth does not have", there - set(files)),
+        ("lacks the detections of {} images", set(files) - there),
     ):
         if paths:
             names = sorted(str(path.relative_to(folder)) for path in paths)
@@ -405,8 +406,8 @@ def _read_file(path: Path) -> NDArray[np.float64]:
     return np.array(detections, np.float64).reshape(-1, 5)
 
 
-def _file(folder: Path, picture: AnnotatedPicture) -> Path:
-    return folder / picture.event / f"{picture.name}.txt"
+def _file(folder: Path, image: AnnotatedImage) -> Path:
+    return folder / image.event / f"{image.name}.txt"
 
 
 def _some(names: Sequence[str]) -> str:

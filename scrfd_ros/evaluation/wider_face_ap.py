@@ -1,7 +1,7 @@
 """Average precision by the protocol of WIDER FACE.
 
 What the benchmark's own evaluation tools do (eval_tools.zip of WIDER FACE), for all detections at
-once: scores are stretched to 0..1 over the whole set. In each picture every detection belongs to
+once: scores are stretched to 0..1 over the whole set. In each image every detection belongs to
 the face it overlaps most, if IoU is at least 0.5. The best-scored detection of a face is right, its
 others are wrong, as are those without a face; detections of faces that are not in the subset count
 neither way. Precision and recall are taken at 1000 thresholds, and the area under precision's
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from scrfd_ros.arrays import check_array
 from scrfd_ros.evaluation.plots import new_plot, write_plot
-from scrfd_ros.evaluation.wider_face import SUBSETS, AnnotatedPicture
+from scrfd_ros.evaluation.wider_face import SUBSETS, AnnotatedImage
 from scrfd_ros.models.catalogue import load_catalogue
 
 IOU = 0.5
@@ -32,7 +32,7 @@ HEIGHTS = {
     "64-128": (64, 128),
     ">=128": (128, np.inf),
 }
-"""Classes of faces by height, pixels of the picture: from, and to less than."""
+"""Classes of faces by height, pixels of the image: from, and to less than."""
 
 _HARD = SUBSETS.index("hard")
 
@@ -76,14 +76,14 @@ class Evaluation:
     """What detections of the whole set are worth.
 
     Attributes:
-        pictures, faces, detections: how many there are.
+        images, faces, detections: how many there are.
         subsets: by name, those of `SUBSETS`.
-        events: the same for the pictures of each event.
+        events: the same for the images of each event.
         heights: the faces of the hard subset by class, those of `HEIGHTS`. A detection without a
             face is wrong in the class of its own height.
     """
 
-    pictures: int
+    images: int
     faces: int
     detections: int
     subsets: Mapping[str, Curve]
@@ -92,7 +92,7 @@ class Evaluation:
 
     def as_json(self) -> dict[str, object]:
         return {
-            "pictures": self.pictures,
+            "pictures": self.images,
             "faces": self.faces,
             "detections": self.detections,
             "subsets": {name: curve.as_json() for name, curve in self.subsets.items()},
@@ -105,30 +105,30 @@ class Evaluation:
 
 
 def evaluate(
-    ground_truth: Sequence[AnnotatedPicture], detections: Sequence[NDArray[np.float64]]
+    ground_truth: Sequence[AnnotatedImage], detections: Sequence[NDArray[np.float64]]
 ) -> Evaluation:
     """Average precision of detections.
 
     Args:
-        detections: of each picture, float64 [N, 5], x, y, width, height, score. The order matters
+        detections: of each image, float64 [N, 5], x, y, width, height, score. The order matters
             for equal scores only: the first counts as the better one.
 
     Raises:
-        ValueError: detections are other arrays, or not of as many pictures.
+        ValueError: detections are other arrays, or not of as many images.
     """
     for found in detections:
-        check_array(found, "detections of a picture", (None, 5), None)
+        check_array(found, "detections of an image", (None, 5), None)
     scores = _stretched([found[:, 4] for found in detections])
-    pictures = [
-        _match(picture, found, own)
-        for picture, found, own in zip(ground_truth, detections, scores, strict=True)
+    images = [
+        _match(image, found, own)
+        for image, found, own in zip(ground_truth, detections, scores, strict=True)
     ]
     events: dict[str, list[_Matches]] = {}
-    for picture, matches in zip(ground_truth, pictures, strict=True):
-        events.setdefault(picture.event, []).append(matches)
-    everything = _joined(pictures)
+    for image, matches in zip(ground_truth, images, strict=True):
+        events.setdefault(image.event, []).append(matches)
+    everything = _joined(images)
     return Evaluation(
-        pictures=len(ground_truth),
+        images=len(ground_truth),
         faces=everything.counted.shape[1],
         detections=len(everything.scores),
         subsets=_curves(everything),
@@ -146,14 +146,14 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Matches:
-    """Detections and faces of one or more pictures.
+    """Detections and faces of one or more images.
 
     Attributes:
         scores, heights: of the detections, float64 [D].
         faces: int64 [D], the row of the face each detection belongs to; -1 for none.
         first: bool [D], whether no better detection belongs to that face.
         face_heights: float64 [F].
-        counted: bool [3, F], as `AnnotatedPicture.counted`.
+        counted: bool [3, F], as `AnnotatedImage.counted`.
     """
 
     scores: NDArray[np.float64]
@@ -165,7 +165,7 @@ class _Matches:
 
 
 def _stretched(scores: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    """Scores with the lowest of all pictures at 0, the highest at 1; all at 1 if they are equal."""
+    """Scores with the lowest of all images at 0, the highest at 1; all at 1 if they are equal."""
     low = min((own.min() for own in scores if own.size), default=0.0)
     high = max((own.max() for own in scores if own.size), default=0.0)
     if high == low:
@@ -174,21 +174,21 @@ def _stretched(scores: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64
 
 
 def _match(
-    picture: AnnotatedPicture, detections: NDArray[np.float64], scores: NDArray[np.float64]
+    image: AnnotatedImage, detections: NDArray[np.float64], scores: NDArray[np.float64]
 ) -> _Matches:
-    if not len(picture.boxes):  # as in the benchmark's tools, nothing is wrong in such a picture
+    if not len(image.boxes):  # as in the benchmark's tools, nothing is wrong in such an image
         detections, scores = detections[:0], scores[:0]
     order = np.argsort(-scores, kind="stable")
     boxes, scores = detections[order, :4], scores[order]
     faces = np.full(len(boxes), -1, np.int64)
     first = np.zeros(len(boxes), np.bool_)
     if len(boxes):
-        overlaps = _overlaps(boxes, picture.boxes)
+        overlaps = _overlaps(boxes, image.boxes)
         best = overlaps.argmax(axis=1)
         found = np.flatnonzero(overlaps[np.arange(len(boxes)), best] >= IOU)
         faces[found] = best[found]
         first[found[np.unique(faces[found], return_index=True)[1]]] = True
-    return _Matches(scores, boxes[:, 3], faces, first, picture.boxes[:, 3], picture.counted)
+    return _Matches(scores, boxes[:, 3], faces, first, image.boxes[:, 3], image.counted)
 
 
 def _overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -205,20 +205,20 @@ def _overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.floa
     return overlaps
 
 
-def _joined(pictures: Sequence[_Matches]) -> _Matches:
-    starts = np.cumsum([0, *(len(each.face_heights) for each in pictures)])
+def _joined(images: Sequence[_Matches]) -> _Matches:
+    starts = np.cumsum([0, *(len(each.face_heights) for each in images)])
     return _Matches(
-        np.concatenate([each.scores for each in pictures]),
-        np.concatenate([each.heights for each in pictures]),
+        np.concatenate([each.scores for each in images]),
+        np.concatenate([each.heights for each in images]),
         np.concatenate(
             [
                 np.where(each.faces < 0, -1, each.faces + start)
-                for each, start in zip(pictures, starts, strict=False)
+                for each, start in zip(images, starts, strict=False)
             ]
         ),
-        np.concatenate([each.first for each in pictures]),
-        np.concatenate([each.face_heights for each in pictures]),
-        np.concatenate([each.counted for each in pictures], axis=1),
+        np.concatenate([each.first for each in images]),
+        np.concatenate([each.face_heights for each in images]),
+        np.concatenate([each.counted for each in images], axis=1),
     )
 
 

@@ -86,7 +86,7 @@ Source = UrlSource | PackageSource
 
 
 @dataclass(frozen=True)
-class Licence:
+class License:
     """What a user may do with the weights: one line, and the notice given before a download."""
 
     title: str
@@ -123,7 +123,7 @@ class ModelEntry(FileEntry):
     kind: str
     input: str
     landmarks: bool
-    licence: Licence
+    license: License
     accuracy: Mapping[str, float]
     aliases: Mapping[str, str]
 
@@ -196,13 +196,13 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates that there are not, ...
         raise ModelError(f"{path}: the catalogue is not valid YAML: {error}") from error
     top = _Fields(str(path), "", content)
-    licences = {
-        fields.name: Licence(fields.take("title", str), fields.take("notice", str))
-        for fields in top.each("licences", "licence")
+    licenses = {
+        fields.name: License(fields.take("title", str), fields.take("notice", str))
+        for fields in top.each("licenses", "license")
     }
     packages = {fields.name: _read_package(fields) for fields in top.each("packages", "package")}
     models = {
-        fields.name: _read_model(fields, licences, packages)
+        fields.name: _read_model(fields, licenses, packages)
         for fields in top.each("models", "model")
     }
     pictures = {
@@ -364,12 +364,12 @@ def _read_package(fields: _Fields) -> Package:
 
 
 def _read_model(
-    fields: _Fields, licences: Mapping[str, Licence], packages: Mapping[str, Package]
+    fields: _Fields, licenses: Mapping[str, License], packages: Mapping[str, Package]
 ) -> ModelEntry:
     kind = fields.match("kind", "|".join(_KINDS), " or ".join(_KINDS))
-    licence = fields.take("licence", str)
-    if licence not in licences:
-        raise fields.error("licence", f"{licence!r} is not under licences")
+    license = fields.take("license", str)
+    if license not in licenses:
+        raise fields.error("license", f"{license!r} is not under licenses")
     size, sha256, sources = _read_content(fields, packages)
     return ModelEntry(
         name=fields.name,
@@ -380,7 +380,7 @@ def _read_model(
         kind=kind,
         input=fields.take("input", str),
         landmarks=fields.take("landmarks", bool) if kind == DETECTOR else False,
-        licence=licences[licence],
+        license=licenses[license],
         accuracy=fields.take("accuracy", dict),
         aliases=fields.optional("aliases", dict, {}),
     )

@@ -67,7 +67,7 @@ def ensure_model(
     """
     path = (directory or default_model_directory()) / entry.file
     if file_state(entry, path) in ("missing", "corrupt"):
-        report(f"{entry.name}: fetching {entry.file} ({entry.licence.title})")
+        report(f"{entry.name}: fetching {entry.file} ({entry.license.title})")
     return _ensure(entry, path, session or DownloadSession(), report)
 
 

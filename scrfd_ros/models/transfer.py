@@ -35,7 +35,7 @@ More is refused before it fills the disk.
 
 @dataclass
 class DownloadSession:
-    """Limits of one run, and what it has learnt: a host that did not answer is not asked again.
+    """Limits of one run, and what it has learned: a host that did not answer is not asked again.
 
     Attributes:
         connect_seconds: longest wait for a host, name look-up included.

@@ -1,4 +1,4 @@
-"""Cut a face out of a picture so that its landmarks lie where the recogniser expects them."""
+"""Cut a face out of an image so that its landmarks lie where the recognizer expects them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def similarity_transforms(landmarks: NDArray[np.float32]) -> NDArray[np.float64]
         landmarks: float32 [N, 5, 2], pixels, order of `scrfd_ros.faces.LANDMARK_NAMES`.
 
     Returns:
-        float64 [N, 2, 3]: picture to crop. All zeros but the translation where the five landmarks
+        float64 [N, 2, 3]: image to crop. All zeros but the translation where the five landmarks
         are one point, which no transform can align.
 
     Raises:
@@ -68,13 +68,13 @@ def similarity_transforms(landmarks: NDArray[np.float32]) -> NDArray[np.float64]
     check_landmarks(landmarks)
     check_finite(landmarks, "landmarks")
     points = landmarks.astype(np.float64)
-    centre = points.mean(axis=1)
-    points -= centre[:, None]
+    center = points.mean(axis=1)
+    points -= center[:, None]
     spread = np.square(points).sum(axis=(1, 2))
     spread[spread == 0] = np.inf
     real = (points * _OFFSETS).sum(axis=(1, 2)) / spread
     imaginary = (points * _TURNED_OFFSETS).sum(axis=(1, 2)) / spread
-    x, y = centre.T
+    x, y = center.T
     transforms = np.empty((len(points), 2, 3))
     transforms[:, 0, 0] = transforms[:, 1, 1] = real
     transforms[:, 0, 1] = -imaginary
@@ -84,19 +84,19 @@ def similarity_transforms(landmarks: NDArray[np.float32]) -> NDArray[np.float64]
     return transforms
 
 
-def align_faces(picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Aligned faces, uint8 [N, 112, 112, 3] BGR; black where they reach beyond the picture.
+def align_faces(image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Aligned faces, uint8 [N, 112, 112, 3] BGR; black where they reach beyond the image.
 
     Args:
-        picture: uint8 [H, W, 3] BGR.
-        landmarks: float32 [N, 5, 2], pixels of the picture.
+        image: uint8 [H, W, 3] BGR.
+        landmarks: float32 [N, 5, 2], pixels of the image.
 
     Raises:
         ValueError: one of them is another array; landmarks are not finite.
     """
-    picture = checked_image(picture)
+    image = checked_image(image)
     transforms = similarity_transforms(landmarks)
     crops = np.empty((len(transforms), CROP_SIZE, CROP_SIZE, 3), np.uint8)
     for crop, transform in zip(crops, transforms, strict=True):
-        written(cv2.warpAffine(picture, transform, (CROP_SIZE, CROP_SIZE), dst=crop), crop)
+        written(cv2.warpAffine(image, transform, (CROP_SIZE, CROP_SIZE), dst=crop), crop)
     return crops

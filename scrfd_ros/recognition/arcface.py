@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from scrfd_ros.blob import BlobWriter
 from scrfd_ros.errors import ModelError
-from scrfd_ros.networks.network import Network
+from scrfd_ros.inference.blob import BlobWriter
+from scrfd_ros.inference.network import Network
 from scrfd_ros.recognition.alignment import CROP_SIZE, check_crops
 
 PIXEL_MEAN = 127.5
@@ -38,10 +38,10 @@ class ArcFace:
         self.network = network
         if len(network.inputs) != 1 or len(network.outputs) != 1:
             raise ModelError(self._not_arcface())
-        batch, *picture_shape = network.inputs[0].shape
+        batch, *image_shape = network.inputs[0].shape
         expected = (3, CROP_SIZE, CROP_SIZE)
-        if len(picture_shape) != 3 or any(
-            have not in (want, None) for have, want in zip(picture_shape, expected, strict=True)
+        if len(image_shape) != 3 or any(
+            have not in (want, None) for have, want in zip(image_shape, expected, strict=True)
         ):
             raise ModelError(self._not_arcface())
         if batch not in (1, None):
@@ -86,7 +86,7 @@ class ArcFace:
         return self.network({self.network.inputs[0].name: blob})[self.network.outputs[0].name]
 
     def prepare(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Normalise aligned faces, uint8 [N, 112, 112, 3] BGR, to float32 [N, 3, 112, 112].
+        """Normalize aligned faces, uint8 [N, 112, 112, 3] BGR, to float32 [N, 3, 112, 112].
 
         Raises:
             ValueError: `crops` is another array.
@@ -94,7 +94,7 @@ class ArcFace:
         check_crops(crops)
         blob = np.empty((len(crops), 3, CROP_SIZE, CROP_SIZE), np.float32)
         if len(crops):
-            # Each face a row of one picture: four calls of OpenCV, not four for each face.
+            # Each face a row of one image: four calls of OpenCV, not four for each face.
             planes = blob.reshape(len(crops), 3, -1).swapaxes(0, 1)
             self._writer.write(crops.reshape(len(crops), -1, 3), planes)
         return blob

@@ -17,16 +17,16 @@ ENOUGH_PIXELS = 40.0
 """Size from which on a face is not worse for being small."""
 
 ENOUGH_SHARPNESS = 0.19
-"""Sharpness from which on a face is not worse for being blurred: 3/4 of what good pictures have."""
+"""Sharpness from which on a face is not worse for being blurred: 3/4 of what good images have."""
 
 _INSIDE = (slice(24, 104), slice(20, 92))
 """The part of an aligned face, rows and columns, that is face and not what is around it."""
 
 
-def useful(
+def face_quality(
     scores: NDArray[np.float32], landmarks: NDArray[np.float32], crops: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """How likely faces are recognised, 0 (hopeless) to 1.
+    """How likely faces are recognized, 0 (hopeless) to 1.
 
     score * min(1, size / 40) * min(1, sharpness / 0.19): the detector's score falls with all that
     hides or spoils a face, least so with blur and with few pixels. A measure for ranking and for a
@@ -34,7 +34,7 @@ def useful(
 
     Args:
         scores: float32 [N], the detector's, 0 to 1.
-        landmarks: float32 [N, 5, 2], pixels of the picture.
+        landmarks: float32 [N, 5, 2], pixels of the image.
         crops: uint8 [N, 112, 112, 3] BGR, the same faces aligned.
 
     Returns:
@@ -55,7 +55,7 @@ def useful(
 
 
 def face_sizes(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Side of the square of the picture that becomes an aligned face, pixels, float64 [N].
+    """Side of the square of the image that becomes an aligned face, pixels, float64 [N].
 
     112 times how far the landmarks are spread (root of the mean squared distance from their
     middle), over how far those of the template of alignment.py are. Eyes of a frontal face are
@@ -71,9 +71,9 @@ def face_sizes(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def sharpness(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """How much of a face's contrast is fine detail, float64 [N]; about 0.25 in good pictures.
+    """How much of a face's contrast is fine detail, float64 [N]; about 0.25 in good images.
 
-    std(M3 - M7) / std(grey) inside the face, with M3 and M7 the means over 3x3 and 7x7 pixels: a
+    std(M3 - M7) / std(gray) inside the face, with M3 and M7 the means over 3x3 and 7x7 pixels: a
     band of frequencies, as the differences of Gaussians of Marr and Hildreth, Theory of edge
     detection, Proc. R. Soc. B 207, 1980. The variance of the Laplacian, which is more usual, looks
     at still finer detail: it takes noise for sharpness, and told useful faces less well.
@@ -84,21 +84,21 @@ def sharpness(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
     check_crops(crops)
     result = np.empty(len(crops))
     for row, crop in enumerate(crops):
-        grey = cv2.cvtColor(crop[_INSIDE], cv2.COLOR_BGR2GRAY).astype(np.float32)
-        band = cv2.blur(grey, (3, 3)) - cv2.blur(grey, (7, 7))
-        detail, contrast = (cv2.meanStdDev(plane)[1].item() for plane in (band, grey))
-        result[row] = detail / max(contrast, 1.0)  # within a grey level there is no face
+        gray = cv2.cvtColor(crop[_INSIDE], cv2.COLOR_BGR2GRAY).astype(np.float32)
+        band = cv2.blur(gray, (3, 3)) - cv2.blur(gray, (7, 7))
+        detail, contrast = (cv2.meanStdDev(plane)[1].item() for plane in (band, gray))
+        result[row] = detail / max(contrast, 1.0)  # within a gray level there is no face
     return result
 
 
 def pose(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
     """How heads are turned, roughly: yaw, pitch and roll, float64 [N, 3], degrees; 0 is frontal.
 
-    Not part of `useful`, to which it added nothing in the measurements.
+    Not part of `face_quality`, to which it added nothing in the measurements.
 
     With x along the line of the eyes, y down at right angles to it, both from the middle of the
     eyes and in units of their distance: yaw = atan(2 nose_x), above 0 where the nose points to the
-    right of the picture; pitch = atan(2 (nose_y - 0.495 mouth_y)), above 0 where it points down.
+    right of the image; pitch = atan(2 (nose_y - 0.495 mouth_y)), above 0 where it points down.
     Here a nose stands out by half the distance of the eyes, and lies 0.495 of the way down to the
     mouth, as in the template of alignment.py. Roll is the angle of the line, above 0 where the eye
     on the right is lower.

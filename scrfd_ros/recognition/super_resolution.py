@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.arrays import checked_image
-from scrfd_ros.blob import BlobWriter
 from scrfd_ros.errors import ModelError
-from scrfd_ros.networks.network import Network
+from scrfd_ros.inference.blob import BlobWriter
+from scrfd_ros.inference.network import Network
 from scrfd_ros.recognition.alignment import CROP_SIZE, align_faces, similarity_transforms
 
 _MIDDLE = np.array([(CROP_SIZE - 1) / 2, (CROP_SIZE - 1) / 2, 1])
@@ -30,7 +30,7 @@ def window_size(max_size: float) -> int:
     return 8 * math.ceil(math.sqrt(2) * max_size / 8)
 
 
-class FaceEnlarger:
+class SuperResolution:
     """Aligns faces as `align_faces` does, but enlarges small ones first.
 
     What it costs does not depend on the faces' sizes, and has a bound: windows of one size, at most
@@ -40,8 +40,8 @@ class FaceEnlarger:
         network: one input [N or 1, 3, H, W] float32, RGB from 0 to 1, and one output, the same
             enlarged by a whole number. H and W are free, or the `window_size` of `max_size`.
         max_size: faces are enlarged if the square that becomes the aligned face has a smaller side
-            in the picture, pixels. It is about as high as the face's box (0.96 to 1.12 times).
-        max_faces: enlarge at most so many in a picture, the first ones. May be changed any time.
+            in the image, pixels. It is about as high as the face's box (0.96 to 1.12 times).
+        max_faces: enlarge at most so many in an image, the first ones. May be changed any time.
 
     Raises:
         ModelError: the network has another form, or cannot run.
@@ -83,20 +83,18 @@ class FaceEnlarger:
     def _infer(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
         return self.network({self.network.inputs[0].name: blob})[self.network.outputs[0].name]
 
-    def align(
-        self, picture: NDArray[np.uint8], landmarks: NDArray[np.float32]
-    ) -> NDArray[np.uint8]:
-        """Aligned faces, uint8 [N, 112, 112, 3] BGR; black where they reach beyond the picture.
+    def align(self, image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Aligned faces, uint8 [N, 112, 112, 3] BGR; black where they reach beyond the image.
 
         Args:
-            picture: uint8 [H, W, 3] BGR.
-            landmarks: float32 [N, 5, 2], pixels of the picture; those that matter most first.
+            image: uint8 [H, W, 3] BGR.
+            landmarks: float32 [N, 5, 2], pixels of the image; those that matter most first.
 
         Raises:
             ValueError: as `align_faces`.
         """
-        picture = checked_image(picture)
-        crops = align_faces(picture, landmarks)
+        image = checked_image(image)
+        crops = align_faces(image, landmarks)
         transforms = similarity_transforms(landmarks)
         scales = np.linalg.norm(transforms[:, :, 0], axis=1)
         rows = np.flatnonzero(scales * self.max_size > CROP_SIZE)[: self.max_faces]
@@ -106,7 +104,7 @@ class FaceEnlarger:
             middle = cv2.invertAffineTransform(transforms[row]) @ _MIDDLE
             corner[:] = np.round(middle - (self._window - 1) / 2)
             move = np.array([[1, 0, -corner[0]], [0, 1, -corner[1]]])
-            window = cv2.warpAffine(picture, move, (self._window, self._window))
+            window = cv2.warpAffine(image, move, (self._window, self._window))
             self._writer.write(window.astype(np.uint8, copy=False), planes)
         batch = (self.network.max_batch or max(len(rows), 1)) if self._takes_batches else 1
         for start in range(0, len(rows), batch):
@@ -114,7 +112,7 @@ class FaceEnlarger:
             pixels = np.clip(255 * enlarged + 0.5, 0, 255).astype(np.uint8)
             for number, planes in enumerate(pixels, start):
                 row = rows[number]
-                # Coordinates are of the pixels' centres, the first at 0.
+                # Coordinates are of the pixels' centers, the first at 0.
                 points = (landmarks[row] - corners[number] + 0.5) * self._factor - 0.5
                 face = np.ascontiguousarray(planes[::-1].transpose(1, 2, 0))
                 crops[row] = align_faces(face, points[None].astype(np.float32))[0]

@@ -17,9 +17,9 @@ from onnx_files import scrfd_outputs, write_detector, write_recognizer
 from scrfd_ros.cli import bench
 from scrfd_ros.cli.main import main
 from scrfd_ros.errors import BackendError
-from scrfd_ros.files import write_picture
+from scrfd_ros.images.files import write_image
+from scrfd_ros.inference.cuda import cuda_device
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER
-from scrfd_ros.networks.cuda import cuda_device
 
 QUICK = ["--repeat", "2", "--warmup", "0"]
 SMALL = [*QUICK, "--input-size", "64x64"]
@@ -30,8 +30,8 @@ ModelPath = Callable[[str], Path]
 @pytest.fixture(scope="module")
 def black(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nobody, 96x64."""
-    path = tmp_path_factory.mktemp("pictures") / "black.png"
-    write_picture(path, np.zeros((64, 96, 3), np.uint8))
+    path = tmp_path_factory.mktemp("images") / "black.png"
+    write_image(path, np.zeros((64, 96, 3), np.uint8))
     return path
 
 
@@ -56,7 +56,7 @@ def printed(value: float | None) -> str:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, Any]]:
-    """Printed lines and JSON report of two real detectors on the picture of six people."""
+    """Printed lines and JSON report of two real detectors on the image of six people."""
     written = tmp_path_factory.mktemp("new") / "folder" / "bench.json"
     models = ["--detector", "500m", "2.5g", "--recognizer", "w600k_mbf"]
     options = ["--backend", "onnxruntime", *QUICK, "--json", str(written)]
@@ -158,7 +158,7 @@ def test_many_files_with_long_names(
 @pytest.mark.parametrize(
     ("recognizer", "reason"),
     [
-        pytest.param("none", "align, embed: no recogniser", id="no recogniser"),
+        pytest.param("none", "align, embed: no recognizer", id="no recognizer"),
         pytest.param("", "align, embed: scrfd_1g.onnx finds no landmarks", id="no landmarks"),
     ],
 )
@@ -205,10 +205,10 @@ def test_takes_the_models_that_are_there(
         pytest.param(["--recognizer", "2.5g"], "expected a recognizer", id="a detector"),
         pytest.param(["--detector", "none.onnx"], "none.onnx: cannot read", id="missing model"),
         pytest.param(["--input-size", "100x64"], "must be multiples of 32", id="odd size"),
-        pytest.param(["--input-size", "64x64"], "takes pictures of 640x640 only", id="fixed size"),
-        pytest.param(["--image", "none.png"], "none.png: cannot read the", id="missing picture"),
+        pytest.param(["--input-size", "64x64"], "takes images of 640x640 only", id="fixed size"),
+        pytest.param(["--image", "none.png"], "none.png: cannot read the", id="missing image"),
         pytest.param(["--json", "{text}/report.json"], "cannot write: File exists", id="no folder"),
-        pytest.param(["--image", "{text}"], "not a picture that OpenCV ", id="text"),
+        pytest.param(["--image", "{text}"], "not an image that OpenCV ", id="text"),
     ],
 )
 def test_refuses(
@@ -218,7 +218,7 @@ def test_refuses(
     arguments: list[str],
     message: str,
 ) -> None:
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not an image")
     arguments = [argument.format(text=tmp_path / "text.png") for argument in arguments]
     defaults = {"--image": str(black), "--detector": "2.5g", "--recognizer": "none"}
     for option, value in defaults.items():

@@ -15,23 +15,23 @@ from onnx_files import write_recognizer
 
 from scrfd_ros.cli import compare
 from scrfd_ros.cli.main import main
-from scrfd_ros.files import write_picture
+from scrfd_ros.images.files import write_image
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def people(picture: Callable[[str], Picture]) -> Picture:
+def people(image: Callable[[str], Image]) -> Image:
     """Two people."""
-    return np.ascontiguousarray(picture("t1.jpg")[:, :420])
+    return np.ascontiguousarray(image("t1.jpg")[:, :420])
 
 
 @pytest.fixture(scope="module")
-def folder(people: Picture, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pictures")
-    write_picture(path / "people.png", people)
-    write_picture(path / "a_picture_with_a_long_name.png", people[::2, ::2])
+def folder(people: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images")
+    write_image(path / "people.png", people)
+    write_image(path / "a_image_with_a_long_name.png", people[::2, ::2])
     return path
 
 
@@ -70,7 +70,7 @@ def test_a_model_agrees_with_itself_under_its_name(
     assert rows["found by A only"] == rows["found by B only"] == ["0", "<=", "0", "within"]
     assert rows["IoU of boxes"][:5] == ["1.0000", "1.0000", ">=", "0.98", "within"]
     assert rows["cosine of embeddings"][3] == "0.998"
-    assert lines[-1] == "within the limits, 2 pictures"
+    assert lines[-1] == "within the limits, 2 images"
 
 
 def test_differences_are_told_drawn_and_written(run: Run, folder: Path, tmp_path: Path) -> None:
@@ -79,9 +79,9 @@ def test_differences_are_told_drawn_and_written(run: Run, folder: Path, tmp_path
     status, out, err = run(*words)
     assert (status, err) == (1, "")
     assert "B  scrfd_500m_bnkps, 160x160, onnxruntime CPU\n" in out
-    assert "\noutside the limits; 2 of 2 pictures differ\n" in out
+    assert "\noutside the limits; 2 of 2 images differ\n" in out
     assert f"drawn into {drawn}\nall figures in {report}\n" in out
-    names = ["a_picture_with_a_long_name.png", "people.png"]
+    names = ["a_image_with_a_long_name.png", "people.png"]
     assert sorted(path.name for path in drawn.iterdir()) == names
     values = json.loads(report.read_text())
     assert values["a"]["setup"] == "500m"
@@ -138,11 +138,11 @@ def test_an_engine(
     assert "B  scrfd_500m_bnkps, 640x640, tensorrt" in out
 
 
-def test_a_bag(run: Run, people: Picture, tmp_path: Path) -> None:
+def test_a_bag(run: Run, people: Image, tmp_path: Path) -> None:
     entries = [raw("/camera/image_raw", 10**9 * stamp, people) for stamp in (1, 2)]
     status, out, _ = run("500m", "500m", write_bag(tmp_path / "bag", entries))
     assert status == 0
-    assert out.endswith("within the limits, 2 pictures\n")
+    assert out.endswith("within the limits, 2 images\n")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_bag(run: Run, people: Picture, tmp_path: Path) -> None:
         ("500m,backend=tensorrt,precision=fp16", "precision is for ONNX Runtime. Build an engine"),
         ("600m", "'600m' is not the name of a model"),
         ("none.onnx", "none.onnx: cannot read the model file"),
-        ("w600k_mbf", "w600k_mbf is a recogniser"),
+        ("w600k_mbf", "w600k_mbf is a recognizer"),
     ],
 )
 def test_a_bad_setup_is_refused(run: Run, folder: Path, setup: str, words: str) -> None:
@@ -185,7 +185,7 @@ def test_bad_options_are_refused(run: Run, folder: Path, options: list[str], wor
 def test_input_that_is_none_is_refused_before_networks_are_loaded(run: Run, tmp_path: Path) -> None:
     status, _, err = run("none.onnx", "none.onnx", tmp_path / "nothing")
     assert status == 2
-    assert "nothing: cannot read the picture" in err
+    assert "nothing: cannot read the image" in err
 
 
 def test_a_report_that_cannot_be_written_is_refused_first(run: Run, folder: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_report_that_cannot_be_written_is_refused_first(run: Run, folder: Path
     assert f"{file}: cannot write: Not a directory" in err
 
 
-def test_recognisers_of_other_models_and_drawings_are_refused(
+def test_recognizers_of_other_models_and_drawings_are_refused(
     run: Run, folder: Path, tmp_path: Path
 ) -> None:
     other = write_recognizer(tmp_path / "other.onnx", dimensions=128)
@@ -208,7 +208,7 @@ def test_recognisers_of_other_models_and_drawings_are_refused(
     ):
         status, _, err = run("w600k_mbf", *words)
         assert status == 2
-        assert "A and B are recognisers" in err
+        assert "A and B are recognizers" in err
 
 
 def test_help_is_complete() -> None:
@@ -224,6 +224,6 @@ def test_refuses_limits_that_cannot_be_meant(
     limit: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["compare", "500m", "500m", "pictures", "--limit", limit])
+        main(["compare", "500m", "500m", "images", "--limit", limit])
     assert caught.value.code == 2
     assert "VALUE at least 0" in capsys.readouterr().err

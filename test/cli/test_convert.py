@@ -12,8 +12,8 @@ import pytest
 from onnx_files import scrfd_outputs, write_detector, write_recognizer
 
 from scrfd_ros.cli.main import main
-from scrfd_ros.networks.engine_file import facts_path, read_facts
-from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
+from scrfd_ros.inference.engine_file import metadata_path, read_metadata
+from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ def test_convert_and_verify(
     bindings = {line.split(maxsplit=2)[2] for line in lines[3:12]}
     assert "score_8 dims=[1, 12800, 1] type=float32" in bindings
     assert "kps_32 dims=[1, 800, 10] type=float32" in bindings
-    facts = [line.split(maxsplit=1) for line in lines[12:]]
-    assert ["precision", "fp32"] in facts
-    assert ["model", str(detector_path("2.5g"))] in facts
+    metadata = [line.split(maxsplit=1) for line in lines[12:]]
+    assert ["precision", "fp32"] in metadata
+    assert ["model", str(detector_path("2.5g"))] in metadata
 
 
 @pytest.mark.usefixtures("simulated_gpu")
@@ -50,7 +50,7 @@ def test_verify_writes_the_facts_of_a_foreign_engine(
 ) -> None:
     engine = tmp_path / "any.engine"
     assert main(["convert", str(model), str(engine)]) == 0
-    facts_path(engine).unlink()
+    metadata_path(engine).unlink()
     assert main(["verify", str(engine)]) == 0
     captured = capsys.readouterr()
     assert "Nothing else is known of it: --onnx MODEL holds it against its model" in captured.out
@@ -58,8 +58,8 @@ def test_verify_writes_the_facts_of_a_foreign_engine(
     out = capsys.readouterr().out
     assert "dims=[-1, 3, 112, 112]" in out
     assert "[1, 3, 112, 112] to [32, 3, 112, 112], best [8, 3, 112, 112]" in out
-    facts = read_facts(engine)
-    assert facts is not None and facts.agreement["min_cosine"] > 0.999
+    metadata = read_metadata(engine)
+    assert metadata is not None and metadata.agreement["min_cosine"] > 0.999
 
 
 @pytest.mark.usefixtures("simulated_gpu")
@@ -120,7 +120,7 @@ def test_nothing_is_overwritten(
     assert model.read_bytes() == before
 
 
-def test_old_name_of_the_recogniser(
+def test_old_name_of_the_recognizer(
     tmp_path: Path, without_gpu: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_recognizer(tmp_path / "w600k_r50.onnx")  # not the real one: it is called corrupt

@@ -1,4 +1,4 @@
-"""`scrfd detect` prints, draws and writes the faces of a picture, and refuses bad input."""
+"""`scrfd detect` prints, draws and writes the faces of an image, and refuses bad input."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from numpy.typing import NDArray
 from onnx_files import scrfd_outputs, write_detector
 
 from scrfd_ros.cli.main import main
-from scrfd_ros.files import read_picture, write_picture
+from scrfd_ros.images.files import read_image, write_image
 
-Picture = Callable[[str], NDArray[np.uint8]]
+Image = Callable[[str], NDArray[np.uint8]]
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory, picture: Picture) -> Path:
+def people(tmp_path_factory: pytest.TempPathFactory, image: Image) -> Path:
     """Six people, 1280x886."""
-    path = tmp_path_factory.mktemp("pictures") / "people.png"
-    write_picture(path, picture("t1.jpg"))
+    path = tmp_path_factory.mktemp("images") / "people.png"
+    write_image(path, image("t1.jpg"))
     return path
 
 
 @pytest.fixture(scope="module")
 def black(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nobody, 64x48."""
-    path = tmp_path_factory.mktemp("pictures") / "black.png"
-    write_picture(path, np.zeros((48, 64, 3), np.uint8))
+    path = tmp_path_factory.mktemp("images") / "black.png"
+    write_image(path, np.zeros((48, 64, 3), np.uint8))
     return path
 
 
@@ -74,7 +74,7 @@ def test_everything_at_once(
         assert np.shape(face["embedding"]) == (512,)
         assert np.linalg.norm(face["embedding"]) == pytest.approx(1)
 
-    before, after = read_picture(people), read_picture(drawn)
+    before, after = read_image(people), read_image(drawn)
     assert before.shape == after.shape
     assert drawn.read_bytes().startswith(b"\x89PNG")
     where = (before != after).any(axis=2)
@@ -95,7 +95,7 @@ def test_everything_at_once(
     assert str(drawn) in "\n".join(lines[10:]) and str(written) in "\n".join(lines[10:])
 
 
-def test_without_recogniser(
+def test_without_recognizer(
     people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = tmp_path / "faces.json"
@@ -108,8 +108,8 @@ def test_without_recogniser(
     assert "w600k" not in capsys.readouterr().out
 
 
-def test_29_people(picture: Picture, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_picture(tmp_path / "solvay_conference_1927.png", picture("solvay_conference_1927.jpg"))
+def test_29_people(image: Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(tmp_path / "solvay_conference_1927.png", image("solvay_conference_1927.jpg"))
     path = str(tmp_path / "solvay_conference_1927.png")
     assert main(["detect", path, "--recognizer", "none"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -134,8 +134,8 @@ def test_score_and_nms(people: Path, tmp_path: Path) -> None:
     assert faces("--score", "1") == []
 
 
-def test_one_face(tmp_path: Path, picture: Picture, capsys: pytest.CaptureFixture[str]) -> None:
-    write_picture(tmp_path / "one.jpg", picture("obama.jpg"))
+def test_one_face(tmp_path: Path, image: Image, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(tmp_path / "one.jpg", image("obama.jpg"))
     assert main(["detect", str(tmp_path / "one.jpg"), "--recognizer", "none"]) == 0
     assert "\n1 face in " in capsys.readouterr().out
 
@@ -145,7 +145,7 @@ def test_nobody(black: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["detect", str(black), "--output", str(drawn), "--json", str(written)]) == 0
     assert "\n0 faces in " in capsys.readouterr().out
     assert report(written)["faces"] == []
-    np.testing.assert_array_equal(read_picture(drawn), read_picture(black))
+    np.testing.assert_array_equal(read_image(drawn), read_image(black))
 
 
 def test_model_file_without_landmarks(
@@ -170,8 +170,8 @@ def test_model_file_without_landmarks(
     ("arguments", "message"),
     [
         pytest.param(["--detector", "500"], "'500' is not the name of a detector", id="detector"),
-        pytest.param(["--detector", "w600k_mbf"], "expected a detector", id="a recogniser"),
-        pytest.param(["--recognizer", "r50"], "'r50' is not the name of a", id="recogniser"),
+        pytest.param(["--detector", "w600k_mbf"], "expected a detector", id="a recognizer"),
+        pytest.param(["--recognizer", "r50"], "'r50' is not the name of a", id="recognizer"),
         pytest.param(["--recognizer", "2.5g"], "expected a recognizer", id="a detector"),
         pytest.param(["--detector", "none.onnx"], "none.onnx: cannot read", id="missing model"),
         pytest.param(["--detector", "{text}"], "not an ONNX model", id="model is text"),
@@ -205,15 +205,15 @@ def test_refuses_arguments(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        pytest.param("missing.png", "missing.png: cannot read the picture: No such", id="missing"),
-        pytest.param("text.png", "text.png: not a picture that OpenCV", id="text"),
+        pytest.param("missing.png", "missing.png: cannot read the image: No such", id="missing"),
+        pytest.param("text.png", "text.png: not an image that OpenCV", id="text"),
         pytest.param("", "Is a directory", id="folder"),
     ],
 )
-def test_refuses_pictures(
+def test_refuses_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, message: str
 ) -> None:
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not an image")
     assert main(["detect", str(tmp_path / name)]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith(f"scrfd: error: {tmp_path}") and message in captured.err
@@ -243,10 +243,10 @@ def test_refuses_thresholds(
 
 
 def test_exif_orientation_is_followed(
-    tmp_path: Path, picture: Picture, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, image: Image, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Turned a quarter to the left, with the EXIF tag that says so: 6, "rotate 90 degrees right".
-    turned = cv2.rotate(picture("t1.jpg"), cv2.ROTATE_90_COUNTERCLOCKWISE)
+    turned = cv2.rotate(image("t1.jpg"), cv2.ROTATE_90_COUNTERCLOCKWISE)
     jpeg = cv2.imencode(".jpg", turned)[1].tobytes()
     tag = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     exif = b"Exif\0\0" + tag
@@ -261,15 +261,15 @@ def test_exif_orientation_is_followed(
 
 
 @pytest.mark.parametrize("option", [["--enlarge"], ["--min-quality", "0.5"]])
-def test_refuses_options_of_recognition_without_a_recogniser(
+def test_refuses_options_of_recognition_without_a_recognizer(
     black: Path, option: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["detect", str(black), "--recognizer", "none", *option]) == 2
-    assert "there is no recogniser" in capsys.readouterr().err
+    assert "there is no recognizer" in capsys.readouterr().err
 
 
-def test_a_picture_on_its_side(people: Path, tmp_path: Path) -> None:
-    write_picture(tmp_path / "side.png", np.ascontiguousarray(np.rot90(read_picture(people))))
+def test_a_image_on_its_side(people: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "side.png", np.ascontiguousarray(np.rot90(read_image(people))))
     written, drawn = tmp_path / "faces.json", tmp_path / "drawn.png"
     model = ["--detector", "500m", "--recognizer", "none", "--json", str(written)]
     assert main(["detect", str(people), *model]) == 0
@@ -277,7 +277,7 @@ def test_a_picture_on_its_side(people: Path, tmp_path: Path) -> None:
     side = ["detect", str(tmp_path / "side.png"), "--rotation", "90", "--output", str(drawn)]
     assert main([*side, *model]) == 0
     assert report(written)["image"] == {"width": 886, "height": 1280}
-    assert read_picture(drawn).shape == (1280, 886, 3)
+    assert read_image(drawn).shape == (1280, 886, 3)
     for found, face in zip(report(written)["faces"], expected, strict=True):
         x1, y1, x2, y2 = face["box"]
         assert found["box"] == pytest.approx([y1, 1280 - x2, y2, 1280 - x1], abs=1e-3)

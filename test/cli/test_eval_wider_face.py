@@ -1,6 +1,6 @@
 """`scrfd eval wider-face` measures, goes on where it ended, and refuses bad input.
 
-With real pictures and networks, on a small set in the form of WIDER FACE.
+With real images and networks, on a small set in the form of WIDER FACE.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pytest
 from wider_face_files import annotated, write_ground_truth, write_submission
 
 from scrfd_ros.cli.main import main
-from scrfd_ros.evaluation.wider_face import AnnotatedPicture
+from scrfd_ros.evaluation.wider_face import AnnotatedImage
 from scrfd_ros.models.download import ensure_picture
 
 ModelPath = Callable[[str], Path]
@@ -32,7 +32,7 @@ SIX = [
 ]
 NOBODY = (20, 700, 60, 70)  # annotated as a face of hard, and on no detector's list
 
-PICTURES = {
+IMAGES = {
     "t1.jpg": annotated(
         [*SIX, NOBODY],
         {"easy": [], "medium": range(6), "hard": range(7)},
@@ -41,19 +41,19 @@ PICTURES = {
     "obama.jpg": annotated([(379, 83, 229, 346)], name="1--Handshaking/1_Handshaking_1_2"),
     "biden.jpg": annotated([(423, 161, 286, 401)], name="1--Handshaking/1_Handshaking_1_30"),
 }
-TRUTH = list(PICTURES.values())
+TRUTH = list(IMAGES.values())
 
 
-def image(wider: Path, picture: AnnotatedPicture) -> Path:
-    return wider / "WIDER_val" / "images" / picture.event / f"{picture.name}.jpg"
+def image(wider: Path, image: AnnotatedImage) -> Path:
+    return wider / "WIDER_val" / "images" / image.event / f"{image.name}.jpg"
 
 
 @pytest.fixture
 def wider(tmp_path: Path) -> Path:
-    """A folder with three pictures of the form of WIDER FACE, and their ground truth."""
+    """A folder with three images of the form of WIDER FACE, and their ground truth."""
     folder = tmp_path / "wider"
-    for name, picture in PICTURES.items():
-        path = image(folder, picture)
+    for name, image in IMAGES.items():
+        path = image(folder, image)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(ensure_picture(name))
     write_ground_truth(folder / "ground_truth", TRUTH)
@@ -84,7 +84,7 @@ def options(detector_path: ModelPath, tmp_path: Path) -> list[str]:
     ]
 
 
-def test_from_pictures_to_figures(
+def test_from_images_to_figures(
     wider: Path, detector_path: ModelPath, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     detector_path("2.5g")
@@ -95,7 +95,7 @@ def test_from_pictures_to_figures(
     lines = captured.out.splitlines()
     assert max(map(len, lines[:-1])) <= 80
     assert "640x640, score 0.02, NMS 0.45" in captured.out
-    assert "3 pictures run now, 0 before" in captured.out
+    assert "3 images run now, 0 before" in captured.out
     rows = {line[:11].strip(): line[11:].split() for line in lines}
     assert rows["easy"] == ["2", "100.00%", "100.00%", "93.80%", "+6.20%"]
     assert rows["medium"] == ["8", "100.00%", "100.00%", "92.02%", "+7.98%"]
@@ -172,7 +172,7 @@ def test_original_size_needs_a_detector_that_takes_any(
     out = tmp_path / "out"
     assert run(wider, "--protocol", "original", "--backend", "onnxruntime", "--output", out) == 2
     error = capsys.readouterr().err
-    assert "the protocol original needs a detector that takes pictures of any size" in error
+    assert "the protocol original needs a detector that takes images of any size" in error
     assert "takes 640x640" in error and "500m" in error
     assert not out.exists()
 
@@ -188,22 +188,22 @@ def test_goes_on_after_an_error(
     last.write_bytes(content[:100])
     capsys.readouterr()
     assert run(wider, *options) == 2
-    assert f"{last}: not a picture that OpenCV " in capsys.readouterr().err
+    assert f"{last}: not an image that OpenCV " in capsys.readouterr().err
     assert len(files(out)) == 2 and not (out / "result.json").exists()
     last.write_bytes(content)
     assert run(wider, *options) == 0
-    assert "1 pictures run now, 2 before" in capsys.readouterr().out
+    assert "1 images run now, 2 before" in capsys.readouterr().out
     assert files(out) == files(tmp_path / "whole")
     assert run(wider, *options) == 0
-    assert "0 pictures run now, 3 before" in capsys.readouterr().out
+    assert "0 images run now, 3 before" in capsys.readouterr().out
 
 
 def test_goes_on_after_a_sudden_end(
     wider: Path, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     many = [annotated(SIX, name=f"0--Parade/0_Parade_{number}") for number in range(25)]
-    for picture in many:
-        image(wider, picture).symlink_to(ensure_picture("t1.jpg"))
+    for image in many:
+        image(wider, image).symlink_to(ensure_picture("t1.jpg"))
     write_ground_truth(wider / "ground_truth", many)
     out = tmp_path / "out"
     code = "import sys; from scrfd_ros.cli.main import main; sys.exit(main())"
@@ -221,10 +221,10 @@ def test_goes_on_after_a_sudden_end(
     # What a kill in the middle of writing leaves, has not the name of a result.
     (out / "detections" / "0--Parade" / ".0_Parade_24.txt.123.part").write_text("0--Parade/0_")
     assert run(wider, *options) == 0
-    assert f"{25 - len(before)} pictures run now, {len(before)} before" in capsys.readouterr().out
+    assert f"{25 - len(before)} images run now, {len(before)} before" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in before}
     texts = {path.read_text().partition("\n")[2] for path in out.glob("detections/*/*.txt")}
-    assert len(texts) == 1, "all pictures are the same"
+    assert len(texts) == 1, "all images are the same"
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_detections_alone(
 ) -> None:
     found = [np.column_stack((each.boxes, np.linspace(1, 0.5, len(each.boxes)))) for each in TRUTH]
     write_submission(tmp_path / "theirs", TRUTH, found)
-    shutil.rmtree(wider / "WIDER_val")  # no pictures are needed
+    shutil.rmtree(wider / "WIDER_val")  # no images are needed
     monkeypatch.chdir(tmp_path)
     assert run(wider, "--detections", "theirs") == 0
     output = capsys.readouterr().out
@@ -300,7 +300,7 @@ def test_detections_of_the_official_set(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "none").mkdir()
     assert run("--detections", tmp_path / "none", "--output", tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert "lacks the detections of 3226 pictures: 0--Parade/0_Parade_Parade_0_102.txt, " in error
+    assert "lacks the detections of 3226 images: 0--Parade/0_Parade_Parade_0_102.txt, " in error
 
 
 @pytest.mark.parametrize(
@@ -308,11 +308,11 @@ def test_detections_of_the_official_set(tmp_path: Path, capsys: pytest.CaptureFi
     [
         pytest.param([], "give the folder that holds WIDER_val, or --detections", id="nothing"),
         pytest.param(["{}/nowhere"], "nowhere: no such folder", id="no folder"),
-        pytest.param(["{}"], "lacks 1 of the 3 pictures: 1--Handshaking/1_", id="a picture less"),
+        pytest.param(["{}"], "lacks 1 of the 3 images: 1--Handshaking/1_", id="an image less"),
         pytest.param(
             ["{}", "--detections", "{}/nowhere"], "nowhere: no such folder", id="no detections"
         ),
-        pytest.param(["{}", "--detector", "w600k_mbf"], "expected a detector", id="recogniser"),
+        pytest.param(["{}", "--detector", "w600k_mbf"], "expected a detector", id="recognizer"),
     ],
 )
 def test_refuses(

@@ -28,7 +28,7 @@ def test_help_says_what_each_command_does(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         main(["--help"])
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
-    assert ["detect", "Find the faces in a picture."] in lines
+    assert ["detect", "Find the faces in an image."] in lines
     assert any(line[:1] == ["models"] and len(line) == 2 for line in lines)
 
 
@@ -36,9 +36,9 @@ def test_help_says_what_each_command_does(capsys: pytest.CaptureFixture[str]) ->
     ("arguments", "message"),
     [
         pytest.param([], "required: COMMAND", id="no command"),
-        pytest.param(["recognise"], "invalid choice: 'recognise'", id="unknown command"),
+        pytest.param(["recognize"], "invalid choice: 'recognize'", id="unknown command"),
         pytest.param(["convert"], "required: MODEL, OUT", id="no model"),
-        pytest.param(["detect", "a.jpg", "--colour"], "--colour", id="unknown option"),
+        pytest.param(["detect", "a.jpg", "--color"], "--color", id="unknown option"),
     ],
 )
 def test_usage_errors(

@@ -1,4 +1,4 @@
-"""`scrfd models` says what is there, what the licence allows, and what went wrong."""
+"""`scrfd models` says what is there, what the license allows, and what went wrong."""
 
 from __future__ import annotations
 
@@ -95,15 +95,15 @@ def test_a_file_without_published_checksum_is_pinned(
     assert states(capsys.readouterr().out) == {"34g": "corrupt"}
 
 
-def test_a_failure_is_reported_after_licence_and_table(
+def test_a_failure_is_reported_after_license_and_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "scrfd_34g.onnx").write_bytes(b"by hand")
     with pytest.raises(DownloadError, match=r"scrfd_34g.onnx is not a whole ONNX file"):
         run("34g", "--directory", str(tmp_path))
     output = capsys.readouterr().out
-    licence, table = output.index("non-commercial research only"), output.index("state")
-    assert licence < table
+    license, table = output.index("non-commercial research only"), output.index("state")
+    assert license < table
     assert states(output) == {"34g": "unverified"}
     assert max(map(len, output.splitlines()[:-1])) <= 80
 
@@ -114,7 +114,7 @@ def test_an_unknown_name_fetches_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_default_is_a_detector_and_a_recogniser(
+def test_the_default_is_a_detector_and_a_recognizer(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     detector_path: Callable[[str], Path],
@@ -133,4 +133,4 @@ def test_nothing_to_fetch_needs_no_notice(
     (tmp_path / path.name).symlink_to(path)
     assert run("2.5g", "--directory", str(tmp_path)) == 0
     captured = capsys.readouterr()
-    assert "LICENCE" not in captured.out and captured.err == ""
+    assert "LICENSE" not in captured.out and captured.err == ""

@@ -13,11 +13,11 @@ from bag_files import DELAY, Entry, jpeg, raw, text, write_bag, write_mcap
 from numpy.typing import NDArray
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
-from scrfd_ros.bag_messages import FACE_ARRAY, TYPES, decoded, encoded
 from scrfd_ros.cli import replay
 from scrfd_ros.cli.main import main
+from scrfd_ros.messages.bag_codec import FACE_ARRAY, TYPES, decoded, encoded
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 Run = Callable[..., tuple[int, str, str]]
 
 START = 1_700_000_000_000_000_000
@@ -25,9 +25,9 @@ TOPIC = "/camera/faces"
 
 
 @pytest.fixture(scope="module")
-def entries(picture: Callable[[str], Picture]) -> list[Entry]:
+def entries(image: Callable[[str], Image]) -> list[Entry]:
     """Two people, nobody, and the two again."""
-    people = picture("t1.jpg")[:, :420]
+    people = image("t1.jpg")[:, :420]
     return [
         raw("/camera/image_raw", START, people),
         raw("/camera/image_raw", START + 1000, np.zeros((48, 64, 3), np.uint8)),

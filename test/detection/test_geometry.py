@@ -1,4 +1,4 @@
-"""Boxes and landmarks are where the faces are, in pictures of any aspect, through every view.
+"""Boxes and landmarks are where the faces are, in images of any aspect, through every view.
 
 Half a pixel of the network's input is what is allowed. Exact spots stand in for faces, except where
 a test says that it takes real networks.
@@ -16,10 +16,11 @@ from spots import SpotNetwork, draw_spots, spot_landmarks
 
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.detection.views import plan_views
-from scrfd_ros.evaluation.drawn_faces import drawn_faces, drawn_landmarks
+from scrfd_ros.engines.drawn_faces import drawn_faces, drawn_landmarks
 from scrfd_ros.faces import Faces
-from scrfd_ros.image_encodings import bgr_from_compressed, in_whole_picture, upright
-from scrfd_ros.networks.load import load_network
+from scrfd_ros.images.compressed import bgr_from_compressed
+from scrfd_ros.images.orientation import in_original_image, upright
+from scrfd_ros.inference.load import load_network
 
 CAMERAS = [(640, 480), (848, 480), (1280, 720), (1920, 1080), (1440, 1080), (2560, 720)]
 WIDE = [(2000, 100), (1999, 133), (1301, 127), (1000, 667)]
@@ -54,7 +55,7 @@ def assert_agree(found: Faces, boxes: list[list[float]], scales: Sequence[float]
 
 @pytest.mark.parametrize("input_size", INPUTS, ids=str)
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_the_whole_picture(size: tuple[int, int], input_size: tuple[int, int]) -> None:
+def test_the_whole_image(size: tuple[int, int], input_size: tuple[int, int]) -> None:
     boxes = spots_along(size)
     found = Scrfd(SpotNetwork(), input_size, nms_threshold=1).detect(draw_spots(size, boxes))
     assert len(found) == len(boxes)
@@ -84,7 +85,7 @@ def test_tiles(size: tuple[int, int], tiles: tuple[int, int]) -> None:
     whole, *others = plan_views(*size, 640, 640, tiles)
     side = 0.9 * min(*whole.smallest, *size)
     assert side > 10, "small enough for tiles, and large enough to measure"
-    step = 1.03 * side + 2  # all over the picture, cut off in one tile and whole in the next
+    step = 1.03 * side + 2  # all over the image, cut off in one tile and whole in the next
     boxes = [
         [x, y, x + side, y + side]
         for y in np.arange(0.3, size[1] - side, step)
@@ -105,16 +106,16 @@ def test_jpegs_decoded_smaller(size: tuple[int, int], reduction: int) -> None:
     encoded = cv2.imencode(".jpg", draw_spots(size, boxes), [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
     # JPEG leaves a little beside the spots, which the network must not take for others.
     side = 32 * (max(size) // reduction // 32)
-    picture, found_reduction, _ = bgr_from_compressed("jpeg", encoded.tobytes(), (side, side))
+    image, found_reduction, _ = bgr_from_compressed("jpeg", encoded.tobytes(), (side, side))
     assert found_reduction == reduction
-    picture[picture <= 3] = 0
-    found = in_whole_picture(Scrfd(SpotNetwork(), nms_threshold=1).detect(picture), reduction)
-    scales = plan_views(*picture.shape[1::-1], 640, 640)[0].scales
+    image[image <= 3] = 0
+    found = in_original_image(Scrfd(SpotNetwork(), nms_threshold=1).detect(image), reduction)
+    scales = plan_views(*image.shape[1::-1], 640, 640)[0].scales
     assert_agree(found, boxes, np.array(scales) / reduction)
 
 
 @pytest.mark.parametrize("size", [*CAMERAS, (1000, 667), (1999, 433)], ids=str)
-def test_a_real_network_sees_no_drift_across_the_picture(
+def test_a_real_network_sees_no_drift_across_the_image(
     detector_path: Callable[[str], Path], size: tuple[int, int]
 ) -> None:
     """One drawn face at the left edge and at the right: what the network makes of it is the same.
@@ -147,12 +148,12 @@ def test_cameras_that_are_turned(size: tuple[int, int], rotation: int, reduction
     boxes = spots_along(size)
     encoded = cv2.imencode(".jpg", draw_spots(size, boxes), [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
     side = 32 * (max(size) // reduction // 32)
-    picture, *_ = bgr_from_compressed("jpeg", encoded.tobytes(), (side, side))
-    picture[picture <= 3] = 0
-    turned = upright(picture, rotation)
+    image, *_ = bgr_from_compressed("jpeg", encoded.tobytes(), (side, side))
+    image[image <= 3] = 0
+    turned = upright(image, rotation)
     found = Scrfd(SpotNetwork(), nms_threshold=1).detect(turned)
-    decoded = picture.shape[1], picture.shape[0]
-    whole = in_whole_picture(found, reduction, rotation, decoded)
+    decoded = image.shape[1], image.shape[0]
+    whole = in_original_image(found, reduction, rotation, decoded)
     scales = plan_views(turned.shape[1], turned.shape[0], 640, 640)[0].scales
     pixel = np.array(scales[::-1] if rotation % 180 else scales) / reduction
     expected = np.array(boxes, np.float32)

@@ -1,4 +1,4 @@
-"""Pictures of every shape land on a black canvas where the views say."""
+"""Images of every shape land on a black canvas where the views say."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ RANDOM = np.random.default_rng(0)
 
 @pytest.mark.parametrize("canvas_size", [(640, 640), (640, 384), (320, 640)])
 @pytest.mark.parametrize(
-    "picture_size", [(1280, 886), (886, 1280), (640, 640), (13, 7), (9000, 10), (10, 9000)]
+    "image_size", [(1280, 886), (886, 1280), (640, 640), (13, 7), (9000, 10), (10, 9000)]
 )
-def test_picture_in_the_corner_black_elsewhere(
-    picture_size: tuple[int, int], canvas_size: tuple[int, int]
+def test_image_in_the_corner_black_elsewhere(
+    image_size: tuple[int, int], canvas_size: tuple[int, int]
 ) -> None:
-    picture = RANDOM.integers(1, 256, (*picture_size[::-1], 3), np.uint8)
-    views = plan_views(*picture_size, *canvas_size)
-    canvas = Letterbox(*canvas_size)(picture, views)
+    image = RANDOM.integers(1, 256, (*image_size[::-1], 3), np.uint8)
+    views = plan_views(*image_size, *canvas_size)
+    canvas = Letterbox(*canvas_size)(image, views)
     assert canvas.shape == (*canvas_size[::-1], 3) and canvas.dtype == np.uint8
     _, _, width, height = views[0].target
     expected = np.zeros_like(canvas)
-    expected[:height, :width] = cv2.resize(picture, (width, height))
+    expected[:height, :width] = cv2.resize(image, (width, height))
     np.testing.assert_array_equal(canvas, expected)
 
 
 def test_second_look_below_the_first() -> None:
-    picture = RANDOM.integers(1, 256, (480, 640, 3), np.uint8)
-    canvas = Letterbox(640, 640)(picture, plan_views(640, 480, 640, 640, large_faces=True))
+    image = RANDOM.integers(1, 256, (480, 640, 3), np.uint8)
+    canvas = Letterbox(640, 640)(image, plan_views(640, 480, 640, 640, large_faces=True))
     expected = np.zeros_like(canvas)
-    expected[:480] = picture
-    expected[512:632, :160] = cv2.resize(picture, (160, 120), interpolation=cv2.INTER_AREA)
+    expected[:480] = image
+    expected[512:632, :160] = cv2.resize(image, (160, 120), interpolation=cv2.INTER_AREA)
     np.testing.assert_array_equal(canvas, expected)
 
 
 def test_a_tile_fills_the_canvas() -> None:
-    picture = RANDOM.integers(1, 256, (200, 640, 3), np.uint8)
+    image = RANDOM.integers(1, 256, (200, 640, 3), np.uint8)
     _, *tiles = plan_views(640, 200, 64, 64, tiles=(4, 1))
     for tile in tiles:
         x, y, width, height = tile.source
-        canvas = Letterbox(64, 64)(picture, [tile])
-        part = cv2.resize(picture[y : y + height, x : x + width], tile.target[2:])
+        canvas = Letterbox(64, 64)(image, [tile])
+        part = cv2.resize(image[y : y + height, x : x + width], tile.target[2:])
         np.testing.assert_array_equal(canvas[: part.shape[0], : part.shape[1]], part)
 
 
-def test_no_pixel_of_the_picture_before_stays() -> None:
+def test_no_pixel_of_the_image_before_stays() -> None:
     used = Letterbox(96, 64)
     for width, height in ((96, 64), (30, 90), (90, 30), (90, 31), (30, 90), (30, 90), (5, 5)):
-        picture = RANDOM.integers(1, 256, (height, width, 3), np.uint8)
+        image = RANDOM.integers(1, 256, (height, width, 3), np.uint8)
         for large_faces in (True, False):
             views = plan_views(width, height, 96, 64, large_faces=large_faces)
             views = tuple(view for view in views if view.canvas == 0)
-            fresh = Letterbox(96, 64)(picture, views)
-            np.testing.assert_array_equal(used(picture, views), fresh)
+            fresh = Letterbox(96, 64)(image, views)
+            np.testing.assert_array_equal(used(image, views), fresh)
 
 
-def test_takes_a_picture_with_padded_rows() -> None:
+def test_takes_a_image_with_padded_rows() -> None:
     padded = RANDOM.integers(0, 256, (48, 80, 3), np.uint8)
     views = plan_views(64, 48, 32, 32)
     canvas = Letterbox(32, 32)(padded[:, :64], views)
@@ -72,18 +72,18 @@ def test_what_changed_holds_all_of_it_also_after_a_failure() -> None:
     written = np.full((64, 96, 3), 9, np.uint8)
     sizes = [(96, 30), (96, 30), (96, 60), (0, 0), (30, 30), (30, 30), (96, 30)]
     for width, height in sizes:
-        picture = RANDOM.integers(1, 256, (height, width, 3), np.uint8)
+        image = RANDOM.integers(1, 256, (height, width, 3), np.uint8)
         if width == 0:  # has no views of its own; OpenCV refuses it
             with pytest.raises(cv2.error):
-                letterbox(picture, plan_views(30, 30, 96, 64))
+                letterbox(image, plan_views(30, 30, 96, 64))
             continue
-        canvas = letterbox(picture, plan_views(width, height, 96, 64))
+        canvas = letterbox(image, plan_views(width, height, 96, 64))
         written[letterbox.changed] = canvas[letterbox.changed]
         np.testing.assert_array_equal(written, canvas)
     assert letterbox.changed == (slice(64), slice(96)), "what was there before, too"
-    letterbox(picture, plan_views(width, height, 96, 64))
+    letterbox(image, plan_views(width, height, 96, 64))
     assert letterbox.changed == (slice(30), slice(96))
-    letterbox(picture[:20], plan_views(width, 20, 96, 64))
+    letterbox(image[:20], plan_views(width, 20, 96, 64))
     assert letterbox.changed == (slice(30), slice(96)), "and no more than that"
 
 

@@ -1,4 +1,4 @@
-"""SCRFD's outputs are recognised by shape in every export, and decoded as the paper says."""
+"""SCRFD's outputs are recognized by shape in every export, and decoded as the paper says."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from onnx import helper
 from onnx_files import Recorded, scrfd_outputs, write_detector, write_graph, write_recognizer
 
-from scrfd_ros.detection.scrfd import Scrfd, recognise_outputs
+from scrfd_ros.detection.scrfd import Scrfd, match_outputs
 from scrfd_ros.errors import ModelError
-from scrfd_ros.networks.network import Tensor
-from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
+from scrfd_ros.inference.network import Tensor
+from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 
 RANDOM = np.random.default_rng(0)
 FIVE_STRIDES = (8, 16, 32, 64, 128)
@@ -37,7 +37,7 @@ def shapes_of(outputs: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[int
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("numeric", [False, True], ids=["named", "numeric"])
 @pytest.mark.parametrize(("width", "height"), SIZES)
-def test_recognises_outputs(
+def test_recognizes_outputs(
     layout: dict[str, bool | Sequence[int]], rank: int, numeric: bool, width: int, height: int
 ) -> None:
     shapes = shapes_of(
@@ -46,7 +46,7 @@ def test_recognises_outputs(
     # Exports list them by kind, then by stride.
     kinds = list(np.array(list(shapes)).reshape(-1, 5 if layout.get("strides") else 3))
     for _ in range(3):
-        levels = recognise_outputs(shapes, width, height)
+        levels = match_outputs(shapes, width, height)
         assert [level.score for level in levels] == list(kinds[0])
         assert [level.box for level in levels] == list(kinds[1])
         landmarks = kinds[2] if layout.get("landmarks", True) else [None] * len(levels)
@@ -113,7 +113,7 @@ NINE = shapes_of(scrfd_outputs(640, 640))
 )
 def test_refuses_other_outputs(shapes: dict[str, tuple[int, ...]], reason: str) -> None:
     with pytest.raises(ModelError) as caught:
-        recognise_outputs(shapes, 640, 640)
+        match_outputs(shapes, 640, 640)
     message = str(caught.value)
     assert f"at 640x640: {reason}." in message
     assert "Expected 6 or 9 outputs" in message
@@ -158,7 +158,7 @@ def slow_decode(
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize(
-    ("size", "picture_size", "scale"),
+    ("size", "image_size", "scale"),
     [
         pytest.param((128, 128), (128, 128), 1.0, id="not scaled"),
         pytest.param((256, 128), (512, 200), 0.5, id="halved, landscape"),
@@ -170,7 +170,7 @@ def test_decodes_every_anchor(
     layout: dict[str, bool | Sequence[int]],
     rank: int,
     size: tuple[int, int],
-    picture_size: tuple[int, int],
+    image_size: tuple[int, int],
     scale: float,
 ) -> None:
     outputs = scrfd_outputs(*size, rank=rank, **layout)  # type: ignore[arg-type]
@@ -178,7 +178,7 @@ def test_decodes_every_anchor(
     network = OnnxRuntimeNetwork(write_detector(tmp_path / "detector.onnx", shuffled))
     # Of IoU more than 1 there is none: nothing is suppressed.
     detector = Scrfd(network, size, score_threshold=0.4, nms_threshold=1.0)
-    faces = detector.detect(np.zeros((picture_size[1], picture_size[0], 3), np.uint8))
+    faces = detector.detect(np.zeros((image_size[1], image_size[0], 3), np.uint8))
 
     five = "strides" in layout
     expected = slow_decode(
@@ -292,15 +292,15 @@ def test_network_gets_the_pixels_it_expects(tmp_path: Path, normalizes_input: bo
     outputs = scrfd_outputs(32, 32)
     for array in outputs.values():
         array[:] = 0
-    # Every score at stride 8 is the mean of the normalised input, the rest is 0.
+    # Every score at stride 8 is the mean of the normalized input, the rest is 0.
     del outputs["score_8"]
     nodes = []
     constants = {f"{name} value": array for name, array in outputs.items()}
     planes = "input.1"
     if normalizes_input:
         nodes += [
-            helper.make_node("Sub", [planes, "mean"], ["centred"]),
-            helper.make_node("Mul", ["centred", "factor"], ["scaled"]),
+            helper.make_node("Sub", [planes, "mean"], ["centerd"]),
+            helper.make_node("Mul", ["centerd", "factor"], ["scaled"]),
         ]
         constants["mean"] = np.array(127.5, np.float32)
         constants["factor"] = np.array(1 / 128, np.float32)
@@ -341,27 +341,27 @@ def test_refuses_input_sizes_off_the_grid(tmp_path: Path, size: tuple[int, int])
     [
         pytest.param(
             (1, 3, 640, 640),
-            r"takes pictures of 640x640 only, not 320x320; .* to \[640, 640\]",
+            r"takes images of 640x640 only, not 320x320; .* to \[640, 640\]",
             id="fixed to another size",
         ),
         pytest.param(
             ("N", 3, 320, 640),
-            r"takes pictures of 640x320 only, not 320x320; .* to \[640, 320\]",
+            r"takes images of 640x320 only, not 320x320; .* to \[640, 320\]",
             id="fixed to another width",
         ),
         pytest.param(
             (1, 3, 640, 320),
-            r"takes pictures of 320x640 only, not 320x320; .* to \[320, 640\]",
+            r"takes images of 320x640 only, not 320x320; .* to \[320, 640\]",
             id="fixed to another height",
         ),
-        pytest.param((4, 3, 320, 320), "takes 4 pictures at once", id="a batch of four"),
+        pytest.param((4, 3, 320, 320), "takes 4 images at once", id="a batch of four"),
         pytest.param(
             (1, 320, 320, 3),
             r"one input \[1, 3, height, width\]; found input\.1 \[1, 320, 320, 3\]",
             id="channels last",
         ),
-        pytest.param((1, 1, 320, 320), r"found input\.1 \[1, 1, 320, 320\]", id="grey"),
-        pytest.param(("N", 320), r"found input\.1 \[None, 320\]", id="not pictures"),
+        pytest.param((1, 1, 320, 320), r"found input\.1 \[1, 1, 320, 320\]", id="gray"),
+        pytest.param(("N", 320), r"found input\.1 \[None, 320\]", id="not images"),
     ],
 )
 def test_refuses_inputs(tmp_path: Path, input_shape: tuple[int | str, ...], message: str) -> None:
@@ -415,7 +415,7 @@ def test_declared_output_shapes_do_not_matter(
     assert Scrfd(OnnxRuntimeNetwork(path), (32, 32)).has_landmarks
 
 
-def test_a_recogniser_is_not_a_detector(tmp_path: Path) -> None:
+def test_a_recognizer_is_not_a_detector(tmp_path: Path) -> None:
     path = write_recognizer(tmp_path / "w600k_mbf.onnx")
     message = "not those of an SCRFD network at 640x320: their number is 1. .* 516 \\[1, 512\\]$"
     with pytest.raises(ModelError, match=message) as caught:

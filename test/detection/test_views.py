@@ -1,4 +1,4 @@
-"""Views: what of a picture lies where on the network's inputs, and what is found through them."""
+"""Views: what of an image lies where on the network's inputs, and what is found through them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from spots import SpotNetwork, draw_spots
 
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.detection.views import View, fitted_size, plan_views
+from scrfd_ros.engines.agreement import ious
 from scrfd_ros.errors import ModelError
-from scrfd_ros.evaluation.parity import ious
 from scrfd_ros.faces import Faces
-from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
+from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 
-Pictures = Callable[[str], NDArray[np.uint8]]
+Images = Callable[[str], NDArray[np.uint8]]
 Paths = Callable[[str], Path]
 
-# width, height of the picture; of the input; of the picture on it
+# width, height of the image; of the input; of the image on it
 SIZES = [
     pytest.param((1280, 886), (640, 640), (640, 443), id="landscape"),
     pytest.param((886, 1280), (640, 640), (443, 640), id="portrait"),
@@ -46,18 +46,18 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize(("picture_size", "input_size", "expected"), SIZES)
-def test_the_whole_picture_in_the_corner(
-    picture_size: tuple[int, int], input_size: tuple[int, int], expected: tuple[int, int]
+@pytest.mark.parametrize(("image_size", "input_size", "expected"), SIZES)
+def test_the_whole_image_in_the_corner(
+    image_size: tuple[int, int], input_size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
-    assert fitted_size(*picture_size, *input_size) == expected
-    (whole,) = plan_views(*picture_size, *input_size)
-    assert whole == View(0, (0, 0, *picture_size), (0, 0, *expected))
-    assert whole.scales == tuple(np.array(expected) / picture_size)
+    assert fitted_size(*image_size, *input_size) == expected
+    (whole,) = plan_views(*image_size, *input_size)
+    assert whole == View(0, (0, 0, *image_size), (0, 0, *expected))
+    assert whole.scales == tuple(np.array(expected) / image_size)
 
 
 @pytest.mark.parametrize(
-    ("picture_size", "input_size", "canvas", "target"),
+    ("image_size", "input_size", "canvas", "target"),
     [
         pytest.param((1280, 720), (640, 640), 0, (0, 384, 160, 90), id="16:9, below"),
         pytest.param((640, 480), (640, 640), 0, (0, 512, 160, 120), id="4:3, below"),
@@ -75,23 +75,23 @@ def test_the_whole_picture_in_the_corner(
     ],
 )
 def test_second_look(
-    picture_size: tuple[int, int],
+    image_size: tuple[int, int],
     input_size: tuple[int, int],
     canvas: int,
     target: tuple[int, int, int, int],
 ) -> None:
-    whole, second = plan_views(*picture_size, *input_size, large_faces=True)
+    whole, second = plan_views(*image_size, *input_size, large_faces=True)
     assert (second.canvas, second.target) == (canvas, target)
     assert second.source == whole.source
-    assert second.scales == tuple(np.array(target[2:]) / picture_size)
-    # In pixels of the input as the whole picture lies on it.
+    assert second.scales == tuple(np.array(target[2:]) / image_size)
+    # In pixels of the input as the whole image lies on it.
     sides = np.array(second.smallest) * whole.scales
     np.testing.assert_allclose(sides, max(input_size) / 2)
 
 
 @pytest.mark.parametrize("size", [(3000, 2171), (640, 480), (4000, 300), (97, 1001), (7680, 4320)])
 @pytest.mark.parametrize("tiles", [(2, 1), (1, 2), (3, 2), (7, 5)])
-def test_tiles_cover_the_picture_and_overlap(size: tuple[int, int], tiles: tuple[int, int]) -> None:
+def test_tiles_cover_the_image_and_overlap(size: tuple[int, int], tiles: tuple[int, int]) -> None:
     whole, *views = plan_views(*size, 640, 640, tiles)
     assert whole.source == (0, 0, *size)
     assert [view.canvas for view in views] == list(range(1, tiles[0] * tiles[1] + 1))
@@ -127,14 +127,14 @@ def reduced(photograph: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
 
 
 def face_in_the_middle(
-    picture: NDArray[np.uint8], box: NDArray[np.float32], size: tuple[int, int], part: float
+    image: NDArray[np.uint8], box: NDArray[np.float32], size: tuple[int, int], part: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """A picture of a face whose box has this part of the longer side, and that box [1, 4]."""
-    centre, face = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+    """An image of a face whose box has this part of the longer side, and that box [1, 4]."""
+    center, face = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
     scale = part * max(size) / face.max()
-    shift = np.array(size) / 2 - scale * centre
+    shift = np.array(size) / 2 - scale * center
     warped = cv2.warpAffine(
-        picture,
+        image,
         np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]),
         size,
         borderMode=cv2.BORDER_REPLICATE,
@@ -146,9 +146,9 @@ def face_in_the_middle(
 @pytest.mark.parametrize("size", [(960, 720), (720, 720), (600, 800)], ids=["4:3", "1:1", "3:4"])
 @pytest.mark.parametrize("name", ["obama.jpg", "obama3.jpg", "biden.jpg"])
 def test_large_faces(
-    light: OnnxRuntimeNetwork, picture: Pictures, name: str, size: tuple[int, int]
+    light: OnnxRuntimeNetwork, image: Images, name: str, size: tuple[int, int]
 ) -> None:
-    photograph = picture(name)
+    photograph = image(name)
     without, with_second = Scrfd(light), Scrfd(light, large_faces=True)
     (box,) = without.detect(photograph).boxes
     missed = 0
@@ -165,10 +165,10 @@ def test_large_faces(
     "name", ["t1.jpg", "solvay_conference_1927.jpg", "players.jpg", "gdp.jpg", "obama2.jpg"]
 )
 def test_second_look_leaves_other_faces_alone(
-    light: OnnxRuntimeNetwork, picture: Pictures, name: str
+    light: OnnxRuntimeNetwork, image: Images, name: str
 ) -> None:
-    expected = Scrfd(light).detect(picture(name))
-    found = Scrfd(light, large_faces=True).detect(picture(name))
+    expected = Scrfd(light).detect(image(name))
+    found = Scrfd(light, large_faces=True).detect(image(name))
     assert len(found) == len(expected) > 0
     assert ious(found.boxes, expected.boxes).max(axis=1).min() > 0.99
     np.testing.assert_allclose(found.scores, expected.scores, atol=0.005)
@@ -191,10 +191,10 @@ def test_second_look_begins_and_ends_where_it_is_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.25])
 @pytest.mark.parametrize("tiles", [(2, 1), (3, 2), (4, 3)])
 def test_tiles_merge_without_duplicates(
-    light: OnnxRuntimeNetwork, picture: Pictures, tiles: tuple[int, int], scale: float
+    light: OnnxRuntimeNetwork, image: Images, tiles: tuple[int, int], scale: float
 ) -> None:
     photograph = cv2.resize(
-        picture("solvay_conference_1927.jpg"),
+        image("solvay_conference_1927.jpg"),
         None,
         fx=scale,
         fy=scale,
@@ -206,9 +206,9 @@ def test_tiles_merge_without_duplicates(
     assert ious(found.boxes, expected.boxes).max(axis=1).min() > 0.6
 
 
-def test_a_crowd_of_small_faces(light: OnnxRuntimeNetwork, picture: Pictures) -> None:
+def test_a_crowd_of_small_faces(light: OnnxRuntimeNetwork, image: Images) -> None:
     small = cv2.resize(
-        picture("solvay_conference_1927.jpg"), (420, 304), interpolation=cv2.INTER_AREA
+        image("solvay_conference_1927.jpg"), (420, 304), interpolation=cv2.INTER_AREA
     )
     crowd = np.zeros((2160, 3840, 3), np.uint8)  # 4K
     crowd[:2128] = np.tile(small, (7, 10, 1))[:, :3840]
@@ -225,7 +225,7 @@ def test_a_crowd_of_small_faces(light: OnnxRuntimeNetwork, picture: Pictures) ->
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (20, 20), (2000, 20), (20, 2000), (7680, 4320)])
 @pytest.mark.parametrize("tiles", [(1, 1), (2, 2)])
 @pytest.mark.parametrize("large_faces", [False, True])
-def test_any_size_of_picture(
+def test_any_size_of_image(
     light: OnnxRuntimeNetwork, size: tuple[int, int], tiles: tuple[int, int], large_faces: bool
 ) -> None:
     detector = Scrfd(light, (64, 64), tiles=tiles, large_faces=large_faces)
@@ -234,8 +234,8 @@ def test_any_size_of_picture(
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["wide", "tall"])
-def test_long_pictures(light: OnnxRuntimeNetwork, picture: Pictures, turned: bool) -> None:
-    row = cv2.resize(picture("t1.jpg"), (640, 443), interpolation=cv2.INTER_AREA)
+def test_long_images(light: OnnxRuntimeNetwork, image: Images, turned: bool) -> None:
+    row = cv2.resize(image("t1.jpg"), (640, 443), interpolation=cv2.INTER_AREA)
     panorama = np.concatenate([row] * 6, axis=0 if turned else 1).astype(np.uint8)
     tiles = (1, 6) if turned else (6, 1)
     found = Scrfd(light, tiles=tiles).detect(panorama)
@@ -274,17 +274,17 @@ def equal(found: Faces, expected: Faces) -> None:
         (4, False, [1] * 10),
     ],
 )
-def test_several_pictures_in_batches(
+def test_several_images_in_batches(
     light: OnnxRuntimeNetwork,
     detector_path: Paths,
-    picture: Pictures,
+    image: Images,
     max_batch: int | None,
     on_gpu: bool,
     sizes: list[int],
 ) -> None:
-    photographs = [picture(name) for name in ("t1.jpg", "obama.jpg", "gdp.jpg")]
+    photographs = [image(name) for name in ("t1.jpg", "obama.jpg", "gdp.jpg")]
     network = Batches(detector_path("500m"), max_batch, on_gpu)
-    # 4 tiles and the whole of two pictures; of the third, which has no room beside it, too.
+    # 4 tiles and the whole of two images; of the third, which has no room beside it, too.
     detector = Scrfd(network, (320, 320), tiles=(2, 2))
     network.sizes.clear()
     found = detector.detect_all(photographs[:2])
@@ -298,7 +298,7 @@ def test_several_pictures_in_batches(
 
 
 def test_a_network_that_flattens_its_batch_runs_one_by_one(tmp_path: Path) -> None:
-    # It declares a free batch, and answers with the rows of one picture whatever comes.
+    # It declares a free batch, and answers with the rows of one image whatever comes.
     path = write_detector(
         tmp_path / "flat.onnx", scrfd_outputs(32, 32, rank=2), ("N", 3, "height", "width")
     )

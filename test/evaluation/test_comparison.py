@@ -13,19 +13,19 @@ from bag_files import jpeg, raw, text, write_bag
 from numpy.typing import NDArray
 from onnx_files import scrfd_outputs, write_detector, write_recognizer
 
+from scrfd_ros.engines.agreement import LIMITS
 from scrfd_ros.errors import ImageError, ModelError, ScrfdError
 from scrfd_ros.evaluation.comparison import (
     compare_pipelines,
     compare_recognizers,
-    open_pictures,
+    open_images,
 )
-from scrfd_ros.evaluation.parity import LIMITS
-from scrfd_ros.files import read_picture, write_picture
-from scrfd_ros.networks.load import load_network
+from scrfd_ros.images.files import read_image, write_image
+from scrfd_ros.inference.load import load_network
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
 from scrfd_ros.recognition.arcface import ArcFace
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 ModelPath = Callable[[str], Path]
 
 BLACK = np.zeros((60, 80, 3), np.uint8)
@@ -33,9 +33,9 @@ LIMIT = LIMITS["fp32"]
 
 
 @pytest.fixture(scope="module")
-def people(picture: Callable[[str], Picture]) -> Picture:
+def people(image: Callable[[str], Image]) -> Image:
     """Two people."""
-    return np.ascontiguousarray(picture("t1.jpg")[:, :420])
+    return np.ascontiguousarray(image("t1.jpg")[:, :420])
 
 
 @pytest.fixture
@@ -53,9 +53,9 @@ def load(detector_path: ModelPath, recognizer_path: ModelPath) -> Callable[..., 
     return load
 
 
-def test_the_same_is_the_same(load: Callable[..., FacePipeline], people: Picture) -> None:
-    pictures = [("people.jpg", people), ("nobody.jpg", BLACK)]
-    report = compare_pipelines(load(recognizer=True), load(recognizer=True), pictures, LIMIT)
+def test_the_same_is_the_same(load: Callable[..., FacePipeline], people: Image) -> None:
+    images = [("people.jpg", people), ("nobody.jpg", BLACK)]
+    report = compare_pipelines(load(recognizer=True), load(recognizer=True), images, LIMIT)
     assert report.failures == report.different == ()
     values = {name: figure.value for name, figure in report.figures.items()}
     assert values.pop("min_cosine") == pytest.approx(1, abs=1e-6)
@@ -67,11 +67,11 @@ def test_the_same_is_the_same(load: Callable[..., FacePipeline], people: Picture
         "max_score_difference": 0,
         "max_landmark_distance": 0,
     }
-    assert report.pictures["nobody.jpg"] == {"missed_faces": 0, "extra_faces": 0, "faces": 0}
+    assert report.images["nobody.jpg"] == {"missed_faces": 0, "extra_faces": 0, "faces": 0}
 
 
 def test_another_input_size_is_measured_face_by_face(
-    load: Callable[..., FacePipeline], people: Picture, tmp_path: Path
+    load: Callable[..., FacePipeline], people: Image, tmp_path: Path
 ) -> None:
     large, small = load(640, True), load(320, True)
     expected, found = large(people).faces, small(people).faces
@@ -79,8 +79,8 @@ def test_another_input_size_is_measured_face_by_face(
         int(np.abs(found.centers - center).sum(axis=1).argmin()) for center in expected.centers
     ]
     assert sorted(order) == [0, 1]
-    pictures = [("nobody.jpg", BLACK), ("a/people.png", people)]
-    report = compare_pipelines(large, small, pictures, LIMIT, tmp_path)
+    images = [("nobody.jpg", BLACK), ("a/people.png", people)]
+    report = compare_pipelines(large, small, images, LIMIT, tmp_path)
     assert report.different == ("a/people.png",)
     assert expected.embeddings is not None and found.embeddings is not None
     cosines = (expected.embeddings * found.embeddings[order]).sum(axis=1)
@@ -88,25 +88,25 @@ def test_another_input_size_is_measured_face_by_face(
     assert figure.value == pytest.approx(cosines.min(), abs=1e-5)
     assert figure.median == pytest.approx(np.median(cosines), abs=1e-5)
     assert (figure.limit, figure.within, figure.least) == (0.998, False, True)
-    assert figure.picture == "a/people.png"
+    assert figure.image == "a/people.png"
     score = report.figures["max_score_difference"]
     assert score.value == pytest.approx(np.abs(expected.scores - found.scores[order]).max())
     assert any(sentence.startswith("min cosine: 0.9") for sentence in report.failures)
     # Only what differs is drawn.
     assert [path.name for path in tmp_path.rglob("*.*")] == ["people.png"]
-    drawn = read_picture(tmp_path / "a" / "people.png")
+    drawn = read_image(tmp_path / "a" / "people.png")
     assert drawn.shape == (people.shape[0], 2 * people.shape[1], 3)
 
 
 def test_faces_of_one_side_are_drawn_red(
-    load: Callable[..., FacePipeline], people: Picture, tmp_path: Path
+    load: Callable[..., FacePipeline], people: Image, tmp_path: Path
 ) -> None:
     nearly = load()
     nearly.detector.max_faces = 1
     report = compare_pipelines(load(), nearly, [("people.png", people)], LIMIT, tmp_path)
     assert report.figures["missed_faces"].value == 1
-    assert report.figures["missed_faces"].picture == "people.png"
-    drawn = read_picture(tmp_path / "people.png")
+    assert report.figures["missed_faces"].image == "people.png"
+    drawn = read_image(tmp_path / "people.png")
     left, right = np.split((drawn == (40, 40, 230)).all(axis=2), 2, axis=1)
     assert left.any() and not right.any()
     # The other way round it is one too many.
@@ -115,7 +115,7 @@ def test_faces_of_one_side_are_drawn_red(
 
 
 def test_a_face_on_the_threshold_does_not_count(
-    load: Callable[..., FacePipeline], people: Picture
+    load: Callable[..., FacePipeline], people: Image
 ) -> None:
     lowest = load()(people).faces.scores.min().item()
     for threshold, faces in ((lowest - 0.001, 2), (lowest + 0.001, 1)):
@@ -126,7 +126,7 @@ def test_a_face_on_the_threshold_does_not_count(
         assert report.figures["faces"].value == faces
 
 
-def test_other_limits(load: Callable[..., FacePipeline], people: Picture) -> None:
+def test_other_limits(load: Callable[..., FacePipeline], people: Image) -> None:
     lax = {**LIMIT, "min_iou": 0.5, "max_score_difference": 0.3, "max_landmark_distance": 1}
     report = compare_pipelines(load(640), load(320), [("x.jpg", people)], lax)
     assert report.failures == ()
@@ -158,23 +158,23 @@ def test_landmarks_of_one_side_only_are_infinitely_far(
     assert content["within_limits"] is False
 
 
-def test_recognisers(
-    load: Callable[..., FacePipeline], recognizer_path: ModelPath, people: Picture, tmp_path: Path
+def test_recognizers(
+    load: Callable[..., FacePipeline], recognizer_path: ModelPath, people: Image, tmp_path: Path
 ) -> None:
     arcface = ArcFace(load_network(recognizer_path("w600k_mbf")))
-    pictures = [("people.jpg", people), ("nobody.jpg", BLACK)]
-    report = compare_recognizers(arcface, arcface, load(), pictures, LIMIT)
+    images = [("people.jpg", people), ("nobody.jpg", BLACK)]
+    report = compare_recognizers(arcface, arcface, load(), images, LIMIT)
     assert report.failures == ()
     assert report.figures["faces"].value == 2
     assert report.figures["min_cosine"].value == pytest.approx(1, abs=1e-5)
     other = ArcFace(load_network(write_recognizer(tmp_path / "other.onnx")))
-    report = compare_recognizers(arcface, other, load(), pictures, LIMIT)
+    report = compare_recognizers(arcface, other, load(), images, LIMIT)
     assert report.different == ("people.jpg",)
     assert abs(report.figures["min_cosine"].value) < 0.3
 
 
 def test_embeddings_of_other_models_are_not_compared(
-    load: Callable[..., FacePipeline], recognizer_path: ModelPath, people: Picture, tmp_path: Path
+    load: Callable[..., FacePipeline], recognizer_path: ModelPath, people: Image, tmp_path: Path
 ) -> None:
     arcface = ArcFace(load_network(recognizer_path("w600k_mbf")))
     other = ArcFace(load_network(write_recognizer(tmp_path / "other.onnx", dimensions=128)))
@@ -182,19 +182,19 @@ def test_embeddings_of_other_models_are_not_compared(
         compare_recognizers(arcface, other, load(), [("x.jpg", people)], LIMIT)
 
 
-def test_pictures_of_a_folder(people: Picture, tmp_path: Path) -> None:
+def test_images_of_a_folder(people: Image, tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "below/c.jpeg", "below/d.webp"):
-        write_picture(tmp_path / name, people[: 10 + len(name)])
-    (tmp_path / "notes.txt").write_text("no picture")
-    found = dict(open_pictures(tmp_path))
+        write_image(tmp_path / name, people[: 10 + len(name)])
+    (tmp_path / "notes.txt").write_text("no image")
+    found = dict(open_images(tmp_path))
     assert list(found) == ["a.JPG", "b.png", "below/c.jpeg", "below/d.webp"]
     np.testing.assert_array_equal(found["b.png"], people[:15])
-    assert [name for name, _ in open_pictures(tmp_path / "b.png")] == ["b.png"]
+    assert [name for name, _ in open_images(tmp_path / "b.png")] == ["b.png"]
 
 
 @pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
-def test_pictures_of_a_bag(
-    people: Picture, tmp_path: Path, storage: str, caplog: pytest.LogCaptureFixture
+def test_images_of_a_bag(
+    people: Image, tmp_path: Path, storage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     entries = [
         raw("/a/image", 10**9, people),
@@ -204,16 +204,16 @@ def test_pictures_of_a_bag(
         jpeg("/c/image/compressed", 4 * 10**9, people, keep=0.9),
     ]
     bag = write_bag(tmp_path / "bag", entries, storage)
-    (raw_name, raw_picture), (jpeg_name, jpeg_picture), (cut_name, _) = open_pictures(bag)
+    (raw_name, raw_image), (jpeg_name, jpeg_image), (cut_name, _) = open_images(bag)
     assert raw_name.startswith("a/image/1.") and raw_name.endswith(".jpg")
     assert jpeg_name.startswith("c/image/compressed/2.")
-    np.testing.assert_array_equal(raw_picture, people)
+    np.testing.assert_array_equal(raw_image, people)
     decoded = cv2.imdecode(cv2.imencode(".jpg", people)[1], cv2.IMREAD_COLOR)
-    np.testing.assert_array_equal(jpeg_picture, decoded)
+    np.testing.assert_array_equal(jpeg_image, decoded)
     assert "c/image/compressed/3." in caplog.text and "image skipped" in caplog.text
     assert f"{cut_name}: used, but image compressed as" in caplog.text
     assert (
-        len(list(open_pictures(next(bag.glob("*.db3" if storage == "sqlite3" else "*.mcap"))))) == 3
+        len(list(open_images(next(bag.glob("*.db3" if storage == "sqlite3" else "*.mcap"))))) == 3
     )
 
 
@@ -221,7 +221,7 @@ def test_pictures_of_a_bag(
     ("make", "error", "message"),
     [
         pytest.param(lambda path: path / "x.png", ImageError, "x.png: cannot read", id="missing"),
-        pytest.param(lambda path: path, ScrfdError, "no pictures in it", id="empty folder"),
+        pytest.param(lambda path: path, ScrfdError, "no images in it", id="empty folder"),
         pytest.param(
             lambda path: write_bag(path / "bag", [text("/b", 1)]),
             ScrfdError,
@@ -230,8 +230,8 @@ def test_pictures_of_a_bag(
         ),
     ],
 )
-def test_input_without_pictures(
+def test_input_without_images(
     make: Callable[[Path], Path], error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=message):
-        list(open_pictures(make(tmp_path)))
+        list(open_images(make(tmp_path)))

@@ -18,10 +18,10 @@ from scrfd_ros.evaluation.verification import (
     Pairs,
     area_under,
     best_threshold,
-    embed_pictures,
+    embed_images,
     equal_error_rate,
     evaluate,
-    find_pictures,
+    find_images,
     fold_accuracy,
     main_face,
     plot_histogram,
@@ -33,7 +33,7 @@ from scrfd_ros.evaluation.verification import (
     wilson_interval,
 )
 from scrfd_ros.faces import Faces
-from scrfd_ros.files import read_picture, write_picture
+from scrfd_ros.images.files import read_image, write_image
 from scrfd_ros.models.download import ensure_picture
 from scrfd_ros.pipeline import load_pipeline
 from scrfd_ros.recognition.alignment import align_faces
@@ -263,19 +263,19 @@ Dee\t2\tAnn\t1
 def test_reads_the_list_of_lfw(tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_text(LFW, encoding="utf-8")
     pairs = read_pairs(tmp_path / "pairs.txt")
-    names = [tuple(pairs.pictures[row] for row in pair) for pair in pairs.rows]
+    names = [tuple(pairs.images[row] for row in pair) for pair in pairs.rows]
     assert names[1] == ("Bob_B/Bob_B_0003.jpg", "Bob_B/Bob_B_0010.jpg")
     assert names[3] == ("Cy/Cy_0002.jpg", "Ann/Ann_0004.jpg")
     assert pairs.same.tolist() == [True, True, False, False] * 2
     assert pairs.folds.tolist() == [0] * 4 + [1] * 4
-    assert len(set(pairs.pictures)) == len(pairs.pictures) == 10
+    assert len(set(pairs.images)) == len(pairs.images) == 10
 
 
 def test_reads_csv(tmp_path: Path) -> None:
     path = tmp_path / "pairs.CSV"
     path.write_text('picture_a, picture_b, same\n"a, b.jpg",c.jpg,1\n\nc.jpg, d/e.jpg ,0\n')
     pairs = read_pairs(path)
-    assert pairs.pictures == ("a, b.jpg", "c.jpg", "d/e.jpg")
+    assert pairs.images == ("a, b.jpg", "c.jpg", "d/e.jpg")
     assert pairs.rows.tolist() == [[0, 1], [1, 2]]
     assert pairs.same.tolist() == [True, False]
 
@@ -324,13 +324,13 @@ def test_unreadable_lists(tmp_path: Path) -> None:
         read_pairs(tmp_path / "pairs.txt")
 
 
-def test_missing_pictures_are_named(tmp_path: Path) -> None:
+def test_missing_images_are_named(tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_text(LFW)
-    with pytest.raises(ScrfdError, match=r"lacks 10 of the 10 pictures.*: Ann/Ann_0001.jpg, .*\.$"):
-        find_pictures(tmp_path, read_pairs(tmp_path / "pairs.txt"))
+    with pytest.raises(ScrfdError, match=r"lacks 10 of the 10 images.*: Ann/Ann_0001.jpg, .*\.$"):
+        find_images(tmp_path, read_pairs(tmp_path / "pairs.txt"))
 
 
-def test_the_picture_is_about_the_large_face_in_the_middle() -> None:
+def test_the_image_is_about_the_large_face_in_the_middle() -> None:
     boxes = np.array([[0, 0, 60, 60], [75, 75, 125, 125], [140, 140, 170, 170]], np.float32)
     faces = Faces(boxes, np.array([0.9, 0.8, 0.7], np.float32))
     assert main_face(faces, 200, 200) == 1  # 3600 - 2 * 9800, 2500, 900 - 2 * 6050
@@ -349,16 +349,16 @@ def test_pairs_without_a_face_have_the_lowest_score() -> None:
     assert scores.tolist() == pytest.approx([0.6, NO_FACE, NO_FACE])
 
 
-def test_real_pictures_are_embedded_once_whole_or_aligned(
+def test_real_images_are_embedded_once_whole_or_aligned(
     tmp_path: Path, detector_path: Callable[[str], Path], recognizer_path: Callable[[str], Path]
 ) -> None:
     pipeline = load_pipeline(
         detector_path=detector_path("2.5g"), recognizer_path=recognizer_path("w600k_mbf")
     )
     blank = tmp_path / "blank.png"
-    write_picture(blank, np.zeros((200, 300, 3), np.uint8))
+    write_image(blank, np.zeros((200, 300, 3), np.uint8))
     paths = [ensure_picture(name) for name in ("obama.jpg", "obama2.jpg", "biden.jpg")]
-    embeddings, found = embed_pictures(pipeline, [*paths, blank], False)
+    embeddings, found = embed_images(pipeline, [*paths, blank], False)
     assert found.tolist() == [True, True, True, False]
     assert embeddings[0] @ embeddings[1] > 0.6
     assert abs(embeddings[0] @ embeddings[2]) < 0.2
@@ -366,22 +366,22 @@ def test_real_pictures_are_embedded_once_whole_or_aligned(
 
     crops = []
     for path in paths:
-        picture = read_picture(path)
-        landmarks = pipeline(picture).faces.landmarks
+        image = read_image(path)
+        landmarks = pipeline(image).faces.landmarks
         assert landmarks is not None
         crops.append(tmp_path / f"{path.stem}.png")
-        write_picture(crops[-1], align_faces(picture, landmarks[:1])[0])
-    aligned, found = embed_pictures(pipeline, crops, True)
+        write_image(crops[-1], align_faces(image, landmarks[:1])[0])
+    aligned, found = embed_images(pipeline, crops, True)
     assert found.all()
     np.testing.assert_allclose(aligned, embeddings[:3], atol=1e-5)
     with pytest.raises(ImageError, match="300x200 pixels; aligned faces have 112x112"):
-        embed_pictures(pipeline, [blank], True)
+        embed_images(pipeline, [blank], True)
 
 
-def test_a_pipeline_without_recogniser_is_refused(detector_path: Callable[[str], Path]) -> None:
+def test_a_pipeline_without_recognizer_is_refused(detector_path: Callable[[str], Path]) -> None:
     pipeline = load_pipeline(detector_path=detector_path("2.5g"), recognizer=None)
-    with pytest.raises(ModelError, match="needs a recogniser"):
-        embed_pictures(pipeline, [], False)
+    with pytest.raises(ModelError, match="needs a recognizer"):
+        embed_images(pipeline, [], False)
 
 
 def test_plots_are_drawn_with_the_threshold(tmp_path: Path) -> None:
@@ -389,8 +389,8 @@ def test_plots_are_drawn_with_the_threshold(tmp_path: Path) -> None:
     plot_roc(tmp_path / "roc.png", "roc", scores, same)
     plot_histogram(tmp_path / "with.png", "scores", scores, same, 0.4)
     plot_histogram(tmp_path / "without.png", "scores", scores, same, None)
-    with_line, without = read_picture(tmp_path / "with.png"), read_picture(tmp_path / "without.png")
-    assert read_picture(tmp_path / "roc.png").shape == with_line.shape == without.shape
+    with_line, without = read_image(tmp_path / "with.png"), read_image(tmp_path / "without.png")
+    assert read_image(tmp_path / "roc.png").shape == with_line.shape == without.shape
     assert (with_line != without).any()
 
 

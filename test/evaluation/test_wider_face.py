@@ -1,4 +1,4 @@
-"""Ground truth, pictures and detections of WIDER FACE are read as they are, or refused by name."""
+"""Ground truth, images and detections of WIDER FACE are read as they are, or refused by name."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from wider_face_files import annotated, cells, write_ground_truth, write_submiss
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.evaluation.wider_face import (
     GROUND_TRUTH,
-    AnnotatedPicture,
+    AnnotatedImage,
     find_ground_truth,
-    find_pictures,
+    find_images,
     read_detections,
     read_ground_truth,
 )
 from scrfd_ros.evaluation.wider_face_ap import published_figures
 from scrfd_ros.models.catalogue import DETECTOR, load_catalogue
 
-PICTURES = [
+IMAGES = [
     annotated(
         [(1, 2, 3, 4), (5, 6, 70, 80)],
         {"easy": [], "medium": [1], "hard": [0, 1]},
@@ -35,15 +35,15 @@ PICTURES = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_ground_truth(tmp_path, PICTURES)
+    write_ground_truth(tmp_path, IMAGES)
     return tmp_path
 
 
-def check_same(pictures: Sequence[AnnotatedPicture]) -> None:
-    assert [(each.event, each.name) for each in pictures] == [
-        (each.event, each.name) for each in PICTURES
+def check_same(images: Sequence[AnnotatedImage]) -> None:
+    assert [(each.event, each.name) for each in images] == [
+        (each.event, each.name) for each in IMAGES
     ]
-    for read, written in zip(pictures, PICTURES, strict=True):
+    for read, written in zip(images, IMAGES, strict=True):
         assert read.boxes.dtype == np.float64 and np.array_equal(read.boxes, written.boxes)
         assert read.counted.dtype == np.bool_ and np.array_equal(read.counted, written.counted)
 
@@ -54,7 +54,7 @@ def test_ground_truth(folder: Path) -> None:
 
 @pytest.mark.parametrize("place", [".", "ground_truth", "eval_tools/ground_truth"])
 def test_ground_truth_is_found(tmp_path: Path, place: str) -> None:
-    write_ground_truth(tmp_path / place, PICTURES)
+    write_ground_truth(tmp_path / place, IMAGES)
     assert find_ground_truth(tmp_path) == tmp_path / place
 
 
@@ -100,7 +100,7 @@ def replace(name: str, **variables: object) -> Callable[[Path], object]:
 
 
 def rows(*values: list[int]) -> object:
-    """The variable gt_list for `PICTURES`."""
+    """The variable gt_list for `IMAGES`."""
     first, second, third = (np.array(value, np.uint8).reshape(-1, 1) for value in values)
     return cells([cells([first, second]), cells([third])])
 
@@ -135,8 +135,8 @@ def rows(*values: list[int]) -> object:
         ),
         pytest.param(
             replace("wider_hard_val.mat", gt_list=cells([cells([np.ones((1, 1))])])),
-            "wider_hard_val.mat: tells of 1 pictures, expected 3",
-            id="fewer pictures",
+            "wider_hard_val.mat: tells of 1 images, expected 3",
+            id="fewer images",
         ),
         pytest.param(
             replace("wider_easy_val.mat", gt_list=rows([3], [], [1])),
@@ -150,7 +150,7 @@ def rows(*values: list[int]) -> object:
         ),
         pytest.param(
             lambda folder: write_ground_truth(folder, [annotated([], name="../0_Parade_1")]),
-            "not an event and the name of a picture",
+            "not an event and the name of an image",
             id="a way out of the folder",
         ),
     ],
@@ -161,38 +161,38 @@ def test_refuses_ground_truth(folder: Path, change: Callable[[Path], object], me
         read_ground_truth(folder)
 
 
-def test_missing_pictures(tmp_path: Path) -> None:
+def test_missing_images(tmp_path: Path) -> None:
     images = tmp_path / "WIDER_val" / "images"
-    with pytest.raises(ScrfdError, match=r"no pictures; expected them in .*/images/0--Parade"):
-        find_pictures(tmp_path, PICTURES)
+    with pytest.raises(ScrfdError, match=r"no images; expected them in .*/images/0--Parade"):
+        find_images(tmp_path, IMAGES)
     (images / "0--Parade").mkdir(parents=True)
     (images / "0--Parade" / "0_Parade_2.jpg").touch()
     with pytest.raises(ScrfdError) as caught:
-        find_pictures(tmp_path, PICTURES)
+        find_images(tmp_path, IMAGES)
     assert (
-        "lacks 2 of the 3 pictures: 0--Parade/0_Parade_1.jpg, 1--Handshaking/1_Handshaking_1.jpg;"
+        "lacks 2 of the 3 images: 0--Parade/0_Parade_1.jpg, 1--Handshaking/1_Handshaking_1.jpg;"
     ) in str(caught.value)
     many = [annotated([], name=f"0--Parade/{number}") for number in range(9)]
     with pytest.raises(
         ScrfdError, match=r"lacks 9 of the 9 .*/0\.jpg, .*/1\.jpg, .*/2\.jpg, \.\.\."
     ):
-        find_pictures(tmp_path, many)
+        find_images(tmp_path, many)
 
 
 @pytest.fixture
 def detections(tmp_path: Path) -> Path:
-    """Detections of `PICTURES`: two, none and one."""
+    """Detections of `IMAGES`: two, none and one."""
     folder = tmp_path / "detections"
     found = [[(1, 2, 3, 4, 0.25), (5, 6, 7, 8, 0.75)], [], [(9.5, 10, 11, 12, 1.0)]]
     arrays = [np.array(each, np.float64).reshape(-1, 5) for each in found]
-    write_submission(folder, PICTURES, arrays)
+    write_submission(folder, IMAGES, arrays)
     return folder
 
 
 def test_detections(detections: Path) -> None:
     (detections / "settings.json").touch()
     (detections / "0--Parade" / ".0_Parade_1.txt.1.part").touch()
-    read = read_detections(detections, PICTURES)
+    read = read_detections(detections, IMAGES)
     assert [each.tolist() for each in read] == [
         [[1, 2, 3, 4, 0.25], [5, 6, 7, 8, 0.75]],
         [],
@@ -201,16 +201,16 @@ def test_detections(detections: Path) -> None:
     assert all(each.shape[1] == 5 for each in read)
 
 
-def test_detections_of_unknown_and_of_missing_pictures(detections: Path) -> None:
+def test_detections_of_unknown_and_of_missing_images(detections: Path) -> None:
     file = detections / "0--Parade" / "0_Parade_1.txt"
     file.rename(detections / "0--Parade" / "0_Parade_7.txt")
-    with pytest.raises(ScrfdError, match=r"has detections of 1 pictures that .*/0_Parade_7.txt"):
-        read_detections(detections, PICTURES)
+    with pytest.raises(ScrfdError, match=r"has detections of 1 images that .*/0_Parade_7.txt"):
+        read_detections(detections, IMAGES)
     (detections / "0--Parade" / "0_Parade_7.txt").unlink()
-    with pytest.raises(ScrfdError, match=r"lacks the detections of 1 pictures: .*/0_Parade_1.txt"):
-        read_detections(detections, PICTURES)
+    with pytest.raises(ScrfdError, match=r"lacks the detections of 1 images: .*/0_Parade_1.txt"):
+        read_detections(detections, IMAGES)
     with pytest.raises(ScrfdError, match=r"no such folder; expected one with EVENT/NAME.txt in it"):
-        read_detections(detections / "nowhere", PICTURES)
+        read_detections(detections / "nowhere", IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -235,14 +235,14 @@ def test_malformed_detections(detections: Path, text: str, message: str) -> None
     file = detections / "1--Handshaking" / "1_Handshaking_1.txt"
     file.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ScrfdError, match=message) as caught:
-        read_detections(detections, PICTURES)
+        read_detections(detections, IMAGES)
     assert str(caught.value).startswith(str(file))
 
 
 def test_detections_of_windows_with_spare_lines(detections: Path) -> None:
     file = detections / "1--Handshaking" / "1_Handshaking_1.txt"
     file.write_bytes(b"name\r\n1\r\n 1  2 3 4 0.5 \r\n\r\n")
-    assert read_detections(detections, PICTURES)[2].tolist() == [[1, 2, 3, 4, 0.5]]
+    assert read_detections(detections, IMAGES)[2].tolist() == [[1, 2, 3, 4, 0.5]]
 
 
 def test_published_figures() -> None:

@@ -16,7 +16,7 @@ from wider_face_files import annotated, write_submission
 
 from scrfd_ros.evaluation.wider_face import (
     SUBSETS,
-    AnnotatedPicture,
+    AnnotatedImage,
     find_ground_truth,
     read_ground_truth,
 )
@@ -112,16 +112,16 @@ def test_faces_of_other_subsets_count_neither_way() -> None:
     assert [evaluation.subsets[name].faces for name in SUBSETS] == [1, 2, 3]
 
 
-def test_detections_in_pictures_without_faces_do_not_count() -> None:
-    pictures = [annotated([A]), annotated([], name="0--Event/0_Event_2")]
+def test_detections_in_images_without_faces_do_not_count() -> None:
+    images = [annotated([A]), annotated([], name="0--Event/0_Event_2")]
     found = [np.array([(*A, 0.5)]), np.array([(*B, 0.9)])]
-    assert ap(evaluate(pictures, found)) == [1, 1, 1]
+    assert ap(evaluate(images, found)) == [1, 1, 1]
 
 
-def test_scores_of_all_pictures_are_held_against_each_other() -> None:
-    pictures = [annotated([A]), annotated([A], name="1--Other/1_Other_1")]
+def test_scores_of_all_images_are_held_against_each_other() -> None:
+    images = [annotated([A]), annotated([A], name="1--Other/1_Other_1")]
     found = [np.array([(*A, 0.3)]), np.array([(*NOWHERE, 0.9), (*A, 0.1)])]
-    evaluation = evaluate(pictures, found)
+    evaluation = evaluate(images, found)
     assert evaluation.subsets["hard"].average_precision == pytest.approx(2 / 3)
     assert evaluation.events["0--Event"]["hard"].average_precision == 1
     assert evaluation.events["1--Other"]["hard"].average_precision == 1 / 2
@@ -130,8 +130,8 @@ def test_scores_of_all_pictures_are_held_against_each_other() -> None:
 
 def test_events_without_faces_of_the_subset_are_not_the_lowest() -> None:
     counted: dict[str, list[int]] = {"easy": [], "medium": [], "hard": []}
-    pictures = [annotated([A], counted), annotated([A], name="1--Other/1_Other_1")]
-    evaluation = evaluate(pictures, [np.empty((0, 5))] * 2)
+    images = [annotated([A], counted), annotated([A], name="1--Other/1_Other_1")]
+    evaluation = evaluate(images, [np.empty((0, 5))] * 2)
     assert list(lowest_events(evaluation, 5)) == ["1--Other"]
     assert evaluation.events["0--Event"]["hard"].as_json() == {
         "faces": 0,
@@ -162,26 +162,26 @@ def test_heights() -> None:
 
 
 @pytest.fixture(scope="module")
-def official() -> list[AnnotatedPicture]:
+def official() -> list[AnnotatedImage]:
     """The ground truth of the whole validation set."""
     return read_ground_truth(find_ground_truth(None))
 
 
 @pytest.fixture(scope="module")
-def perfect(official: list[AnnotatedPicture]) -> Detections:
+def perfect(official: list[AnnotatedImage]) -> Detections:
     """The annotated boxes, with scores from 0.5 to 1."""
     random = np.random.default_rng(1)
     return [
-        np.column_stack((picture.boxes, random.uniform(0.5, 1, len(picture.boxes))))
-        for picture in official
+        np.column_stack((image.boxes, random.uniform(0.5, 1, len(image.boxes))))
+        for image in official
     ]
 
 
-def test_official_ground_truth(official: list[AnnotatedPicture]) -> None:
+def test_official_ground_truth(official: list[AnnotatedImage]) -> None:
     assert len(official) == 3226
-    assert sum(len(picture.boxes) for picture in official) == 39708
-    assert len({picture.event for picture in official}) == 61
-    counted = np.concatenate([picture.counted for picture in official], axis=1)
+    assert sum(len(image.boxes) for image in official) == 39708
+    assert len({image.event for image in official}) == 61
+    counted = np.concatenate([image.counted for image in official], axis=1)
     assert counted.sum(axis=1).tolist() == [7211, 13319, 31958]
     first = official[0]
     assert (first.event, first.name) == ("0--Parade", "0_Parade_marchingband_1_465")
@@ -195,7 +195,7 @@ IMPERFECT = 2e-4
 RECALL = [1, 1, 31956 / 31958]
 
 
-def test_perfect(official: list[AnnotatedPicture], perfect: Detections) -> None:
+def test_perfect(official: list[AnnotatedImage], perfect: Detections) -> None:
     evaluation = evaluate(official, perfect)
     assert recall(evaluation) == RECALL
     assert ap(evaluation) == pytest.approx([1, 1, 1], abs=IMPERFECT)
@@ -204,13 +204,13 @@ def test_perfect(official: list[AnnotatedPicture], perfect: Detections) -> None:
 
 @pytest.mark.parametrize("number", range(3), ids=SUBSETS)
 def test_perfect_for_a_subset(
-    official: list[AnnotatedPicture], perfect: Detections, number: int
+    official: list[AnnotatedImage], perfect: Detections, number: int
 ) -> None:
     found = [rows[each.counted[number]] for each, rows in zip(official, perfect, strict=True)]
     assert ap(evaluate(official, found))[number] == pytest.approx(RECALL[number], abs=1e-4)
 
 
-def test_empty(official: list[AnnotatedPicture]) -> None:
+def test_empty(official: list[AnnotatedImage]) -> None:
     evaluation = evaluate(official, [np.empty((0, 5))] * len(official))
     assert ap(evaluation) == recall(evaluation) == [0, 0, 0]
 
@@ -220,11 +220,11 @@ def test_empty(official: list[AnnotatedPicture]) -> None:
     [
         pytest.param(0.2, 0.999, 1, id="IoU 0.67"),
         pytest.param(0.4, 0, 0.001, id="IoU 0.43"),
-        pytest.param(1.0, 0, 0.001, id="on the neighbours"),
+        pytest.param(1.0, 0, 0.001, id="on the neighbors"),
     ],
 )
 def test_shifted(
-    official: list[AnnotatedPicture],
+    official: list[AnnotatedImage],
     perfect: Detections,
     share: float,
     lowest: float,
@@ -235,7 +235,7 @@ def test_shifted(
         assert value is not None and lowest <= value <= highest
 
 
-def test_duplicated(official: list[AnnotatedPicture], perfect: Detections) -> None:
+def test_duplicated(official: list[AnnotatedImage], perfect: Detections) -> None:
     once = ap(evaluate(official, perfect))
     equal = evaluate(official, [np.vstack((rows, rows)) for rows in perfect])
     assert ap(equal) == pytest.approx([1 / 2, 1 / 2, 1 / 2], abs=IMPERFECT)
@@ -244,7 +244,7 @@ def test_duplicated(official: list[AnnotatedPicture], perfect: Detections) -> No
     assert ap(lower) == pytest.approx(once, abs=1e-6)
 
 
-def test_noise(official: list[AnnotatedPicture], perfect: Detections) -> None:
+def test_noise(official: list[AnnotatedImage], perfect: Detections) -> None:
     random = np.random.default_rng(2)
     corners = random.uniform(5000, 6000, (len(official), 10, 2))  # where no face is
     sizes = random.uniform(3, 80, (len(official), 10, 2))
@@ -307,13 +307,13 @@ def bbox_overlaps(boxes, query_boxes):
 
 
 def test_equal_to_another_implementation(
-    official: list[AnnotatedPicture], others_evaluation: Path, tmp_path: Path
+    official: list[AnnotatedImage], others_evaluation: Path, tmp_path: Path
 ) -> None:
-    """With detections of all kinds in every tenth picture: the other takes long for all."""
+    """With detections of all kinds in every tenth image: the other takes long for all."""
     random = np.random.default_rng(3)
     detections = [
-        detections_of_all_kinds(picture, random) if number % 10 == 0 else np.empty((0, 5))
-        for number, picture in enumerate(official)
+        detections_of_all_kinds(image, random) if number % 10 == 0 else np.empty((0, 5))
+        for number, image in enumerate(official)
     ]
     for name, text in STAND_INS.items():
         (tmp_path / name).write_text(text)
@@ -328,10 +328,10 @@ def test_equal_to_another_implementation(
 
 
 def detections_of_all_kinds(
-    picture: AnnotatedPicture, random: np.random.Generator
+    image: AnnotatedImage, random: np.random.Generator
 ) -> NDArray[np.float64]:
     """None, one or several of each face, off by more or less, and some of none; best first."""
-    boxes = np.repeat(picture.boxes, random.integers(0, 4, len(picture.boxes)), axis=0)
+    boxes = np.repeat(image.boxes, random.integers(0, 4, len(image.boxes)), axis=0)
     boxes[:, :2] += random.normal(0, 0.12, (len(boxes), 2)) * boxes[:, 2:]
     boxes[:, 2:] *= random.uniform(0.8, 1.25, (len(boxes), 2))
     noise = np.hstack((random.uniform(0, 900, (15, 2)), random.uniform(3, 80, (15, 2))))
@@ -342,5 +342,5 @@ def detections_of_all_kinds(
 
 def test_detections_of_another_form_are_refused() -> None:
     for other in (None, np.zeros((2, 4)), np.zeros(5), [[1, 2, 3, 4, 0.5]]):
-        with pytest.raises(ValueError, match=r"detections of a picture must be real numbers \["):
+        with pytest.raises(ValueError, match=r"detections of an image must be real numbers \["):
             evaluate([], [other])  # type: ignore[list-item]

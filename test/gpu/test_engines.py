@@ -12,15 +12,20 @@ import pytest
 from layer_plans import write_arcface, write_scrfd
 from numpy.typing import NDArray
 
-from scrfd_ros.convert import Settings, convert, verify
-from scrfd_ros.engines import open_network
+from scrfd_ros.engines.agreement import compare_outputs
+from scrfd_ros.engines.build import build_engine
+from scrfd_ros.engines.convert import Settings, convert, verify
+from scrfd_ros.engines.open import open_network
 from scrfd_ros.errors import BackendError
-from scrfd_ros.evaluation.parity import compare_outputs
-from scrfd_ros.networks.build import ShapeRange, build_engine
-from scrfd_ros.networks.engine_file import facts_path
-from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
-from scrfd_ros.networks.tensorrt import TensorRtNetwork, import_pycuda, open_engine, primary_context
-from scrfd_ros.networks.tensorrt_library import load_tensorrt
+from scrfd_ros.inference.engine_file import ShapeRange, metadata_path
+from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
+from scrfd_ros.inference.tensorrt import (
+    TensorRtNetwork,
+    import_pycuda,
+    open_engine,
+    primary_context,
+)
+from scrfd_ros.inference.tensorrt_library import load_tensorrt
 from scrfd_ros.pipeline import load_pipeline
 
 try:
@@ -45,9 +50,9 @@ def engine(
         path = folder / f"{name}-{precision}.engine"
         if not path.exists():
             model = detector_path(name) if name in DETECTORS else recognizer_path(name)
-            facts = convert(model, path, Settings(precision))
-            assert facts.precision == precision, facts.options
-            print(f"{path.stem} on {facts.platform}: {facts.agreement}")
+            metadata = convert(model, path, Settings(precision))
+            assert metadata.precision == precision, metadata.options
+            print(f"{path.stem} on {metadata.platform}: {metadata.agreement}")
         return path
 
     return build
@@ -104,7 +109,7 @@ def test_detectors_of_published_shape(variant: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variant", ["r50", "r100"])
-def test_recognisers_of_published_shape(variant: str, tmp_path: Path) -> None:
+def test_recognizers_of_published_shape(variant: str, tmp_path: Path) -> None:
     model = write_arcface(tmp_path / "any.onnx", variant)
     check_raw_outputs(model, (8, 3, 112, 112))
 
@@ -163,14 +168,14 @@ def test_engine_of_another_program(
     source = engine("w600k_mbf", "fp16")
     path = tmp_path / "any.engine"
     path.write_bytes(source.read_bytes())
-    facts = verify(path, recognizer_path("w600k_mbf"))
-    assert facts_path(path).exists() and facts.precision == "unknown"
+    metadata = verify(path, recognizer_path("w600k_mbf"))
+    assert metadata_path(path).exists() and metadata.precision == "unknown"
 
 
 def test_pipeline(
     detector_path: Callable[[str], Path],
     recognizer_path: Callable[[str], Path],
-    picture: Callable[[str], NDArray[np.uint8]],
+    image: Callable[[str], NDArray[np.uint8]],
     engine: Callable[[str, str], Path],
 ) -> None:
     on_gpu = load_pipeline(
@@ -182,7 +187,7 @@ def test_pipeline(
         recognizer_path=recognizer_path("w600k_mbf"),
         backend="onnxruntime",
     )
-    found, expected = on_gpu(picture("t1.jpg")).faces, reference(picture("t1.jpg")).faces
+    found, expected = on_gpu(image("t1.jpg")).faces, reference(image("t1.jpg")).faces
     assert len(found) == len(expected) == 6
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=2)
     assert found.embeddings is not None and expected.embeddings is not None

@@ -21,9 +21,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from scrfd_ros.files import read_picture
+from scrfd_ros.images.files import read_image
 from scrfd_ros.models.download import ensure_picture
-from scrfd_ros.ros.images import image_message
+from scrfd_ros.node.images import image_message
 
 TIMEOUT = 60.0  # seconds; generous, as nothing here depends on speed
 ARGUMENTS = {
@@ -47,7 +47,7 @@ def generate_test_description() -> LaunchDescription:
 class TestFaces(unittest.TestCase):
     def test_an_image_is_answered(self) -> None:
         answers: list[Detection2DArray] = []
-        image = image_message(read_picture(ensure_picture("t1.jpg")), Header(frame_id="camera"))
+        image = image_message(read_image(ensure_picture("t1.jpg")), Header(frame_id="camera"))
         rclpy.init()
         node = rclpy.create_node("camera", namespace=ARGUMENTS["namespace"])
         try:

@@ -41,7 +41,7 @@ from launch.actions import SetLaunchConfiguration  # noqa: E402
 from launch.launch_description_sources import PythonLaunchDescriptionSource  # noqa: E402
 from launch_ros.actions import Node  # noqa: E402
 
-Pictures = Callable[[str], NDArray[np.uint8]]
+Images = Callable[[str], NDArray[np.uint8]]
 
 ROOT = Path(__file__).parents[2]
 SHARE = Path(get_package_share_directory("scrfd_ros"))
@@ -240,10 +240,10 @@ def rviz(tmp_path: Path, player: None, monkeypatch: pytest.MonkeyPatch) -> None:
     add_package(tmp_path, "rviz2", monkeypatch)
 
 
-def write_clip(path: Path, picture: NDArray[np.uint8], seconds: int) -> Path:
-    """A bag of one picture, twice a second."""
+def write_clip(path: Path, image: NDArray[np.uint8], seconds: int) -> Path:
+    """A bag of one image, twice a second."""
     half_seconds = range(10**9, (seconds + 1) * 10**9, 5 * 10**8)
-    return write_bag(path, (raw("/camera/image_raw", stamp, picture) for stamp in half_seconds))
+    return write_bag(path, (raw("/camera/image_raw", stamp, image) for stamp in half_seconds))
 
 
 @pytest.mark.parametrize("file", ["faces.launch.py", "replay.launch.py"])
@@ -385,7 +385,7 @@ def test_cameras_of_one_topic_are_refused() -> None:
         executed(LaunchContext(), "faces.launch.py", "image:=/image", "cameras:=[front, rear]")
 
 
-def test_arguments_win_over_the_file(tmp_path: Path, picture: Pictures) -> None:
+def test_arguments_win_over_the_file(tmp_path: Path, image: Images) -> None:
     parameters = tmp_path / "mine.yaml"
     parameters.write_text(
         "/front/face_node:\n"
@@ -396,7 +396,7 @@ def test_arguments_win_over_the_file(tmp_path: Path, picture: Pictures) -> None:
     )
     arguments = ("namespace:=front", f"params_file:={parameters}", "recognizer:=w600k_mbf", *LIGHT)
     with launched(tmp_path, "faces.launch.py", *arguments, namespace="/front") as harness:
-        detections, faces = harness.ask(picture("t1.jpg"))
+        detections, faces = harness.ask(image("t1.jpg"))
         assert len(detections.detections) == 3
         assert all(len(face.embedding) == 512 for face in faces.faces)
     assert "detector scrfd_500m_bnkps.onnx on onnxruntime" in harness.log()
@@ -422,8 +422,8 @@ def test_cameras(tmp_path: Path, cameras: str) -> None:
 
 
 @pytest.mark.usefixtures("rviz")
-def test_replay_shows_the_overlay(tmp_path: Path, picture: Pictures) -> None:
-    half_size = np.ascontiguousarray(picture("t1.jpg")[::2, ::2])
+def test_replay_shows_the_overlay(tmp_path: Path, image: Images) -> None:
+    half_size = np.ascontiguousarray(image("t1.jpg")[::2, ::2])
     bag = write_clip(tmp_path / "bag", half_size, seconds=15)
     arguments = (f"bag:={bag}", "namespace:=front", "image:=/camera/image_raw", *LIGHT)
     with launched(tmp_path, "replay.launch.py", *arguments, namespace="/front") as harness:
@@ -440,9 +440,9 @@ def test_replay_shows_the_overlay(tmp_path: Path, picture: Pictures) -> None:
 @pytest.mark.usefixtures("player")
 @pytest.mark.parametrize("log_level", ["info", "WARN"])
 def test_replay_without_rviz_ends_with_the_bag(
-    tmp_path: Path, picture: Pictures, log_level: str
+    tmp_path: Path, image: Images, log_level: str
 ) -> None:
-    bag = write_clip(tmp_path / "bag", picture("t1.jpg")[::4, ::4], seconds=2)
+    bag = write_clip(tmp_path / "bag", image("t1.jpg")[::4, ::4], seconds=2)
     parameters = tmp_path / "quick.yaml"
     parameters.write_text(
         "/**: {ros__parameters: {detector: {input_size: [320, 320]}, recognizer: {enabled: false}}}"
@@ -503,8 +503,8 @@ def test_arguments_are_shown_in_plain_words() -> None:
 
 @needs_ros2cli
 @pytest.mark.usefixtures("player")
-def test_replay_refuses_before_anything_starts(tmp_path: Path, picture: Pictures) -> None:
-    bag = write_clip(tmp_path / "bag", picture("t1.jpg")[::4, ::4], seconds=1)
+def test_replay_refuses_before_anything_starts(tmp_path: Path, image: Images) -> None:
+    bag = write_clip(tmp_path / "bag", image("t1.jpg")[::4, ::4], seconds=1)
     for arguments, said in {
         ("bag:=/nowhere", "rviz:=false"): "there is no bag /nowhere",
         (f"bag:={bag}", "detctor:=500m"): "did you mean detector",
@@ -530,11 +530,11 @@ def test_replay_refuses_before_anything_starts(tmp_path: Path, picture: Pictures
     ],
 )
 def test_replay_ends_with_1_where_nothing_can_be_replayed(
-    tmp_path: Path, picture: Pictures, arguments: list[str], said: str
+    tmp_path: Path, image: Images, arguments: list[str], said: str
 ) -> None:
     parameters = tmp_path / "mine.yaml"
     parameters.write_text(f"/**: {{ros__parameters: {{model_directory: {tmp_path}}}}}")
-    bag = write_clip(tmp_path / "bag", picture("t1.jpg")[::4, ::4], seconds=1)
+    bag = write_clip(tmp_path / "bag", image("t1.jpg")[::4, ::4], seconds=1)
     arguments = [argument.replace("FILE", str(parameters)) for argument in arguments]
     arguments += [f"bag:={bag}", "rviz:=false"]
     with launched(tmp_path, "replay.launch.py", *arguments, namespace="/") as harness:

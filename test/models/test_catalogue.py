@@ -31,7 +31,7 @@ CATALOGUE = Path(__file__).parents[2] / "models" / "catalogue.yaml"
 
 MINIMAL = """
 default: [tiny]
-licences:
+licenses:
   free: {title: Free, notice: Take it.}
 packages:
   tinyfaces==1.0:
@@ -45,13 +45,13 @@ models:
     bytes: 5
     sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
     landmarks: true
-    licence: free
+    license: free
     accuracy: {WIDER easy: 90.5}
     sources:
       - url: https://example.org/tiny.onnx
       - package: tinyfaces==1.0
         member: tinyfaces/tiny.onnx
-pictures:
+images:
   people.jpg:
     bytes: 5
     sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
@@ -86,7 +86,7 @@ def test_models_to_begin_with_are_in_the_registry_too(name: str) -> None:
 
 def test_every_model_of_faces_says_that_it_is_not_for_products() -> None:
     for entry in load_catalogue().models.values():
-        restricted = "non-commercial research only" in entry.licence.notice
+        restricted = "non-commercial research only" in entry.license.notice
         assert restricted == (entry.kind != SUPER_RESOLUTION)
 
 
@@ -139,7 +139,7 @@ def test_a_minimal_catalogue_is_read(tmp_path: Path) -> None:
     path = tmp_path / "catalogue.yaml"
     path.write_text(MINIMAL)
     entry = load_catalogue(path).find("tiny")
-    assert (entry.bytes, entry.landmarks, entry.licence.title) == (5, True, "Free")
+    assert (entry.bytes, entry.landmarks, entry.license.title) == (5, True, "Free")
     assert [str(source) for source in entry.sources] == [
         "https://example.org/tiny.onnx",
         "tinyfaces==1.0 from the Python registry, through pip",
@@ -175,7 +175,7 @@ SHA256 = "sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b98
         pytest.param(MINIMAL, "hello", "expected a mapping, found 'hello'", id="no mapping"),
         pytest.param("default: [tiny]", "", "field default: is missing", id="no default"),
         pytest.param("[tiny]", "[big]", "field default: 'big' is not", id="unknown default"),
-        pytest.param("title: Free, ", "", "licence free, field title: is missing", id="no title"),
+        pytest.param("title: Free, ", "", "license free, field title: is missing", id="no title"),
         pytest.param(
             "kind: detector", "kind: camera", "tiny, field kind: expected detector", id="kind"
         ),
@@ -190,7 +190,7 @@ SHA256 = "sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b98
             id="checksum",
         ),
         pytest.param("landmarks: true", "", "field landmarks: is missing", id="no landmarks"),
-        pytest.param("licence: free", "licence: x", "field licence: 'x' is not", id="licence"),
+        pytest.param("license: free", "license: x", "field license: 'x' is not", id="license"),
         pytest.param("accuracy", "acuracy", "tiny, field accuracy: is missing", id="mistyped"),
         pytest.param("bytes:", "size: 1\n    bytes:", "field size: is not a known", id="unknown"),
         pytest.param(

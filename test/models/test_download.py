@@ -31,7 +31,7 @@ import scrfd_ros
 from scrfd_ros.errors import DownloadError, ModelError
 from scrfd_ros.models import transfer
 from scrfd_ros.models.catalogue import (
-    Licence,
+    License,
     ModelEntry,
     Package,
     PackageSource,
@@ -248,7 +248,7 @@ def tiny(*sources: Source, content: bytes | None = CONTENT) -> ModelEntry:
         sha256=sha256,
         input="",
         landmarks=True,
-        licence=Licence("Free", "Take it."),
+        license=License("Free", "Take it."),
         accuracy={},
         sources=tuple(dataclasses.replace(source, sha256=sha256) for source in sources),
         aliases={},
@@ -693,10 +693,10 @@ def download_process(
     """Starts another process that fetches /stalled into tmp_path / "models"."""
     catalogue = tmp_path / "catalogue.yaml"
     model = {"kind": "detector", "file": "tiny.onnx", "bytes": len(CONTENT), "sha256": SHA256}
-    model |= {"input": "", "landmarks": True, "licence": "free", "accuracy": {}}
+    model |= {"input": "", "landmarks": True, "license": "free", "accuracy": {}}
     model |= {"sources": [{"url": f"{server.url}/stalled"}]}
     document = {"default": [], "packages": {}, "pictures": {}, "models": {"tiny": model}}
-    document["licences"] = {"free": {"title": "Free", "notice": "Take it."}}
+    document["licenses"] = {"free": {"title": "Free", "notice": "Take it."}}
     catalogue.write_text(yaml.safe_dump(document))
     code = (
         "from pathlib import Path\n"
@@ -998,13 +998,13 @@ def test_the_registry_has_the_models_to_begin_with(tmp_path: Path, name: str) ->
         pytest.param("obama.jpg", id="sdist with setup.py"),
     ],
 )
-def test_pictures_are_fetched(tmp_path: Path, name: str) -> None:
+def test_images_are_fetched(tmp_path: Path, name: str) -> None:
     with skip_without_registry():
         assert ensure_picture(name, tmp_path) == tmp_path / name
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_an_unknown_picture_is_answered_with_the_known_ones() -> None:
+def test_an_unknown_image_is_answered_with_the_known_ones() -> None:
     with pytest.raises(DownloadError, match=r"known are t1.jpg, "):
         ensure_picture("t2.jpg")
 

@@ -17,7 +17,7 @@ from scrfd_ros.models.catalogue import (
 README = (Path(__file__).parents[2] / "models" / "README.md").read_text(encoding="utf-8")
 SECTIONS = {
     DETECTOR: "Detectors (SCRFD)",
-    RECOGNIZER: "Recognisers (ArcFace)",
+    RECOGNIZER: "Recognizers (ArcFace)",
     SUPER_RESOLUTION: "Super-resolution (Real-ESRGAN)",
 }
 COLUMNS = {"easy": "WIDER easy", "medium": "WIDER medium", "hard": "WIDER hard"}

@@ -60,9 +60,9 @@ def converted(weights: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def face(picture: Callable[[str], NDArray[np.uint8]]) -> NDArray[np.float32]:
+def face(image: Callable[[str], NDArray[np.uint8]]) -> NDArray[np.float32]:
     """A face of 32x32 pixels: float32 [1, 3, 32, 32], RGB in 0..1."""
-    crop = picture("t1.jpg")[265:393:4, 456:584:4, ::-1]
+    crop = image("t1.jpg")[265:393:4, 456:584:4, ::-1]
     return np.ascontiguousarray(crop.transpose(2, 0, 1)[None], dtype=np.float32) / 255
 
 
@@ -108,9 +108,7 @@ def test_the_network_agrees_with_ncnn(
     assert np.abs(run(converted, face) - expected).max() < 1e-4
 
 
-def test_an_enlarged_picture_is_the_same_picture(
-    converted: bytes, face: NDArray[np.float32]
-) -> None:
+def test_an_enlarged_image_is_the_same_image(converted: bytes, face: NDArray[np.float32]) -> None:
     wide = face[:, :, :24]
     output = run(converted, wide)
     assert output.dtype == np.float32

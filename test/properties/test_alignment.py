@@ -83,12 +83,12 @@ def test_points_in_one_place_or_nearly(x: float, y: float, moved: int, along: bo
             landmarks[0, number, int(along)] = np.nextafter(value, np.float32(np.inf))
     (found,) = similarity_transforms(landmarks)
     assert np.isfinite(found).all()
-    centre = landmarks[0].mean(axis=0, dtype=np.float64)
+    center = landmarks[0].mean(axis=0, dtype=np.float64)
     np.testing.assert_allclose(
-        applied(found, centre), TEMPLATE.mean(axis=0), atol=1e-6 * max(1, np.abs(found).max())
+        applied(found, center), TEMPLATE.mean(axis=0), atol=1e-6 * max(1, np.abs(found).max())
     )
-    picture = np.full((20, 20, 3), 255, np.uint8)
-    assert align_faces(picture, landmarks).shape == (1, CROP_SIZE, CROP_SIZE, 3)
+    image = np.full((20, 20, 3), 255, np.uint8)
+    assert align_faces(image, landmarks).shape == (1, CROP_SIZE, CROP_SIZE, 3)
     assert np.isfinite(pose(landmarks)).all() and np.isfinite(face_sizes(landmarks)).all()
 
 
@@ -104,10 +104,10 @@ def test_each_pixel_comes_from_where_the_transform_says(
     height, width = 120, 200
     y, x = np.mgrid[:height, :width]
     # Linear in x and in y, so that interpolation is exact but for its steps of 1/32 pixel.
-    picture = np.stack((x, 2 * y, 255 - x), axis=2).astype(np.uint8)
+    image = np.stack((x, 2 * y, 255 - x), axis=2).astype(np.uint8)
     turned = applied(similarity(degrees, scale, (0, 0)), TEMPLATE - CROP_SIZE / 2 + noise)
     landmarks = (turned + middle).astype(np.float32)
-    (crop,) = align_faces(picture, landmarks[None])
+    (crop,) = align_faces(image, landmarks[None])
     (transform,) = similarity_transforms(landmarks[None])
     inverse = np.linalg.inv(np.vstack((transform, (0, 0, 1))))
     to_y, to_x = np.mgrid[:CROP_SIZE, :CROP_SIZE]
@@ -116,4 +116,4 @@ def test_each_pixel_comes_from_where_the_transform_says(
     expected = np.stack((from_x, 2 * from_y, 255 - from_x), axis=2)
     assert np.abs(crop - expected)[inside].max(initial=0) <= 1
     beyond = (from_x < -1.1) | (from_x > width + 0.1) | (from_y < -1.1) | (from_y > height + 0.1)
-    assert not crop[beyond].any(), "black beyond the picture"
+    assert not crop[beyond].any(), "black beyond the image"

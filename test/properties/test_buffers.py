@@ -1,4 +1,4 @@
-"""A picture gives the same faces whatever the networks, buffers and views before it were."""
+"""An image gives the same faces whatever the networks, buffers and views before it were."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.errors import ModelError
 from scrfd_ros.faces import Faces
-from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
+from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 from scrfd_ros.pipeline import FacePipeline, Frame
 from scrfd_ros.recognition.arcface import ArcFace
 
-Pictures = Callable[[str], NDArray[np.uint8]]
+Images = Callable[[str], NDArray[np.uint8]]
 
 SIZE = (320, 320)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What can be changed between pictures."""
+    """What can be changed between images."""
 
     tiles: tuple[int, int] = (1, 1)
     large_faces: bool = False
@@ -69,9 +69,9 @@ def make(
 
 
 @pytest.fixture(scope="module")
-def pictures(picture: Pictures) -> list[NDArray[np.uint8]]:
+def images(image: Images) -> list[NDArray[np.uint8]]:
     """Of many shapes, with faces and without; the last two fill the input wholly."""
-    people, man = picture("t1.jpg"), picture("obama.jpg")
+    people, man = image("t1.jpg"), image("obama.jpg")
     flat = np.full((30, 200, 3), 255, np.uint8)
     parts = [people, people[:, :600], people[100:500, 900:], man, man[::-1], flat]
     small = [cv2.resize(part, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA) for part in parts]
@@ -80,14 +80,14 @@ def pictures(picture: Pictures) -> list[NDArray[np.uint8]]:
 
 
 @pytest.fixture(scope="module")
-def alone(make: Callable[[], FacePipeline], pictures: list[NDArray[np.uint8]]) -> Any:
-    """The faces of a picture, by a pipeline that has seen no other."""
+def alone(make: Callable[[], FacePipeline], images: list[NDArray[np.uint8]]) -> Any:
+    """The faces of an image, by a pipeline that has seen no other."""
 
     @cache
     def alone(number: int, options: Options) -> Faces:
         pipeline = make()
         choose(pipeline, options)
-        return pipeline(pictures[number]).faces
+        return pipeline(images[number]).faces
 
     return alone
 
@@ -101,7 +101,7 @@ def choose(pipeline: FacePipeline, options: Options) -> None:
 def equal(found: Faces, expected: Faces) -> None:
     for name in ("boxes", "scores", "landmarks"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    # Faces that come with those of another picture are in another batch, which can round otherwise.
+    # Faces that come with those of another image are in another batch, which can round otherwise.
     np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=1e-5)
 
 
@@ -120,10 +120,10 @@ calls = st.tuples(
 
 @settings(max_examples=max(settings.default.max_examples // 15, 1))  # type: ignore[union-attr]
 @given(st.lists(calls, min_size=1, max_size=3))
-def test_nothing_is_left_of_the_pictures_before(
+def test_nothing_is_left_of_the_images_before(
     used: FacePipeline,
     alone: Any,
-    pictures: list[NDArray[np.uint8]],
+    images: list[NDArray[np.uint8]],
     history: list[tuple[list[int], Options, int | None]],
 ) -> None:
     network = used.detector.network
@@ -132,11 +132,11 @@ def test_nothing_is_left_of_the_pictures_before(
     for chosen, options, runs_left in history:
         choose(used, options)
         network.runs_left = runs_left
-        frames = [Frame(pictures[number]) for number in chosen]
+        frames = [Frame(images[number]) for number in chosen]
         try:
             results = used.run(frames)
         except ModelError:
-            continue  # and the next picture is none the worse for it
+            continue  # and the next image is none the worse for it
         finally:
             network.runs_left = None
         for number, result in zip(chosen, results, strict=True):

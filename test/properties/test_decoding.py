@@ -20,7 +20,7 @@ from slow_detector import slow_decode, slow_nms
 
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.detection.views import plan_views
-from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
+from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 
 THRESHOLD = 0.4
 BELOW = np.nextafter(np.float32(THRESHOLD), np.float32(0))
@@ -67,7 +67,7 @@ def detectors(tmp_path_factory: pytest.TempPathFactory) -> Any:
     seed=st.integers(0, 2**32 - 1),
     faces=st.integers(0, 40),
     odd=st.lists(specials(), max_size=6),
-    picture=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    image=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     tiles=st.sampled_from(((1, 1), (2, 1), (2, 3))),
     large_faces=st.booleans(),
     nms_threshold=st.sampled_from((0.0, 0.4, 1.0)),
@@ -80,7 +80,7 @@ def test_equals_a_loop_over_all_anchors(
     seed: int,
     faces: int,
     odd: list[tuple[str, float, int, float]],
-    picture: tuple[int, int],
+    image: tuple[int, int],
     tiles: tuple[int, int],
     large_faces: bool,
     nms_threshold: float,
@@ -90,7 +90,7 @@ def test_equals_a_loop_over_all_anchors(
     detector: Scrfd = detectors(*layout)
     detector.tiles, detector.large_faces = tiles, large_faces
     detector.nms_threshold, detector.max_faces = nms_threshold, max_faces
-    views = plan_views(*picture, *size, tiles, large_faces)
+    views = plan_views(*image, *size, tiles, large_faces)
 
     random = np.random.default_rng(seed)
     outputs = []
@@ -112,7 +112,7 @@ def test_equals_a_loop_over_all_anchors(
             array = arrays[names[random.integers(len(names))]].reshape(-1)
             array[int(where * len(array)) :][:count] = value
 
-    found = detector.decode(outputs, picture)
+    found = detector.decode(outputs, image)
     expected = slow_decode(outputs, views, size, THRESHOLD)
     kept = slow_nms([face.box for face in expected], nms_threshold)[: max_faces or None]
     best = [expected[row] for row in kept]

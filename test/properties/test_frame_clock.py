@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrfd_ros.faces import Faces
-from scrfd_ros.frame_clock import FrameClock, FrameTime
-from scrfd_ros.tracking import Tracker
+from scrfd_ros.tracking.frame_clock import FrameClock, FrameTime
+from scrfd_ros.tracking.tracker import Tracker
 
 SECOND = 10**9
 MAX_AGE = 2.0

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from rosbags.typesys import Stores, get_typestore
 
 from scrfd_ros.errors import ImageError
-from scrfd_ros.image_encodings import ENCODINGS, bgr_from_compressed, bgr_from_image
-from scrfd_ros.serialized_image import read_image
+from scrfd_ros.images.compressed import bgr_from_compressed
+from scrfd_ros.images.encodings import ENCODINGS, bgr_from_image
+from scrfd_ros.images.serialized import parse_image
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 
@@ -101,22 +102,22 @@ def bt601(luma: float, u: float, v: float) -> list[float]:
     y, pb, pr = (max(luma, 16) - 16) / 219, (u - 128) / 224, (v - 128) / 224
     red, blue = y + 2 * (1 - 0.299) * pr, y + 2 * (1 - 0.114) * pb
     green = (y - 0.299 * red - 0.114 * blue) / 0.587
-    return [255 * min(max(colour, 0), 1) for colour in (blue, green, red)]
+    return [255 * min(max(color, 0), 1) for color in (blue, green, red)]
 
 
 @given(messages(OTHERS))
 def test_every_pixel_of_every_encoding(message: Message) -> None:
-    picture = bgr_from_image(message)
-    assert picture.shape == (message.height, message.width, 3) and picture.dtype == np.uint8
+    image = bgr_from_image(message)
+    assert image.shape == (message.height, message.width, 3) and image.dtype == np.uint8
     expected = [[pixel(message, x, y) for x in range(message.width)] for y in range(message.height)]
     tolerance = 1.01 if message.encoding in SHARING else 0.501  # OpenCV rounds YUV's factors too
-    assert np.abs(picture - np.array(expected)).max() <= tolerance
+    assert np.abs(image - np.array(expected)).max() <= tolerance
 
 
 @given(messages(BAYER, shortest=3))
-def test_bayer_pixels_keep_the_colour_they_have(message: Message) -> None:
-    """The two others are means of their neighbours. Not at the edge, which copies what is next."""
-    picture = bgr_from_image(message)
+def test_bayer_pixels_keep_the_color_they_have(message: Message) -> None:
+    """The two others are means of their neighbors. Not at the edge, which copies what is next."""
+    image = bgr_from_image(message)
     pattern = message.encoding.rstrip("0123456789")[-4:]
     for y in range(1, message.height - 1):
         for x in range(1, message.width - 1):
@@ -125,14 +126,14 @@ def test_bayer_pixels_keep_the_colour_they_have(message: Message) -> None:
                 for right in (-1, 0, 1)
                 for down in (-1, 0, 1)
             }
-            for place, colour in enumerate("bgr"):
+            for place, color in enumerate("bgr"):
                 samples = [
                     value(message, at_y, at_x)
                     for (at_x, at_y), name in around.items()
-                    if name == colour and (around[x, y] == colour) == ((at_x, at_y) == (x, y))
+                    if name == color and (around[x, y] == color) == ((at_x, at_y) == (x, y))
                     # Of green, those straight beside a red or blue pixel; there are no others.
                 ]
-                assert abs(picture[y, x, place] - np.mean(samples)) <= 1
+                assert abs(image[y, x, place] - np.mean(samples)) <= 1
 
 
 @given(messages(list(ENCODINGS), shortest=3), st.integers(1, 9), st.integers(0, 255))
@@ -196,7 +197,7 @@ texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
     nanoseconds=st.integers(0, 2**32 - 1),
     is_little_endian=st.booleans(),
 )
-def test_serialised_fields_are_read_as_rosbags_writes_them(
+def test_serialized_fields_are_read_as_rosbags_writes_them(
     message: Message, frame: str, seconds: int, nanoseconds: int, is_little_endian: bool
 ) -> None:
     known = TYPES.types
@@ -213,7 +214,7 @@ def test_serialised_fields_are_read_as_rosbags_writes_them(
     serialized = bytes(
         TYPES.serialize_cdr(whole, whole.__msgtype__, little_endian=is_little_endian)
     )
-    read = read_image(serialized)
+    read = parse_image(serialized)
     assert read[:3] == (seconds, nanoseconds, frame)
     same = Message(
         read.height, read.width, read.encoding, read.is_bigendian, read.step, bytes(read.data)
@@ -223,38 +224,38 @@ def test_serialised_fields_are_read_as_rosbags_writes_them(
     data_begins = len(serialized) - len(message.data)
     for end in {0, 3, data_begins - 1, data_begins, len(serialized) - 1}:
         with pytest.raises(ImageError, match=f"of {end} bytes"):
-            read_image(serialized[:end])
+            parse_image(serialized[:end])
 
 
-pictures = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(
+images = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(
     lambda size: arrays(np.uint8, (*size, 3), elements=st.integers(0, 255))
 )
 
 
-@given(pictures, st.sampled_from(("bgr8; png compressed bgr8", "png", "")))
-def test_png_is_lossless(picture: NDArray[np.uint8], format: str) -> None:
-    content = cv2.imencode(".png", picture)[1].tobytes()
+@given(images, st.sampled_from(("bgr8; png compressed bgr8", "png", "")))
+def test_png_is_lossless(image: NDArray[np.uint8], format: str) -> None:
+    content = cv2.imencode(".png", image)[1].tobytes()
     decoded, reduction, _ = bgr_from_compressed(format, content, (8, 8))
     assert reduction == 1
-    np.testing.assert_array_equal(decoded, picture)
+    np.testing.assert_array_equal(decoded, image)
 
 
 @given(
     size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     smallest=st.tuples(st.integers(1, 200), st.integers(1, 200)),
-    colour=st.tuples(*[st.integers(0, 255)] * 3),
+    color=st.tuples(*[st.integers(0, 255)] * 3),
 )
 def test_a_reduced_jpeg_still_fills_what_it_is_for(
-    size: tuple[int, int], smallest: tuple[int, int], colour: tuple[int, int, int]
+    size: tuple[int, int], smallest: tuple[int, int], color: tuple[int, int, int]
 ) -> None:
-    picture = np.full((*size[::-1], 3), colour, np.uint8)
-    content = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, 100))[1].tobytes()
+    image = np.full((*size[::-1], 3), color, np.uint8)
+    content = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, 100))[1].tobytes()
     reduced, reduction, _ = bgr_from_compressed("jpeg", content, smallest)
     assert reduction in (1, 2, 4, 8)
     assert reduced.shape == (-(-size[1] // reduction), -(-size[0] // reduction), 3)
-    # One side decides how a picture is fitted.
+    # One side decides how an image is fitted.
     fills = [reduced.shape[1 - axis] >= smallest[axis] for axis in (0, 1)]
     assert any(fills) or reduction == 1
     further = [size[axis] / (2 * reduction) >= smallest[axis] for axis in (0, 1)]
     assert reduction == 8 or not any(further), "it could have been smaller"
-    assert np.abs(reduced.astype(int) - colour).max() <= 4
+    assert np.abs(reduced.astype(int) - color).max() <= 4

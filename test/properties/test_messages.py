@@ -19,11 +19,11 @@ from vision_msgs.msg import Detection2DArray
 
 from scrfd_ros.faces import Faces
 from scrfd_ros.msg import FaceArray
+from scrfd_ros.node.images import bgr_from_image, image_message
+from scrfd_ros.node.messages import CLASS_ID, detection_array, face_array, faces_of
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
-from scrfd_ros.ros.images import bgr_from_image, image_message
-from scrfd_ros.ros.messages import CLASS_ID, detection_array, face_array, faces_of
 
-# What is far outside of any picture, and what is next to nothing, included.
+# What is far outside of any image, and what is next to nothing, included.
 coordinates = st.one_of(
     st.integers(-100, 4000).map(float), st.floats(-1e6, 1e6, width=32), st.floats(-1, 1, width=32)
 )
@@ -140,12 +140,12 @@ def test_faces_come_back_from_json(faces: Faces) -> None:
     steps=st.tuples(st.sampled_from((1, 2, -1)), st.sampled_from((1, 3, -1))),
     header=headers,
 )
-def test_pictures_come_back_from_messages(
+def test_images_come_back_from_messages(
     size: tuple[int, int], seed: int, steps: tuple[int, int], header: Header
 ) -> None:
-    """Parts and mirror images of a picture, whose rows and pixels are not one after the other."""
+    """Parts and mirror images of an image, whose rows and pixels are not one after the other."""
     whole = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
-    picture = whole[:: steps[0], :: steps[1]]
-    message = image_message(picture, header)
+    image = whole[:: steps[0], :: steps[1]]
+    message = image_message(image, header)
     assert message.header == header
-    np.testing.assert_array_equal(bgr_from_image(message), picture)
+    np.testing.assert_array_equal(bgr_from_image(message), image)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from scrfd_ros.arrays import checked_image
-from scrfd_ros.blob import BlobWriter
 from scrfd_ros.detection.letterbox import Letterbox
 from scrfd_ros.detection.views import plan_views
+from scrfd_ros.inference.blob import BlobWriter
 from scrfd_ros.recognition.alignment import TEMPLATE, align_faces
 from scrfd_ros.recognition.quality import sharpness
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from numpy.typing import NDArray
 
 from scrfd_ros.faces import Faces, FloatArray, boxes_around
-from scrfd_ros.tracking import OTHER_PERSON, SAME_PERSON, Tracker
+from scrfd_ros.tracking.tracker import OTHER_PERSON, SAME_PERSON, Tracker
 
 DIMENSIONS = 32
 CROWD = 12
@@ -55,13 +55,13 @@ class AnythingGoes(RuleBasedStateMachine):
     @initialize(
         max_age=st.sampled_from((0.0, 0.5, 2.0)),
         refresh=st.sampled_from((0.0, 1.0, 5.0)),
-        recognises=st.booleans(),
+        recognizes=st.booleans(),
         seed=seeds,
     )
-    def begin(self, max_age: float, refresh: float, recognises: bool, seed: int) -> None:
+    def begin(self, max_age: float, refresh: float, recognizes: bool, seed: int) -> None:
         self.tracker, self.other = (Tracker(max_age, refresh) for _ in range(2))
         self.max_age = max_age
-        self.recognises = recognises
+        self.recognizes = recognizes
         self.random = np.random.default_rng(seed)
         self.time = 0.0
         self.epoch = 0
@@ -76,7 +76,7 @@ class AnythingGoes(RuleBasedStateMachine):
         likeness=st.sampled_from((0.0, 0.3, 0.6, 1.0)),
         least_quality=st.sampled_from((0.0, 0.5)),
     )
-    def a_picture(
+    def a_image(
         self, step: float, count: int, place: float, likeness: float, least_quality: float
     ) -> None:
         self.time += step
@@ -92,8 +92,8 @@ class AnythingGoes(RuleBasedStateMachine):
         assert rows.tolist() == sorted(set(rows.tolist()) & set(range(count)))
         assert sorted(order[mixed_rows]) == rows.tolist(), "asked for the same faces"
         new = [row for row, number in enumerate(ids_of(found)) if number not in self.seen]
-        assert not self.recognises or set(new) <= set(rows.tolist())
-        if self.recognises:
+        assert not self.recognizes or set(new) <= set(rows.tolist())
+        if self.recognizes:
             views = views_of(self.random.integers(0, CROWD, count), likeness)
             norms = self.random.uniform(1, 30, count).astype(np.float32)
             self.given.append(views)
@@ -143,12 +143,12 @@ TestAnythingGoes.settings = settings(
     people=st.integers(1, CROWD),
     frames=st.lists(st.tuples(st.sampled_from((0.03, 0.1, 0.2)), seeds), min_size=1, max_size=25),
     speed=st.floats(0, 0.5),
-    recognises=st.booleans(),
+    recognizes=st.booleans(),
 )
 def test_people_apart_keep_their_ids_when_missed_for_a_while(
-    people: int, frames: list[tuple[float, int]], speed: float, recognises: bool
+    people: int, frames: list[tuple[float, int]], speed: float, recognizes: bool
 ) -> None:
-    """Ten face sizes apart, walking together, each seen in half of the pictures."""
+    """Ten face sizes apart, walking together, each seen in half of the images."""
     tracker = Tracker(max_age=2.0)
     size, time = 40.0, 0.0
     ids: dict[int, int] = {}
@@ -161,7 +161,7 @@ def test_people_apart_keep_their_ids_when_missed_for_a_while(
         last_seen[seen] = time
         centers = np.stack((400.0 * seen + speed * size * time, np.full(len(seen), 100.0)), axis=1)
         found, rows = tracker.update(faces_at(centers, size), time)
-        if recognises:
+        if recognizes:
             views = views_of(seen[rows], 0.9)
             found = tracker.learn(found, rows, views, np.full(len(rows), 20, np.float32))
         for person, number in zip(seen.tolist(), ids_of(found), strict=True):
@@ -173,18 +173,18 @@ def test_people_apart_keep_their_ids_when_missed_for_a_while(
     away=st.floats(0, 1),
     degrees=st.floats(0, 360),
     growth=st.floats(0, 1),
-    pictures=st.integers(0, 3),
+    images=st.integers(0, 3),
 )
 def test_a_face_within_reach_keeps_its_id(
-    missed: float, away: float, degrees: float, growth: float, pictures: int
+    missed: float, away: float, degrees: float, growth: float, images: int
 ) -> None:
     """Reach is half a size, and 8 more for each second missed, up to 2; growth counts too."""
     tracker = Tracker(max_age=2.0)
     size = 40.0
     start = np.array((500.0, 500.0))
     (number,) = ids_of(tracker.update(faces_at(start, size), 0.0)[0])
-    for fraction in range(1, pictures + 1):
-        tracker.update(faces_at(np.zeros((0, 2)), size), missed * fraction / (pictures + 1))
+    for fraction in range(1, images + 1):
+        tracker.update(faces_at(np.zeros((0, 2)), size), missed * fraction / (images + 1))
     reach = 0.99 * min(0.5 + 8.0 * missed, 2.0)
     grown = size * np.exp(growth * (1 - away) * reach)
     angle = np.radians(degrees)
@@ -223,7 +223,7 @@ def test_who_is_back_takes_his_id_though_the_first_view_is_bad(
 
 
 def seen(tracker: Tracker, place: NDArray[np.float64], time: float, view: FloatArray) -> int:
-    """A picture of one face, embedded if the tracker asks for it; gives its id."""
+    """An image of one face, embedded if the tracker asks for it; gives its id."""
     found, rows = tracker.update(faces_at(place, 40), time)
     norms = np.full(len(rows), 20, np.float32)
     found = tracker.learn(found, rows, view[rows], norms)
@@ -288,7 +288,7 @@ def test_hundreds_of_faces() -> None:
 def test_an_image_that_is_given_twice_counts_once(
     images: list[tuple[float, int, float, bool, int]], likeness: float
 ) -> None:
-    """As when the recogniser fails for several cameras' images, which come again one by one."""
+    """As when the recognizer fails for several cameras' images, which come again one by one."""
     once, twice = Tracker(), Tracker()
     time = 0.0
     for step, count, place, is_failing, seed in images:

@@ -1,4 +1,4 @@
-"""Whatever the sizes: views lie on the inputs, are drawn there, and lead back to the picture."""
+"""Whatever the sizes: views lie on the inputs, are drawn there, and lead back to the image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scrfd_ros.detection.views import View, plan_views
 Size = tuple[int, int]
 
 lengths = st.one_of(st.integers(1, 100), st.integers(1, 8000))
-picture_sizes = st.tuples(lengths, lengths)
+image_sizes = st.tuples(lengths, lengths)
 input_sizes = st.tuples(st.integers(1, 20), st.integers(1, 20)).map(
     lambda size: (32 * size[0], 32 * size[1])
 )
@@ -24,8 +24,8 @@ tile_counts = st.tuples(st.integers(1, 8), st.integers(1, 8))
 parts = st.floats(0, 1, width=32)
 
 
-@given(picture_sizes, input_sizes, tile_counts, st.booleans())
-def test_views_are_within_picture_and_inputs(
+@given(image_sizes, input_sizes, tile_counts, st.booleans())
+def test_views_are_within_image_and_inputs(
     size: Size, input_size: Size, tiles: Size, large_faces: bool
 ) -> None:
     views = plan_views(*size, *input_size, tiles, large_faces)
@@ -45,10 +45,10 @@ def test_views_are_within_picture_and_inputs(
                 - min(view.target[axis] + view.target[axis + 2] for view in (one, other))
                 for axis in (0, 1)
             ]
-            assert max(gaps) >= 16, "the network must not see two looks as one picture"
+            assert max(gaps) >= 16, "the network must not see two looks as one image"
 
 
-@given(picture_sizes, input_sizes, tile_counts, parts, parts, parts, parts)
+@given(image_sizes, input_sizes, tile_counts, parts, parts, parts, parts)
 def test_faces_below_the_limit_lie_whole_within_a_tile(
     size: Size, input_size: Size, tiles: Size, x: float, y: float, width: float, height: float
 ) -> None:
@@ -56,7 +56,7 @@ def test_faces_below_the_limit_lie_whole_within_a_tile(
     smallest = whole.smallest
     sides = min(width * smallest[0], size[0]), min(height * smallest[1], size[1])
     if not others or sides[0] >= smallest[0] or sides[1] >= smallest[1]:
-        return  # the whole picture has it
+        return  # the whole image has it
     low = x * (size[0] - sides[0]), y * (size[1] - sides[1])
     high = low[0] + sides[0], low[1] + sides[1]
     assert any(
@@ -91,17 +91,17 @@ def test_what_is_not_drawn_is_black_whatever_was_there_before(
             for view in plan_views(*size, width, height, large_faces=large_faces)
             if view.canvas == 0
         ]
-        picture = random.integers(1, 256, (size[1], size[0], 3), np.uint8)
-        canvas = letterbox(picture, views)
-        np.testing.assert_array_equal(canvas, by_hand(picture, views, (width, height)))
+        image = random.integers(1, 256, (size[1], size[0], 3), np.uint8)
+        canvas = letterbox(image, views)
+        np.testing.assert_array_equal(canvas, by_hand(image, views, (width, height)))
         before[letterbox.changed] = canvas[letterbox.changed]
         np.testing.assert_array_equal(canvas, before, "something else has changed")
 
 
-def by_hand(picture: NDArray[np.uint8], views: list[View], input_size: Size) -> NDArray[np.uint8]:
-    """Views on a new canvas, the first from the picture and the others from the first."""
+def by_hand(image: NDArray[np.uint8], views: list[View], input_size: Size) -> NDArray[np.uint8]:
+    """Views on a new canvas, the first from the image and the others from the first."""
     canvas = np.zeros((input_size[1], input_size[0], 3), np.uint8)
-    first = cv2.resize(picture, views[0].target[2:])
+    first = cv2.resize(image, views[0].target[2:])
     for view in views:
         x, y, width, height = view.target
         drawn = cv2.resize(first, (width, height), interpolation=cv2.INTER_AREA)

@@ -14,7 +14,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def lstsq_transform(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
-    """a, b, tx, ty that minimise |(a x - b y + tx, b x + a y + ty) - template|^2, in double."""
+    """a, b, tx, ty that minimize |(a x - b y + tx, b x + a y + ty) - template|^2, in double."""
     rows, wanted = [], []
     for (x, y), (to_x, to_y) in zip(landmarks.astype(np.float64), TEMPLATE, strict=True):
         rows += [[x, -y, 1, 0], [y, x, 0, 1]]
@@ -34,7 +34,7 @@ LANDMARKS = [
     pytest.param(TEMPLATE.astype(np.float32), id="the template itself"),
     pytest.param(turned(30, 2.0, (500, 300)), id="turned, doubled"),
     pytest.param(turned(180, 0.1, (3, 4)), id="upside down, small"),
-    pytest.param(turned(-90, 9.0, (-4000, 3000)), id="on its side, outside the picture"),
+    pytest.param(turned(-90, 9.0, (-4000, 3000)), id="on its side, outside the image"),
     pytest.param((TEMPLATE * [-1, 1] + [112, 0]).astype(np.float32), id="mirrored"),
     pytest.param((TEMPLATE * [0.2, 1]).astype(np.float32), id="in profile"),
     pytest.param(RANDOM.uniform(0, 1000, (5, 2)).astype(np.float32), id="random"),
@@ -73,28 +73,26 @@ def test_all_landmarks_in_one_point() -> None:
     assert crops.shape == (1, 112, 112, 3)
 
 
-def test_crop_of_the_template_is_the_picture() -> None:
-    picture = RANDOM.integers(0, 256, (112, 112, 3), np.uint8)
-    np.testing.assert_array_equal(
-        align_faces(picture, TEMPLATE[None].astype(np.float32))[0], picture
-    )
+def test_crop_of_the_template_is_the_image() -> None:
+    image = RANDOM.integers(0, 256, (112, 112, 3), np.uint8)
+    np.testing.assert_array_equal(align_faces(image, TEMPLATE[None].astype(np.float32))[0], image)
 
 
 def test_crop_follows_the_landmarks() -> None:
-    picture = np.zeros((600, 800, 3), np.uint8)
+    image = np.zeros((600, 800, 3), np.uint8)
     landmarks = turned(25, 1.5, (300, 200))
     for x, y in landmarks:
-        cv2.circle(picture, (round(float(x)), round(float(y))), 3, (255, 255, 255), cv2.FILLED)
-    (crop,) = align_faces(picture, landmarks[None])
+        cv2.circle(image, (round(float(x)), round(float(y))), 3, (255, 255, 255), cv2.FILLED)
+    (crop,) = align_faces(image, landmarks[None])
     for x, y in TEMPLATE:
         top, left = round(y) - 6, round(x) - 6
         at_y, at_x = np.nonzero(crop[top : top + 13, left : left + 13, 0] > 128)
         np.testing.assert_allclose([left + at_x.mean(), top + at_y.mean()], [x, y], atol=0.7)
 
 
-def test_black_beyond_the_picture() -> None:
+def test_black_beyond_the_image() -> None:
     white = np.full((50, 100, 3), 255, np.uint8)
-    # Twice as large as the crop, and its middle on the right edge of the picture.
+    # Twice as large as the crop, and its middle on the right edge of the image.
     (crop,) = align_faces(white, (TEMPLATE[None] / 2 + (72, 0)).astype(np.float32))
     assert (crop[:98, :55] == 255).all()
     assert (crop[:, 57:] == 0).all() and (crop[101:] == 0).all()

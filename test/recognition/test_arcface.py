@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from onnx_files import Recorded, scrfd_outputs, write_detector, write_recognizer
 
 from scrfd_ros.errors import ModelError
-from scrfd_ros.networks.network import Network
-from scrfd_ros.networks.onnx_runtime import OnnxRuntimeNetwork
+from scrfd_ros.inference.network import Network
+from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 from scrfd_ros.recognition.arcface import ArcFace
 
 CROPS = np.random.default_rng(0).integers(0, 256, (5, 112, 112, 3), np.uint8)
-# Smooth, so that the recognisers of onnx_files.py, which average, tell them apart.
+# Smooth, so that the recognizers of onnx_files.py, which average, tell them apart.
 CROPS = np.stack([cv2.GaussianBlur(crop, (0, 0), 20) for crop in CROPS])
 
 
@@ -47,7 +47,7 @@ def test_embedding_times_norm_is_what_the_network_gave(mbf: OnnxRuntimeNetwork) 
     blob = (CROPS[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5
     (raw,) = mbf({"input.1": blob}).values()
     np.testing.assert_allclose(embeddings * norms[:, None], raw, atol=1e-4)
-    assert norms.min() > 1, "the network itself does not normalise"
+    assert norms.min() > 1, "the network itself does not normalize"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_batches_are_for_networks_that_give_nearly_the_same(
 
 
 @pytest.mark.parametrize("batch", ["free", "fixed"])
-def test_network_that_normalises_gets_raw_pixels(tmp_path: Path, batch: str) -> None:
+def test_network_that_normalizes_gets_raw_pixels(tmp_path: Path, batch: str) -> None:
     embeddings, norms = ArcFace(
         OnnxRuntimeNetwork(write_recognizer(tmp_path / "raw.onnx", batch, normalizes_input=True))
     ).embed(CROPS)
@@ -208,6 +208,6 @@ def test_refuses_other_networks(
     assert str(caught.value).startswith(f"{path}: ")
 
 
-def test_real_detector_is_not_a_recogniser(detector_path: Callable[[str], Path]) -> None:
+def test_real_detector_is_not_a_recognizer(detector_path: Callable[[str], Path]) -> None:
     with pytest.raises(ModelError, match="an ArcFace network has one input"):
         ArcFace(OnnxRuntimeNetwork(detector_path("500m")))

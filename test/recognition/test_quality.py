@@ -1,5 +1,5 @@
 """Faces are the less useful the smaller, blurrier and less certain they are, in figures known by
-construction and on real faces; those left out by it are the ones that are not recognised."""
+construction and on real faces; those left out by it are the ones that are not recognized."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from scrfd_ros.recognition.alignment import CROP_SIZE, TEMPLATE, align_faces
 from scrfd_ros.recognition.quality import (
     ENOUGH_PIXELS,
     ENOUGH_SHARPNESS,
+    face_quality,
     face_sizes,
     pose,
     sharpness,
-    useful,
 )
 
 FACE = TEMPLATE[None].astype(np.float32)
 
 
 def turned(points: NDArray[np.float32], degrees: float) -> NDArray[np.float32]:
-    """Points of a picture that is turned clockwise."""
+    """Points of an image that is turned clockwise."""
     angle = np.radians(degrees)
     matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return (points @ matrix.T).astype(np.float32)
 
 
 def stripes(period: float) -> NDArray[np.uint8]:
-    """Aligned faces, [1, 112, 112, 3], of grey upright waves."""
+    """Aligned faces, [1, 112, 112, 3], of gray upright waves."""
     wave = 128 + 100 * np.sin(2 * np.pi * np.arange(CROP_SIZE) / period)
     return np.broadcast_to(wave[None, None, :, None], (1, CROP_SIZE, CROP_SIZE, 3)).astype(np.uint8)
 
@@ -63,7 +63,7 @@ def test_sharpness_does_not_depend_on_light_and_contrast() -> None:
 
 def test_a_face_without_contrast_is_useless() -> None:
     crops = np.full((1, CROP_SIZE, CROP_SIZE, 3), 90, np.uint8)
-    assert useful(np.ones(1, np.float32), FACE, crops).tolist() == [0]
+    assert face_quality(np.ones(1, np.float32), FACE, crops).tolist() == [0]
 
 
 def test_useful_is_the_product_of_its_parts() -> None:
@@ -74,7 +74,7 @@ def test_useful_is_the_product_of_its_parts() -> None:
     blur = sharpness(crops[2:3])[0] / ENOUGH_SHARPNESS
     assert blur < 1
     expected = [0.5, 0.8 * 28 / ENOUGH_PIXELS, 0.9 * blur, 0]
-    figures = useful(scores, landmarks, crops)
+    figures = face_quality(scores, landmarks, crops)
     assert figures.tolist() == pytest.approx(expected, rel=1e-4)
     assert figures.dtype == np.float32
 
@@ -82,7 +82,7 @@ def test_useful_is_the_product_of_its_parts() -> None:
 def test_no_faces() -> None:
     none = np.empty((0, 5, 2), np.float32)
     crops = np.empty((0, CROP_SIZE, CROP_SIZE, 3), np.uint8)
-    assert useful(np.empty(0, np.float32), none, crops).shape == (0,)
+    assert face_quality(np.empty(0, np.float32), none, crops).shape == (0,)
     assert pose(none).shape == (0, 3)
 
 
@@ -90,7 +90,7 @@ def head(yaw: float, pitch: float) -> NDArray[np.float32]:
     """Landmarks of a head with the template's face on a plane and the nose before it, turned.
 
     Args:
-        yaw, pitch: degrees, to the right of the picture and down.
+        yaw, pitch: degrees, to the right of the image and down.
     """
     middle = TEMPLATE[:2].mean(axis=0)
     points = np.column_stack((TEMPLATE - middle, np.zeros(5)))
@@ -138,30 +138,30 @@ def pipeline(
 
 
 def test_real_faces_that_are_blurred_or_made_small_are_less_useful(
-    pipeline: FacePipeline, picture: Callable[[str], NDArray[np.uint8]]
+    pipeline: FacePipeline, image: Callable[[str], NDArray[np.uint8]]
 ) -> None:
-    whole = picture("t1.jpg")
+    whole = image("t1.jpg")
     faces = pipeline(whole).faces
     assert faces.landmarks is not None
-    good = useful(faces.scores, faces.landmarks, align_faces(whole, faces.landmarks))
+    good = face_quality(faces.scores, faces.landmarks, align_faces(whole, faces.landmarks))
     assert (good > 0.7).all()
     for sigma in (4, 8):
         blurred = cv2.GaussianBlur(whole, (0, 0), sigma)
-        worse = useful(faces.scores, faces.landmarks, align_faces(blurred, faces.landmarks))
+        worse = face_quality(faces.scores, faces.landmarks, align_faces(blurred, faces.landmarks))
         assert (worse < 0.9 * good).all()
         good = worse
     small = cv2.resize(whole, None, fx=0.2, fy=0.2, interpolation=cv2.INTER_AREA)
     landmarks = (faces.landmarks * 0.2).astype(np.float32)
-    worse = useful(faces.scores, landmarks, align_faces(small, landmarks))
+    worse = face_quality(faces.scores, landmarks, align_faces(small, landmarks))
     assert (worse < 0.8 * faces.scores).all()
 
 
-def test_the_faces_left_out_are_those_that_are_not_recognised(
-    pipeline: FacePipeline, picture: Callable[[str], NDArray[np.uint8]]
+def test_the_faces_left_out_are_those_that_are_not_recognized(
+    pipeline: FacePipeline, image: Callable[[str], NDArray[np.uint8]]
 ) -> None:
     cosines, figures = [], []
     for name in ("t1.jpg", "solvay_conference_1927.jpg"):
-        whole = picture(name)
+        whole = image(name)
         sharp = pipeline(whole).faces
         assert sharp.embeddings is not None
         for sigma in (1, 2, 4, 6):
@@ -171,7 +171,7 @@ def test_the_faces_left_out_are_those_that_are_not_recognised(
             near = np.abs(found.centers[:, None] - sharp.centers).sum(axis=2).argmin(axis=1)
             cosines += (found.embeddings * sharp.embeddings[near]).sum(axis=1).tolist()
             crops = align_faces(blurred, found.landmarks)
-            figures += useful(found.scores, found.landmarks, crops).tolist()
+            figures += face_quality(found.scores, found.landmarks, crops).tolist()
     missed = np.array(cosines) < 0.4
     assert len(missed) > 100
     assert 0.1 < missed.mean() < 0.3

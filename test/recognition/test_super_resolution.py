@@ -13,13 +13,13 @@ from onnx import helper
 from onnx_files import Recorded, Shape, write_graph, write_recognizer
 
 from scrfd_ros.errors import ModelError
+from scrfd_ros.inference.load import load_network
+from scrfd_ros.inference.network import Tensor
 from scrfd_ros.models.catalogue import SUPER_RESOLUTION, load_catalogue
 from scrfd_ros.models.download import ensure_model
-from scrfd_ros.networks.load import load_network
-from scrfd_ros.networks.network import Tensor
 from scrfd_ros.pipeline import load_pipeline
 from scrfd_ros.recognition.alignment import TEMPLATE, align_faces
-from scrfd_ros.recognition.super_resolution import FaceEnlarger, window_size
+from scrfd_ros.recognition.super_resolution import SuperResolution, window_size
 
 FREE = ("N", 3, "height", "width")
 ONE = (1, 3, "height", "width")
@@ -36,7 +36,7 @@ def write_enlarger(
     contrast: float = 1,
     outputs: int = 1,
 ) -> Path:
-    """A network that enlarges by linear interpolation, and changes contrast around grey."""
+    """A network that enlarges by linear interpolation, and changes contrast around gray."""
     constants = {
         "factors": np.array([1, 1, height_factor or factor, factor], np.float32),
         "contrast": np.array(contrast, np.float32),
@@ -56,11 +56,11 @@ def write_enlarger(
 
 @pytest.fixture(scope="module")
 def people(
-    picture: Callable[[str], NDArray[np.uint8]], detector_path: Callable[[str], Path]
+    image: Callable[[str], NDArray[np.uint8]], detector_path: Callable[[str], Path]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Six faces of 26 to 35 pixels, and their landmarks."""
     pipeline = load_pipeline(detector_path=detector_path("500m"), recognizer=None)
-    large = picture("t1.jpg")
+    large = image("t1.jpg")
     landmarks = pipeline(large).faces.landmarks
     assert landmarks is not None
     small = cv2.resize(large, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
@@ -78,10 +78,10 @@ def test_enlarged_faces_lie_where_the_others_do(
     factor: int, people: tuple[NDArray[np.uint8], NDArray[np.float32]], tmp_path: Path
 ) -> None:
     network = load_network(write_enlarger(tmp_path / "e.onnx", factor=factor))
-    enlarger = FaceEnlarger(network, max_size=60, max_faces=6)
-    picture, landmarks = people
-    expected = align_faces(picture, landmarks)
-    found = enlarger.align(picture, landmarks)
+    enlarger = SuperResolution(network, max_size=60, max_faces=6)
+    image, landmarks = people
+    expected = align_faces(image, landmarks)
+    found = enlarger.align(image, landmarks)
     assert (found != expected).any(axis=(1, 2, 3)).all(), "all six are enlarged"
     differences = [
         np.abs(found.astype(int) - np.roll(expected, shift, (1, 2))).mean()
@@ -97,16 +97,16 @@ def test_a_turned_face_is_in_its_window_as_a_whole(tmp_path: Path) -> None:
     landmarks = ((TEMPLATE - 55.5) @ turn.T * 31 / 112 + 50).astype(np.float32)[None]
     white = np.full((100, 100, 3), 255, np.uint8)
     network = load_network(write_enlarger(tmp_path / "e.onnx"))
-    assert FaceEnlarger(network, max_size=32).align(white, landmarks).min() == 255
+    assert SuperResolution(network, max_size=32).align(white, landmarks).min() == 255
 
 
-def test_what_is_beyond_the_picture_is_black(
+def test_what_is_beyond_the_image_is_black(
     people: tuple[NDArray[np.uint8], NDArray[np.float32]], tmp_path: Path
 ) -> None:
-    picture, landmarks = people
+    image, landmarks = people
     left, top = landmarks[0].mean(axis=0).astype(int)
-    cut = np.ascontiguousarray(picture[top:, left:])
-    enlarger = FaceEnlarger(load_network(write_enlarger(tmp_path / "e.onnx")), 60)
+    cut = np.ascontiguousarray(image[top:, left:])
+    enlarger = SuperResolution(load_network(write_enlarger(tmp_path / "e.onnx")), 60)
     (found,) = enlarger.align(cut, (landmarks[:1] - (left, top)).astype(np.float32))
     assert not found[:40].any() and not found[:, :40].any()
     assert found[80:, 80:].any()
@@ -115,20 +115,20 @@ def test_what_is_beyond_the_picture_is_black(
 def test_only_small_faces_and_not_too_many(
     people: tuple[NDArray[np.uint8], NDArray[np.float32]], tmp_path: Path
 ) -> None:
-    picture, landmarks = people
+    image, landmarks = people
     network = Recorded(load_network(write_enlarger(tmp_path / "e.onnx")))
     limit = float(np.median(sizes(landmarks)))
-    enlarger = FaceEnlarger(network, limit, max_faces=2)
+    enlarger = SuperResolution(network, limit, max_faces=2)
     network.shapes.clear()
-    changed = (enlarger.align(picture, landmarks) != align_faces(picture, landmarks)).any((1, 2, 3))
+    changed = (enlarger.align(image, landmarks) != align_faces(image, landmarks)).any((1, 2, 3))
     assert network.shapes == [(2, 3, window_size(limit), window_size(limit))]
     assert changed.sum() == 2
     others = landmarks[~changed]
-    FaceEnlarger(network, limit, max_faces=9).align(picture, others)
+    SuperResolution(network, limit, max_faces=9).align(image, others)
     network.shapes.clear()
     # The first of the small ones come first.
-    everyone = FaceEnlarger(network, limit, max_faces=9)
-    small = (everyone.align(picture, landmarks) != align_faces(picture, landmarks)).any((1, 2, 3))
+    everyone = SuperResolution(network, limit, max_faces=9)
+    small = (everyone.align(image, landmarks) != align_faces(image, landmarks)).any((1, 2, 3))
     assert 2 < small.sum() < 6
     assert np.flatnonzero(changed).tolist() == np.flatnonzero(small)[:2].tolist()
 
@@ -146,10 +146,10 @@ def test_batches(
     tmp_path: Path,
 ) -> None:
     one_by_one = load_network(write_enlarger(tmp_path / "one.onnx", ONE))
-    expected = FaceEnlarger(one_by_one, 60, 9).align(*people)
+    expected = SuperResolution(one_by_one, 60, 9).align(*people)
     network = Recorded(load_network(write_enlarger(tmp_path / "e.onnx", shape)))
     network.max_batch = most
-    enlarger = FaceEnlarger(network, 60, max_faces=0)
+    enlarger = SuperResolution(network, 60, max_faces=0)
     network.shapes.clear()
     np.testing.assert_array_equal(enlarger.align(*people), align_faces(*people))
     assert network.shapes == []
@@ -159,11 +159,11 @@ def test_batches(
 
 
 def test_nobody_and_landmarks_on_one_spot(tmp_path: Path) -> None:
-    enlarger = FaceEnlarger(load_network(write_enlarger(tmp_path / "e.onnx")))
-    picture = np.full((40, 40, 3), 9, np.uint8)
-    assert enlarger.align(picture, np.zeros((0, 5, 2), np.float32)).shape == (0, 112, 112, 3)
+    enlarger = SuperResolution(load_network(write_enlarger(tmp_path / "e.onnx")))
+    image = np.full((40, 40, 3), 9, np.uint8)
+    assert enlarger.align(image, np.zeros((0, 5, 2), np.float32)).shape == (0, 112, 112, 3)
     spot = np.full((1, 5, 2), 20, np.float32)
-    np.testing.assert_array_equal(enlarger.align(picture, spot), align_faces(picture, spot))
+    np.testing.assert_array_equal(enlarger.align(image, spot), align_faces(image, spot))
 
 
 @pytest.mark.parametrize(
@@ -182,10 +182,10 @@ def test_nobody_and_landmarks_on_one_spot(tmp_path: Path) -> None:
         (lambda path: write_enlarger(path, factor=1.5), r"and an output \[1, 3, 72, 72\]$"),
     ],
     ids=[
-        "a recogniser",
+        "a recognizer",
         "another window",
         "a batch of two",
-        "grey",
+        "gray",
         "two outputs",
         "smaller",
         "wider",
@@ -196,18 +196,18 @@ def test_other_networks_are_refused(
     write: Callable[[Path], Path], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match=message):
-        FaceEnlarger(load_network(write(tmp_path / "other.onnx")), max_size=32)
+        SuperResolution(load_network(write(tmp_path / "other.onnx")), max_size=32)
 
 
 def test_a_second_input_is_refused(tmp_path: Path) -> None:
     network = Recorded(load_network(write_enlarger(tmp_path / "e.onnx")))
     network.inputs = (*network.inputs, Tensor("scale", (1,)))
     with pytest.raises(ModelError, match=r"found input\.1 \[.*\], scale \[1\] and an output"):
-        FaceEnlarger(network)
+        SuperResolution(network)
 
 
 def test_a_network_of_the_right_window(tmp_path: Path) -> None:
-    enlarger = FaceEnlarger(load_network(write_enlarger(tmp_path / "e.onnx", (1, 3, 48, 48))))
+    enlarger = SuperResolution(load_network(write_enlarger(tmp_path / "e.onnx", (1, 3, 48, 48))))
     assert (enlarger.max_size, enlarger.max_faces) == (32, 4)
 
 
@@ -218,29 +218,29 @@ def test_the_window_holds_a_face_at_any_angle_in_steps_of_8(max_size: float, win
     assert window_size(max_size) == window
 
 
-@pytest.mark.parametrize("grey", [1, 200, 254])
+@pytest.mark.parametrize("gray", [1, 200, 254])
 @pytest.mark.parametrize("factor", [1, 2])
-def test_grey_comes_back_as_it_was(tmp_path: Path, grey: int, factor: int) -> None:
-    enlarger = FaceEnlarger(load_network(write_enlarger(tmp_path / "e.onnx", factor=factor)))
-    picture = np.full((100, 100, 3), grey, np.uint8)
-    assert (enlarger.align(picture, SMALL_FACE) == grey).all()
+def test_gray_comes_back_as_it_was(tmp_path: Path, gray: int, factor: int) -> None:
+    enlarger = SuperResolution(load_network(write_enlarger(tmp_path / "e.onnx", factor=factor)))
+    image = np.full((100, 100, 3), gray, np.uint8)
+    assert (enlarger.align(image, SMALL_FACE) == gray).all()
 
 
-@pytest.mark.parametrize(("grey", "expected"), [(200, 255), (50, 0)])
-def test_values_out_of_range_are_the_nearest(tmp_path: Path, grey: int, expected: int) -> None:
-    enlarger = FaceEnlarger(load_network(write_enlarger(tmp_path / "e.onnx", contrast=3)))
-    picture = np.full((100, 100, 3), grey, np.uint8)
-    assert (enlarger.align(picture, SMALL_FACE) == expected).all()
+@pytest.mark.parametrize(("gray", "expected"), [(200, 255), (50, 0)])
+def test_values_out_of_range_are_the_nearest(tmp_path: Path, gray: int, expected: int) -> None:
+    enlarger = SuperResolution(load_network(write_enlarger(tmp_path / "e.onnx", contrast=3)))
+    image = np.full((100, 100, 3), gray, np.uint8)
+    assert (enlarger.align(image, SMALL_FACE) == expected).all()
 
 
 def test_real_esrgan_shows_the_same_faces_sharper(
     people: tuple[NDArray[np.uint8], NDArray[np.float32]],
 ) -> None:
     entry = load_catalogue().find("realesrgan_x4plus", SUPER_RESOLUTION)
-    enlarger = FaceEnlarger(load_network(ensure_model(entry)), max_size=40, max_faces=2)
-    picture, landmarks = people
-    expected = align_faces(picture, landmarks)[:2]
-    found = enlarger.align(picture, landmarks)[:2]
+    enlarger = SuperResolution(load_network(ensure_model(entry)), max_size=40, max_faces=2)
+    image, landmarks = people
+    expected = align_faces(image, landmarks)[:2]
+    found = enlarger.align(image, landmarks)[:2]
     for ours, blurred in zip(found, expected, strict=True):
         assert cv2.Laplacian(ours, cv2.CV_32F).std() > 2 * cv2.Laplacian(blurred, cv2.CV_32F).std()
         coarse = [

@@ -22,7 +22,7 @@ import numpy as np
 import onnxruntime
 from pycuda import driver
 
-from scrfd_ros.networks import cuda
+from scrfd_ros.inference import cuda
 
 __version__ = os.environ.get("SIMULATED_TENSORRT_VERSION", "10.3.0")
 

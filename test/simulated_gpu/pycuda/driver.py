@@ -31,7 +31,7 @@ def _check_context() -> None:
 
 
 def init() -> None:
-    """Would initialise the driver."""
+    """Would initialize the driver."""
 
 
 class Context:

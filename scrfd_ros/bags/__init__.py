@@ -1,0 +1,1 @@
+"""Bags of ROS 2, without ROS: read them, however damaged, replay and compare them."""

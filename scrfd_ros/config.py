@@ -1,0 +1,348 @@
+"""Every option of the pipeline: its default, limits and description, in this one place.
+
+The node's parameters, the command line's options, config/faces.yaml and docs/parameters.md are made
+from these classes or held against them: a new option is written here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar, get_type_hints
+
+from scrfd_ros.errors import ScrfdError
+from scrfd_ros.inference.cores import MAX_THREADS
+from scrfd_ros.inference.load import BACKENDS
+from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
+
+SIZE_MULTIPLE: Final = 32
+"""Width and height of a detector's input are multiples of the coarsest stride, pixels."""
+
+MAX_INPUT_SIDE: Final = 4096
+"""Pixels; networks take some 400 bytes for each of width times height."""
+
+MAX_TILES: Final = 8
+"""In a row or column; each tile is a run of the network."""
+
+_Config = TypeVar("_Config")
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of an option besides its name, type and default.
+
+    Attributes:
+        description: for people, one or more sentences.
+        low, high: the smallest and the largest number; None for no limit.
+        choices: gives all texts that are taken; None where any is.
+        check: says in a phrase what is wrong with a value; "" if nothing is.
+        is_live: a change takes effect with the next image, not with the next start.
+        is_read_only: can be set at the start only.
+    """
+
+    description: str
+    low: float | None = None
+    high: float | None = None
+    choices: Callable[[], tuple[str, ...]] | None = None
+    check: Callable[[Any], str] | None = None
+    is_live: bool = False
+    is_read_only: bool = False
+
+    def refusal(self, value: Any) -> str:
+        """Why a value of the right type is not taken, in a phrase; "" if it is."""
+        if self.choices is not None and value not in self.choices():
+            return f"{shown(value)} is unknown; expected one of: {', '.join(self.choices())}"
+        low, high = self.low, self.high
+        if low is not None and high is not None and not low <= value <= high:  # nor is NaN
+            return f"{value} is not within {low:g} to {high:g}"
+        return "" if self.check is None else self.check(value)
+
+
+def option(default: Any, description: str, **known: Any) -> Any:
+    """A field of a configuration; `known` are attributes of `Option`."""
+    return field(default=default, metadata={"option": Option(description, **known)})
+
+
+def shown(value: Any) -> str:
+    """A value as it is written in YAML, cut off where it is long."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = repr(value if isinstance(value, (int, float, str)) else list(value))
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+_fraction = functools.partial(option, low=0.0, high=1.0)
+_seconds = functools.partial(option, low=0.0, high=1e6)
+
+
+def _input_size_refusal(value: tuple[int, ...]) -> str:
+    if len(value) == 2 and all(
+        side % SIZE_MULTIPLE == 0 and SIZE_MULTIPLE <= side <= MAX_INPUT_SIDE for side in value
+    ):
+        return ""
+    return (
+        f"{shown(value)} is not a width and a height in multiples of {SIZE_MULTIPLE}, at most "
+        f"{MAX_INPUT_SIDE}, such as [640, 640]"
+    )
+
+
+def _tiles_refusal(value: tuple[int, ...]) -> str:
+    if len(value) == 2 and all(1 <= count <= MAX_TILES for count in value):
+        return ""
+    return (
+        f"{shown(value)} is not a number of columns and of rows, each 1 to {MAX_TILES}, such as "
+        f"[3, 2]"
+    )
+
+
+class OptionField(NamedTuple):
+    """An option with its type, such as int or tuple[int, int], and its default."""
+
+    option: Option
+    type: Any
+    default: Any
+
+
+@functools.cache
+def options(config: type) -> Mapping[str, OptionField]:
+    """All options of a configuration by full name, such as detector.score_threshold."""
+    found: dict[str, OptionField] = {}
+    for each in dataclasses.fields(config):
+        kind = get_type_hints(config)[each.name]
+        if dataclasses.is_dataclass(kind):
+            assert isinstance(kind, type)
+            found |= {f"{each.name}.{name}": inner for name, inner in options(kind).items()}
+        else:
+            found[each.name] = OptionField(each.metadata["option"], kind, each.default)
+    return found
+
+
+def _own_options(config: type) -> Iterator[tuple[str, OptionField]]:
+    return ((name, each) for name, each in options(config).items() if "." not in name)
+
+
+_PHRASES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple[int, int]: "two whole numbers",
+    Path | None: "a path or nothing",
+}
+
+
+def _type_refusal(value: Any, kind: Any) -> str:
+    if kind is float:
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+    elif kind is int:
+        fits = isinstance(value, int) and not isinstance(value, bool)
+    elif kind == tuple[int, int]:
+        fits = isinstance(value, tuple) and all(type(number) is int for number in value)
+    elif kind == Path | None:
+        fits = value is None or isinstance(value, Path)
+    else:
+        fits = isinstance(value, kind)
+    return "" if fits else f"{value!r} is not {_PHRASES[kind]}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of options, checked where it is made.
+
+    Raises:
+        ScrfdError: a value is not taken; names the option by its full name.
+    """
+
+    prefix: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for name, each in _own_options(type(self)):
+            value = getattr(self, name)
+            reason = _type_refusal(value, each.type) or each.option.refusal(value)
+            if reason:
+                raise ScrfdError(f"{self.prefix}{name}: {reason}")
+
+
+@dataclass(frozen=True)
+class DetectorConfig(Group):
+    """What `Scrfd` finds faces by."""
+
+    prefix: ClassVar[str] = "detector."
+
+    model: str = option(
+        "2.5g",
+        "SCRFD variant. Larger finds more and costs more. 1g and 34g find no landmarks, so there "
+        "are no embeddings with them.",
+        choices=lambda: tuple(load_catalogue().names(DETECTOR)),
+    )
+    engine_path: Path | None = option(
+        None, "A model file of your own, .onnx or .engine, which wins over `model`."
+    )
+    input_size: tuple[int, int] = option(
+        (640, 640),
+        "Width and height, in pixels, that images are scaled to for the detector: multiples of "
+        f"{SIZE_MULTIPLE}. Smaller is quicker and misses small faces. Some model files take one "
+        "size only.",
+        check=_input_size_refusal,
+    )
+    score_threshold: float = _fraction(
+        0.5, "Faces that score less are not reported, 0 to 1.", is_live=True
+    )
+    nms_threshold: float = _fraction(
+        0.4,
+        "Of two boxes that overlap by a greater IoU only the better is reported, 0 to 1.",
+        is_live=True,
+    )
+    max_faces: int = option(
+        0,
+        "Maximum number of faces to report, the best scores first; 0 for all.",
+        low=0,
+        high=100_000,
+        is_live=True,
+    )
+    tiles: tuple[int, int] = option(
+        (1, 1),
+        "Columns and rows of overlapping tiles that are searched besides the whole image, for "
+        "faces too small in it. Each tile costs a run of the network.",
+        check=_tiles_refusal,
+    )
+    large_faces: bool = option(
+        False,
+        "Also find faces that fill the image, by a second look at a smaller scale. Costs nothing "
+        "but with images about as high as wide: there a run more.",
+        is_live=True,
+    )
+
+
+@dataclass(frozen=True)
+class RecognizerConfig(Group):
+    """What `ArcFace` embeds faces by."""
+
+    prefix: ClassVar[str] = "recognizer."
+
+    enabled: bool = option(True, "Compute an embedding for every face.")
+    model: str = option(
+        "w600k_mbf",
+        "ArcFace model: w600k_mbf (13 MB, quick), w600k_r50 (174 MB, more accurate).",
+        choices=lambda: tuple(load_catalogue().names(RECOGNIZER)),
+    )
+    engine_path: Path | None = option(
+        None, "A model file of your own, .onnx or .engine, which wins over `model`."
+    )
+    min_quality: float = _fraction(
+        0.0,
+        "Faces of lower quality, 0 to 1, are not embedded: small, blurred, turned or hidden ones; "
+        "0 for all. See docs/verification.md.",
+        is_live=True,
+    )
+
+
+@dataclass(frozen=True)
+class SuperResolutionConfig(Group):
+    """How small faces are upscaled before they are embedded."""
+
+    prefix: ClassVar[str] = "super_resolution."
+
+    enabled: bool = option(
+        False,
+        "Upscale small faces by Real-ESRGAN before they are embedded. It costs more than a second "
+        "for each on a processor, and recognition gets worse: docs/small-faces.md.",
+    )
+    engine_path: Path | None = option(None, "The model file; empty for realesrgan_x4plus.")
+    max_size: int = option(32, "Faces smaller than this, in pixels, are upscaled.", low=8, high=112)
+    max_faces: int = option(
+        4,
+        "Maximum number of faces of an image to upscale, the best scores first.",
+        low=1,
+        high=1000,
+        is_live=True,
+    )
+
+
+@dataclass(frozen=True)
+class TrackingConfig(Group):
+    """How faces are followed from image to image."""
+
+    prefix: ClassVar[str] = "tracking."
+
+    enabled: bool = option(
+        True,
+        "Give each face an id that stays with it, and embed it only when it is new or has changed.",
+    )
+    max_age: float = _seconds(2.0, "Seconds that a face may be missed and keep its id.")
+    refresh_period: float = _seconds(
+        5.0, "Seconds after which a face is embedded again; 0 for every image."
+    )
+
+
+@dataclass(frozen=True)
+class PipelineConfig(Group):
+    """All options of a `FacePipeline`.
+
+    Raises:
+        ScrfdError: a value is not taken; names the option. Or faces are to be upscaled, but not
+            recognized.
+    """
+
+    backend: str = option(
+        "auto",
+        "What runs the networks. auto takes TensorRT where there is a CUDA device and an engine of "
+        "the model, or the means to build one, which takes minutes once.",
+        choices=lambda: BACKENDS,
+    )
+    cuda_graph: bool = option(
+        False,
+        "With TensorRT: record the work on the GPU once and replay it for every image, which "
+        "spares the processor.",
+    )
+    threads: int = option(
+        0,
+        "Threads on the processor, for ONNX Runtime and OpenCV; 0 for one for each core that the "
+        "process may use, by its affinity and the quota of its container.",
+        low=0,
+        high=MAX_THREADS,
+    )
+    model_directory: Path | None = option(
+        None, "Folder with the model files; empty for the one that `scrfd models` downloads to."
+    )
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    recognizer: RecognizerConfig = field(default_factory=RecognizerConfig)
+    super_resolution: SuperResolutionConfig = field(default_factory=SuperResolutionConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.super_resolution.enabled and not self.recognizer.enabled:
+            raise ScrfdError(
+                "super_resolution.enabled is true, but recognizer.enabled is false: faces are "
+                "upscaled to be recognized; set recognizer.enabled to true, or "
+                "super_resolution.enabled to false"
+            )
+
+
+def from_values(config: type[_Config], values: Mapping[str, Any]) -> _Config:
+    """A configuration of values by full name; what is not named has its default.
+
+    Raises:
+        ScrfdError: a value is not taken, or there is no such option.
+    """
+    unknown = values.keys() - options(config).keys()  # type: ignore[arg-type]
+    if unknown:
+        raise ScrfdError(f"there is no option {', '.join(sorted(unknown))}")
+    hints = get_type_hints(config)
+    arguments: dict[str, Any] = {}
+    for each in dataclasses.fields(config):  # type: ignore[arg-type]
+        if each.name in values:
+            arguments[each.name] = values[each.name]
+        elif dataclasses.is_dataclass(hints[each.name]):
+            prefix = f"{each.name}."
+            inner = {
+                name.removeprefix(prefix): value
+                for name, value in values.items()
+                if name.startswith(prefix)
+            }
+            arguments[each.name] = from_values(hints[each.name], inner)
+    return config(**arguments)

@@ -1,0 +1,348 @@
+"""Measure how fast pipelines are on this machine, and where their time goes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from scrfd_ros.errors import BackendError, ScrfdError
+from scrfd_ros.inference.cuda import cuda_device
+from scrfd_ros.inference.tensorrt_library import import_tensorrt, product
+from scrfd_ros.models.catalogue import default_model_directory, load_catalogue
+from scrfd_ros.pipeline import FacePipeline, load_pipeline
+from scrfd_ros.recognition.alignment import CROP_SIZE
+
+HARDWARE = ("CPU", "CUDA", "TensorRT")
+"""What networks run on: ONNX Runtime on one of the first two, or TensorRT."""
+
+_ONE_FACE = np.zeros((1, CROP_SIZE, CROP_SIZE, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A pipeline to measure.
+
+    Attributes:
+        detector, recognizer: their names in the catalogue, else their paths; None for no
+            recognizer.
+        backend: "onnxruntime" or "tensorrt".
+    """
+
+    detector: str
+    recognizer: str | None
+    backend: str
+    pipeline: FacePipeline
+
+    @property
+    def title(self) -> str:
+        recognizer = f" + ArcFace {self.recognizer}" if self.recognizer else ""
+        return f"SCRFD {self.detector}{recognizer}"
+
+    @property
+    def hardware(self) -> str:
+        """The one of `HARDWARE` that the detector runs on."""
+        if self.backend == "tensorrt":
+            return "TensorRT"
+        return "CUDA" if "CUDA" in self.pipeline.detector.network.backend else "CPU"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The times of one configuration.
+
+    Attributes:
+        faces: how many were found in the image.
+        milliseconds: by stage, float64 [repeat]. By the clock of the machine: the stages of
+            `scrfd_ros.pipeline.Result`; detection, which is prepare, detect and decode together;
+            embed_one, the embedding of a single face. By the clock of the device, where the
+            backend tells: copy_in, network and copy_out, which are parts of detect.
+    """
+
+    configuration: Configuration
+    faces: int
+    milliseconds: dict[str, NDArray[np.float64]]
+
+    def median(self, stage: str) -> float | None:
+        """Median time of a stage, milliseconds; None where it was not measured."""
+        return self._percentile(stage, 50)
+
+    def p95(self, stage: str) -> float | None:
+        """Time that 95 % of a stage's runs stay below, milliseconds; None likewise."""
+        return self._percentile(stage, 95)
+
+    @property
+    def images_per_second(self) -> float:
+        """One image after the other, by the median of total."""
+        return 1e3 / float(np.median(self.milliseconds["total"]))
+
+    def _percentile(self, stage: str, percent: float) -> float | None:
+        if stage not in self.milliseconds:
+            return None
+        return float(np.percentile(self.milliseconds[stage], percent))
+
+    def as_json(self) -> dict[str, object]:
+        """All there is to know but the single runs."""
+        pipeline = self.configuration.pipeline
+        networks = {"detector": pipeline.detector.network}
+        if pipeline.recognizer is not None:
+            networks["recognizer"] = pipeline.recognizer.network
+        return {
+            "detector": self.configuration.detector,
+            "recognizer": self.configuration.recognizer,
+            "backend": self.configuration.backend,
+            "networks": {
+                kind: {
+                    "path": str(network.path),
+                    "sha256": network.sha256,
+                    "runs_on": network.backend,
+                }
+                for kind, network in networks.items()
+            },
+            "input_size": list(pipeline.detector.input_size),
+            "score_threshold": pipeline.detector.score_threshold,
+            "nms_threshold": pipeline.detector.nms_threshold,
+            "max_faces": pipeline.detector.max_faces,
+            "faces": self.faces,
+            "images_per_second": self.images_per_second,
+            "milliseconds": {
+                stage: {"median": self.median(stage), "p95": self.p95(stage)}
+                for stage in self.milliseconds
+            },
+        }
+
+
+@dataclass(frozen=True)
+class NetworkTime:
+    """One network alone: median milliseconds under each backend, None where not measured."""
+
+    model: str
+    onnxruntime: float | None
+    tensorrt: float | None
+    speedup: float | None
+
+
+@dataclass(frozen=True)
+class DetectionTime:
+    """A detector, from image to faces: median milliseconds, None where not measured."""
+
+    hardware: str
+    model: str
+    resolution: str
+    images_per_second: float | None
+    milliseconds: float | None
+
+
+def machine_info() -> dict[str, object]:
+    """What the figures depend on, None where there is none."""
+    metadata: dict[str, object] = {
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "gpu": None,
+        "compute_capability": None,
+        "cuda": None,
+        "tensorrt": None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "onnxruntime": _onnxruntime_version(),
+    }
+    try:
+        device = cuda_device()
+        metadata["gpu"] = device.name
+        metadata["compute_capability"] = device.compute_capability
+        metadata["cuda"] = device.cuda
+        metadata["tensorrt"] = product(import_tensorrt())
+    except BackendError:
+        pass
+    return metadata
+
+
+def _processor() -> str:
+    """Its name; on boards such as a Jetson, whose processors have none, that of the board."""
+    processors, board = Path("/proc/cpuinfo"), Path("/proc/device-tree/model")
+    if processors.exists():
+        for line in processors.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return board.read_text().rstrip("\0") if board.exists() else platform.machine()
+
+
+def _onnxruntime_version() -> str | None:
+    for package in ("onnxruntime-gpu", "onnxruntime"):
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            pass
+    return None
+
+
+def load_configurations(
+    detectors: Sequence[Path],
+    recognizers: Sequence[Path | None],
+    backends: Sequence[str],
+    input_size: tuple[int, int],
+    threads: int = 0,
+) -> tuple[list[Configuration], list[str]]:
+    """Load what is to be measured: every model at least once under every backend.
+
+    All detectors go with the first recognizer, the other recognizers with the first detector.
+
+    Args:
+        recognizers: None stands for none.
+        backends: see `Configuration`.
+        input_size: width and height of the detectors' input, pixels.
+        threads: see `load_pipeline`.
+
+    Returns:
+        configurations: those that can be had on this machine.
+        reasons: why the others cannot.
+
+    Raises:
+        ScrfdError: none can; as `load_pipeline`.
+    """
+    pairs = [(detector, recognizers[0]) for detector in detectors]
+    pairs += [(detectors[0], recognizer) for recognizer in recognizers[1:]]
+    configurations = []
+    errors: dict[str, ScrfdError] = {}
+    for backend in backends:
+        for detector, recognizer in pairs:
+            try:
+                pipeline = load_pipeline(
+                    detector_path=detector,
+                    recognizer=None,
+                    recognizer_path=recognizer,
+                    backend=backend,
+                    input_size=input_size,
+                    threads=threads,
+                )
+            except ScrfdError as error:
+                errors[f"{backend}: {error}"] = error
+            else:
+                configurations.append(
+                    Configuration(
+                        _name(detector),
+                        None if recognizer is None else _name(recognizer),
+                        backend,
+                        pipeline,
+                    )
+                )
+    if not configurations:
+        raise list(errors.values())[-1]
+    return configurations, list(errors)
+
+
+def _name(path: Path) -> str:
+    if path.parent == default_model_directory():
+        for entry in load_catalogue().models.values():
+            if entry.file == path.name:
+                return entry.name
+    return str(path)
+
+
+def measure(
+    configurations: Sequence[Configuration],
+    image: NDArray[np.uint8],
+    *,
+    repeat: int,
+    warmup: int,
+) -> list[Measurement]:
+    """Measure all configurations in turns, so that what slows the machine down slows down all.
+
+    Each turn begins with a run that does not count. It leaves caches and threads as they are on a
+    robot, where one pipeline runs all the time. Without it the idle threads of the pipeline before
+    still spin, which on two cores made w600k_mbf a quarter slower.
+
+    Args:
+        image: uint8 [H, W, 3] BGR.
+        repeat: turns of each configuration that count, at least 1.
+        warmup: turns before those.
+    """
+    samples: list[list[dict[str, float]]] = [[] for _ in configurations]
+    faces = [0 for _ in configurations]
+    turns = [turn for _ in range(warmup + repeat) for turn in enumerate(configurations)]
+    for row, configuration in tqdm(turns, desc="measuring", leave=False, disable=None):
+        faces[row] = len(configuration.pipeline(image).faces)
+        samples[row].append(_sample(configuration.pipeline, image))
+    return [
+        Measurement(
+            configuration,
+            count,
+            {stage: np.array([sample[stage] for sample in own[warmup:]]) for stage in own[0]},
+        )
+        for configuration, count, own in zip(configurations, faces, samples, strict=True)
+    ]
+
+
+def _sample(pipeline: FacePipeline, image: NDArray[np.uint8]) -> dict[str, float]:
+    times = pipeline(image).milliseconds
+    times |= pipeline.detector.network.device_milliseconds()
+    times["detection"] = times["prepare"] + times["detect"] + times["decode"]
+    if pipeline.recognizer is not None:
+        pipeline.recognizer.embed(_ONE_FACE)  # the change to another batch size costs extra
+        start = time.perf_counter()
+        pipeline.recognizer.embed(_ONE_FACE)
+        times["embed_one"] = 1e3 * (time.perf_counter() - start)
+    return times
+
+
+def network_times(measurements: Sequence[Measurement]) -> list[NetworkTime]:
+    """Each network alone, and how many times as fast TensorRT is as ONNX Runtime.
+
+    A detector with an image, a recognizer with one face; with the copies to and from the device.
+    """
+    rows = []
+    for kind, title, stage in (
+        ("detector", "SCRFD", "detect"),
+        ("recognizer", "ArcFace", "embed_one"),
+    ):
+        measured = [each.configuration for each in measurements if stage in each.milliseconds]
+        for name in dict.fromkeys(getattr(each, kind) for each in measured):
+            onnxruntime = _median(measurements, stage, **{kind: name, "backend": "onnxruntime"})
+            tensorrt = _median(measurements, stage, **{kind: name, "backend": "tensorrt"})
+            speedup = onnxruntime / tensorrt if onnxruntime and tensorrt else None
+            rows.append(NetworkTime(f"{title} {name}", onnxruntime, tensorrt, speedup))
+    return rows
+
+
+def detection_times(measurements: Sequence[Measurement]) -> list[DetectionTime]:
+    """Each detector on each hardware, from an image in memory to its faces."""
+    sizes = {
+        each.configuration.detector: each.configuration.pipeline.detector.input_size
+        for each in measurements
+    }
+    rows = []
+    for name, (width, height) in sizes.items():
+        for hardware in HARDWARE:
+            milliseconds = _median(measurements, "detection", detector=name, hardware=hardware)
+            rows.append(
+                DetectionTime(
+                    hardware,
+                    f"SCRFD {name}",
+                    f"{width}x{height}",
+                    1e3 / milliseconds if milliseconds else None,
+                    milliseconds,
+                )
+            )
+    return rows
+
+
+def _median(measurements: Sequence[Measurement], stage: str, **attributes: str) -> float | None:
+    """Over all configurations that have these attributes; None where none was measured."""
+    runs = [
+        each.milliseconds[stage]
+        for each in measurements
+        if stage in each.milliseconds
+        and all(getattr(each.configuration, name) == attributes[name] for name in attributes)
+    ]
+    return float(np.median(np.concatenate(runs))) if runs else None

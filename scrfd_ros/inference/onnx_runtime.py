@@ -1,0 +1,152 @@
+"""Networks run by ONNX Runtime: on the CPU anywhere, on CUDA where its provider is installed."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from scrfd_ros.errors import BackendError, ModelError
+from scrfd_ros.inference.cores import usable_cores
+from scrfd_ros.inference.cuda import cuda_device
+from scrfd_ros.inference.network import Tensor
+from scrfd_ros.inference.onnx_file import normalizes_input, read_model
+
+_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+_LOG_ERRORS_ONLY = 3  # w600k_mbf declares a batch of 1 and warns about every larger one
+
+_CPU_BATCH = 4  # faces; more at once take as long for each, and more memory
+_READS = 3  # of a file that is replaced while it is being read
+
+_logger = logging.getLogger(__name__)
+
+
+class OnnxRuntimeNetwork:
+    """A `Network` from an ONNX file.
+
+    Args:
+        path: the file, with its weights inside.
+        threads: on the processor; 0 for as many as there are cores that this process may use.
+
+    Raises:
+        ModelError: the file is missing, is not an ONNX model, has its weights in other files, or
+            takes or gives other than float32.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        self.path = path
+        self.name = path.stem
+        options = onnxruntime.SessionOptions()
+        # By itself ONNX Runtime counts the cores of the machine, whatever a container may use.
+        options.intra_op_num_threads = threads or usable_cores()
+        options.log_severity_level = _LOG_ERRORS_ONLY
+        # Threads that spin after a run take the processor from the other network: detector and
+        # recognizer in turns take 0.6 of the time without, each alone as long as with.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        # One block of memory laid out for each size of batch: no faster, and 50 MiB more.
+        options.enable_mem_pattern = False
+        content, self._session = _load(path, options)
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        for tensor in (*self._session.get_inputs(), *self._session.get_outputs()):
+            if tensor.type != "tensor(float)":
+                raise ModelError(
+                    f"{path}: {tensor.name!r} is {tensor.type}, expected tensor(float)"
+                )
+        self.normalizes_input = normalizes_input(content)
+        provider = self._session.get_providers()[0].removesuffix("ExecutionProvider")
+        self.backend = f"onnxruntime {provider}"
+        self.inputs = tuple(_tensor(tensor) for tensor in self._session.get_inputs())
+        self.outputs = tuple(_tensor(tensor) for tensor in self._session.get_outputs())
+        # Four 640x640 images at once in 500m: 1.00 to 1.02 times the time of one by one.
+        self.on_gpu = provider != "CPU"
+        self.max_batch = None if self.on_gpu else _CPU_BATCH
+        self._output_names = [tensor.name for tensor in self.outputs]
+
+    def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        try:
+            arrays = self._session.run(self._output_names, dict(inputs))
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
+            raise ModelError(f"{self.path}: {_one_line(error)}") from error
+        return dict(zip(self._output_names, arrays, strict=True))
+
+    def device_milliseconds(self) -> dict[str, float]:
+        return {}
+
+
+def _load(
+    path: Path, options: onnxruntime.SessionOptions
+) -> tuple[bytes, onnxruntime.InferenceSession]:
+    """The content of a model file, and a session of just that content.
+
+    ONNX Runtime reads the file by itself, as its content would take 6 to 11 MiB more for 2.5g and
+    w600k_mbf. So the file is looked at before and after.
+    """
+    available = onnxruntime.get_available_providers()
+    providers = [name for name in _PROVIDERS if name in available]
+    for _ in range(_READS):
+        before = _state(path)
+        content = read_model(path)
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
+            if _state(path) != before:
+                continue
+            raise ModelError(
+                f"{path}: not an ONNX model that ONNX Runtime {onnxruntime.__version__} can load "
+                f"({len(content)} bytes): {_one_line(error)}. Fetch the file again, or check "
+                f"its path"
+            ) from error
+        if _state(path) == before:
+            missing = set(providers) - set(session.get_providers())
+            if missing:
+                _say_what_runs(", ".join(sorted(missing)), session.get_providers()[0])
+            return content, session
+    raise ModelError(
+        f"{path}: was replaced {_READS} times while it was being loaded; load it when it is "
+        f"complete"
+    )
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written or replaced."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the model file: {error.strerror}") from error
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@functools.cache  # once for all networks
+def _say_what_runs(missing: str, provider: str) -> None:
+    """Tell that ONNX Runtime has fallen back, which it does without a word."""
+    try:
+        device = cuda_device().name
+    except BackendError as error:
+        _logger.info("ONNX Runtime runs on %s, not on %s: %s", provider, missing, error)
+        return
+    _logger.warning(
+        "ONNX Runtime runs on %s: its %s does not start on this %s. It needs the CUDA and cuDNN "
+        "that ONNX Runtime %s was built for: "
+        "https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html",
+        provider,
+        missing,
+        device,
+        onnxruntime.__version__,
+    )
+
+
+def _tensor(tensor: onnxruntime.NodeArg) -> Tensor:
+    return Tensor(
+        tensor.name, tuple(size if isinstance(size, int) else None for size in tensor.shape)
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,125 @@
+"""How each camera does, for /diagnostics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from scrfd_ros.errors import BackendError
+from scrfd_ros.inference.cuda import device_memory
+from scrfd_ros.node.camera import Camera
+from scrfd_ros.node.rates import rate
+from scrfd_ros.pipeline import FacePipeline
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on something is wrong.
+
+    Attributes:
+        stale_after: seconds without an image.
+        min_rate: results a second; 0 for any.
+    """
+
+    stale_after: float
+    min_rate: float
+
+
+class Problem(NamedTuple):
+    """What is wrong with a camera, in a sentence, and how bad it is: a level of DiagnosticStatus.
+
+    Levels are compared by their value: OK, WARN, ERROR, STALE.
+    """
+
+    level: bytes
+    sentence: str
+
+
+def camera_status(
+    camera: Camera, pipeline: FacePipeline, node_name: str, limits: Limits
+) -> DiagnosticStatus:
+    """The state of one camera: OK, WARN (works, but see), ERROR (images fail), STALE (no images).
+
+    Its level is that of the worst problem; its message has a sentence for each, the worst first.
+    """
+    now = time.monotonic()
+    with camera.lock:
+        counts = camera.counts
+        age = now - counts.arrivals[-1] if counts.arrivals else None
+        input_rate, output_rate = rate(counts.arrivals, now), rate(counts.outputs, now)
+        milliseconds = dict(counts.milliseconds)
+        totals = {
+            name: str(getattr(counts, name))
+            for name in ("received", "handled", "dropped", "failed", "damaged")
+        }
+        totals["lost"] = "unknown" if counts.lost is None else str(counts.lost)
+        silence = counts.silence
+        reason = counts.reason
+        stamps = counts.warnings.get("stamps", "no problem")
+        problems = [Problem(DiagnosticStatus.WARN, text) for text in counts.warnings.values()]
+    waiting_since = camera.waiting_since
+    if waiting_since is None:
+        state = "nobody wants results"
+    elif age is None or now - waiting_since > limits.stale_after:
+        state = "no image yet" if age is None else f"no image for {age:.1f} s"
+        if silence:
+            state += f": {silence}"
+        problems.append(Problem(DiagnosticStatus.STALE, state))
+    else:
+        state = f"{output_rate:.1f} results a second"
+        if reason:
+            problems.append(Problem(DiagnosticStatus.ERROR, reason))
+        if output_rate < limits.min_rate:
+            slow = f"{state}, at least {limits.min_rate:g} wanted"
+            problems.append(Problem(DiagnosticStatus.WARN, slow))
+    problems.sort(key=lambda problem: problem.level, reverse=True)
+    network = pipeline.detector.network
+    values = {
+        "image topic": camera.topic,
+        "images a second": f"{input_rate:.1f}",
+        "results a second": f"{output_rate:.1f}",
+        **totals,
+        "stamps": stamps,
+        "age of the newest image, s": "" if age is None else f"{age:.3f}",
+        **{f"{stage}, ms": f"{value:.1f}" for stage, value in milliseconds.items()},
+        "detector": f"{network.path.name} on {network.backend}",
+        "recognizer": "none",
+    }
+    if pipeline.recognizer is not None:
+        network = pipeline.recognizer.network
+        values["recognizer"] = f"{network.path.name} on {network.backend}"
+    if network.on_gpu:
+        values["device memory"] = _device_memory()
+    return DiagnosticStatus(
+        level=problems[0].level if problems else DiagnosticStatus.OK,
+        name=_status_name(node_name, camera.name),
+        message="; ".join(problem.sentence for problem in problems) or state,
+        hardware_id=camera.topic,
+        values=list(_values(values.items())),
+    )
+
+
+def idle_status(camera_name: str, node_name: str, problem: Problem) -> DiagnosticStatus:
+    """The state of a camera while the node is not active."""
+    name = _status_name(node_name, camera_name)
+    return DiagnosticStatus(level=problem.level, name=name, message=problem.sentence)
+
+
+def _status_name(node_name: str, camera_name: str) -> str:
+    return f"{node_name}: {camera_name or 'image'}"
+
+
+def _device_memory() -> str:
+    try:
+        used, total = (size >> 20 for size in device_memory())
+    except BackendError as error:
+        return str(error)
+    return f"{used} of {total} MiB in use"
+
+
+def _values(items: Iterable[tuple[str, str]]) -> Iterable[KeyValue]:
+    return (KeyValue(key=key, value=value) for key, value in items)

@@ -1,0 +1,178 @@
+"""What is given to the node at start and never used: told, with the nearest name that is."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_PARAMETERS = "ros__parameters"
+_EXAMPLE = f'for example "/**: {{{_PARAMETERS}: {{detector.model: 500m}}}}"'
+# Every node has these, or has them in other versions of ROS 2 than this one.
+_OF_EVERY_NODE = {"use_sim_time", "start_type_description_service"}
+_OVERRIDE = re.compile(r"((qos_overrides\..*\.)(?:publisher|subscription))\w*\.\w+")
+
+
+def unused_parameters(given: Iterable[str], known: Iterable[str]) -> list[str]:
+    """A sentence for each parameter that was given and is not known.
+
+    Args:
+        given: names of parameters, as the user wrote them.
+        known: names of all parameters that there are, with those of the QoS of topics.
+    """
+    known = set(known)
+    return [
+        f"the parameter {name} is given and not used: {_hint(name, known)}"
+        for name in sorted(set(given) - known - _OF_EVERY_NODE)
+    ]
+
+
+def is_qos_override(name: str) -> bool:
+    """Whether a parameter is for the QoS of a topic; these are declared with the topics."""
+    return name.startswith("qos_overrides.")
+
+
+def _hint(name: str, known: set[str]) -> str:
+    override = _OVERRIDE.fullmatch(name)
+    if override:
+        taken = [other.rpartition(".")[2] for other in known if other.startswith(f"{override[1]}.")]
+        if taken:
+            return f"what can be set there is {', '.join(sorted(taken))}"
+        known = {other for other in known if other.startswith(override[2])} or known
+    nearest = _nearest(name, known)
+    return f"is {nearest} meant?" if nearest else "there is none of that name, nor of a similar one"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    spellings = {other.lower(): other for other in known}
+    # Of the whole name, and of its last part: the section may have been left out.
+    found = get_close_matches(name.lower(), spellings, n=1)
+    if found:
+        return spellings[found[0]]
+    parts = {other.rpartition(".")[2]: other for other in spellings.values()}
+    found = get_close_matches(name.lower().rpartition(".")[2], parts, n=1)
+    return parts[found[0]] if found else None
+
+
+def bad_params_file(arguments: Sequence[str]) -> str | None:
+    """What is wrong with the first parameter file that cannot be used, in one sentence.
+
+    Args:
+        arguments: of the command line.
+    """
+    for file in _params_files(arguments):
+        try:
+            document = _read(file)
+        except OSError as error:
+            return f"the parameter file {file} cannot be read: {error.strerror}"
+        except UnicodeDecodeError:
+            return f"the parameter file {file} is not text in UTF-8; a YAML file is expected"
+        except yaml.YAMLError as error:
+            return f"the parameter file {file} is not YAML: {' '.join(str(error).split())}"
+        if not isinstance(document, dict):
+            return f"the parameter file {file} holds no names of nodes; expected: {_EXAMPLE}"
+        for key, parameters in _sections(document):
+            if not isinstance(parameters, dict):
+                return (
+                    f"the parameter file {file} has no {_PARAMETERS} with parameters below {key}; "
+                    f"expected: {_EXAMPLE}"
+                )
+    return None
+
+
+def for_other_nodes(arguments: Sequence[str], node: str) -> list[str]:
+    """A sentence for each parameter file, key in it, and argument that misses the node by its name.
+
+    Keys for other nodes are nothing to tell of, unless they resemble this one's, or are all there
+    is.
+
+    Args:
+        arguments: of the command line; the files in it can be read.
+        node: fully qualified name of the node.
+    """
+    name = node.rpartition("/")[2]
+    told = []
+    for file in _params_files(arguments):
+        keys = [key for key, _ in _sections(_read(file))]
+        matching = [key for key in keys if _matches(key, node)]
+        if any(key.rpartition("/")[2] == name for key in matching):
+            continue
+        near = [key for key in keys if key not in matching and _resembles(key, name)]
+        if near:
+            told.append(
+                f"the parameter file {file}: what is below {near[0]} is not used: this node is "
+                f"{node}; write {node} or /** instead"
+            )
+        elif not matching:
+            is_for = f"is for {', '.join(keys)}" if keys else "is empty"
+            told.append(
+                f"the parameter file {file} {is_for}: nothing of it is used, this node is {node}"
+            )
+    for argument in _after(arguments, ("-p", "--param")):
+        target, colon, rest = argument.partition(":=")[0].partition(":")
+        if colon and not _matches(target, node):
+            told.append(
+                f"the parameter {rest} is given for {target} and not used: this node is {name}"
+            )
+    return told
+
+
+def ignored_arguments(arguments: Sequence[str]) -> list[str]:
+    """The arguments that ROS 2 does not look at: those outside --ros-args."""
+    ignored = []
+    is_ros = False
+    for argument in arguments:
+        if argument == "--ros-args":
+            is_ros = True
+        elif argument == "--" and is_ros:
+            is_ros = False
+        elif not is_ros:
+            ignored.append(argument)
+    return ignored
+
+
+def _after(arguments: Sequence[str], options: Sequence[str]) -> Iterator[str]:
+    """What follows these options within --ros-args."""
+    outside = ignored_arguments(arguments)
+    for option, value in itertools.pairwise(arguments):
+        if option in options and option not in outside:
+            yield value
+
+
+def _params_files(arguments: Sequence[str]) -> list[str]:
+    """Those that can be read more than once: no pipe."""
+    files = _after(arguments, ("--params-file",))
+    return [file for file in files if not Path(file).is_fifo()]
+
+
+def _read(file: str) -> Any:
+    """A parameter file, all values of which are left as they are spelled."""
+    return yaml.BaseLoader(Path(file).read_text("utf-8")).get_single_data() or {}
+
+
+def _sections(document: dict[Any, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Names of nodes, which may be nested, with what is in their ros__parameters, or None."""
+    for key, value in document.items():
+        name = f"{above}/{str(key).lstrip('/')}" if above else str(key)
+        if isinstance(value, dict) and _PARAMETERS in value:
+            yield name, value[_PARAMETERS]
+        elif isinstance(value, dict) and value:
+            yield from _sections(value, name)
+        else:
+            yield above or name, None
+
+
+def _matches(key: str, node: str) -> bool:
+    """Whether a key of a parameter file, in which * and ** stand for names, is for a node."""
+    pattern = re.escape(f"/{key.lstrip('/')}")
+    pattern = pattern.replace(r"/\*\*", r"(/\w+)*").replace(r"/\*", r"/\w+")
+    return re.fullmatch(pattern, node) is not None
+
+
+def _resembles(key: str, name: str) -> bool:
+    return bool(get_close_matches(key.rpartition("/")[2].lower(), [name], cutoff=0.7))

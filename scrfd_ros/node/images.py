@@ -1,0 +1,48 @@
+"""From image messages to the image that the pipeline takes, and back."""
+
+from __future__ import annotations
+
+from array import array
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from scrfd_ros.errors import ImageError
+from scrfd_ros.images import encodings
+from scrfd_ros.images.encodings import ENCODINGS, ImageMessage, known_encoding
+
+
+def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
+    """The image in a message: see `scrfd_ros.images.encodings.bgr_from_image`.
+
+    An encoding that is not known there goes to cv_bridge.
+    """
+    if known_encoding(message.encoding) is not None:
+        return encodings.bgr_from_image(message)
+    return _through_cv_bridge(message)
+
+
+def image_message(image: NDArray[np.uint8], header: Header) -> Image:
+    """A bgr8 message of an image, uint8 [H, W, 3] BGR."""
+    height, width = image.shape[:2]
+    message = Image(header=header, height=height, width=width, encoding="bgr8", step=3 * width)
+    # The one type that the setter takes as it is; it would check others byte by byte.
+    data = array("B")
+    data.frombytes(np.ascontiguousarray(image).data)
+    message.data = data
+    return message
+
+
+def _through_cv_bridge(message: ImageMessage) -> NDArray[np.uint8]:
+    try:
+        from cv_bridge import CvBridge
+
+        return np.asarray(CvBridge().imgmsg_to_cv2(message, "bgr8"), np.uint8)
+    except Exception as error:  # cv_bridge, numpy and OpenCV raise a kind of error each
+        raise ImageError(
+            f"unknown image encoding {message.encoding!r}; expected one of {', '.join(ENCODINGS)}, "
+            f"or one that cv_bridge converts where it is installed (tried: {error}); choose one "
+            f"in the camera's driver, best bgr8"
+        ) from error

@@ -1,0 +1,223 @@
+"""Looks after a camera: what is wrong with its images is told in the log and the diagnostics."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from rclpy.exceptions import NameValidationException
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+from scrfd_ros.node.camera import Camera
+from scrfd_ros.node.silence import NO_NAMES, TRANSPORTS, Endpoint, Graph, incompatible, why_no_image
+
+_PATIENCE = 5.0  # seconds without an image after which the reason is looked for
+_AGAIN = 60.0  # seconds after which the same is told again
+_WINDOW = 30  # looks that losses are counted over
+_MAX_SHARE = 0.05  # of images that are lost or fail
+_MIN_NUMBER = 5
+_MIX_PERIOD = 10.0  # seconds
+_GRAPH_PATIENCE = 30.0  # seconds that a publisher which has died may be in the graph, and more
+_OTHER_TRANSPORTS = ("/compressedDepth", "/zstd")  # CompressedImage too, but no JPEG or PNG
+
+
+class Reminders:
+    """Decides which sentences are due in the log: what is new, and after a while the same again.
+
+    Args:
+        again: seconds after which the same sentence is due again.
+    """
+
+    def __init__(self, again: float = _AGAIN) -> None:
+        self._again = again
+        self._told: dict[str, tuple[str, float]] = {}
+
+    def is_due(self, subject: str, sentence: str, now: float) -> bool:
+        """Whether a sentence about a subject is to be told at this time, seconds, rising."""
+        told, when = self._told.get(subject, ("", float("-inf")))
+        if now - when < (self._again if sentence == told else _PATIENCE):
+            return False
+        self._told[subject] = sentence, now
+        return True
+
+
+class Watch:
+    """Watches one camera from its activation on.
+
+    Args:
+        node: in whose log the problems are told.
+        camera: whose counts get the sentences for the diagnostics.
+    """
+
+    def __init__(self, node: LifecycleNode, camera: Camera) -> None:
+        self._node = node
+        self._camera = camera
+        self._reminders = Reminders()
+        self._is_silence_told = False
+        # Of each look what had been received, lost and failed.
+        self._samples: deque[tuple[int, int, int]] = deque(maxlen=_WINDOW + 1)
+        self._alone_at = time.monotonic()
+
+    def look(self, now: float, stale_after: float, is_paused: bool) -> None:
+        """Update what is known; to be called once a second, by the executor's thread.
+
+        Args:
+            now: monotonic seconds.
+            stale_after: seconds without an image that are not too many.
+            is_paused: the time of /clock stands still.
+        """
+        camera = self._camera
+        if camera.waiting_since is None:  # nobody wants images
+            self._set_silence("")
+            for subject in ("losses", "failures", "results", "publishers"):
+                camera.warn(subject, "")
+            self._samples.clear()
+            return
+        is_silent = now - camera.waiting_since > max(_PATIENCE, stale_after)
+        if is_silent or camera.is_refusing:
+            self._explain(now, is_silent, is_paused)
+        if camera.has_images and not is_silent:
+            self._set_silence("")
+            if self._is_silence_told:
+                self._is_silence_told = False
+                self._node.get_logger().info(f"images come on {camera.topic}")
+        self._look_at_shares(now)
+        self._look_for_results(now)
+        self._look_for_others(now)
+
+    def _explain(self, now: float, is_silent: bool, is_paused: bool) -> None:
+        camera = self._camera
+        graph = self._graph(is_paused)
+        if not is_silent and not (graph.refused and all(one.node for one in graph.refused)):
+            return  # the name of a node is known a little later than its publishers
+        camera.is_refusing = False
+        sentence = why_no_image(graph) if is_silent else incompatible(graph)
+        self._set_silence(sentence)
+        if self._warn("silence", f"no images come: {sentence}", now):
+            self._is_silence_told = is_silent or not camera.has_images
+
+    def _look_at_shares(self, now: float) -> None:
+        with self._camera.lock:
+            counts = self._camera.counts
+            sample = counts.received, counts.lost or 0, counts.failed
+            reason = counts.last_reason
+        self._samples.append(sample)
+        received, lost, failed = (
+            new - old for new, old in zip(sample, self._samples[0], strict=True)
+        )
+        topic = self._camera.topic
+        losses = failures = ""
+        if _is_much(lost, received + lost):
+            losses = (
+                f"of the last {received + lost} images on {topic} {lost} were lost on the way: "
+                f"with Fast DDS the program that publishes them needs the transport profile, see "
+                f"'Images and Fast DDS' in the README; if it has the profile, this machine is too "
+                f"busy"
+            )
+        if _is_much(failed, received):
+            failures = f"of the last {received} images on {topic} {failed} were skipped: {reason}"
+        self._set_warning("losses", losses, now)
+        self._camera.warn("failures", failures)  # in the log each is an error already
+
+    def _look_for_results(self, now: float) -> None:
+        with self._camera.lock:
+            counts = self._camera.counts
+            seconds = now - counts.busy_since if counts.in_hand else 0.0
+        sentence = ""
+        if seconds > _PATIENCE:
+            sentence = (
+                f"for {seconds:.0f} s no image on {self._camera.topic} has been finished, although "
+                f"they come: the networks are too slow for this machine, or hang"
+            )
+        self._set_warning("results", sentence, now)
+
+    def _look_for_others(self, now: float) -> None:
+        camera = self._camera
+        if camera.is_numbered:
+            are_mixed = camera.numbers.is_mixed(now, _MIX_PERIOD)
+        else:
+            if self._node.count_publishers(camera.topic) < 2:
+                self._alone_at = now
+            are_mixed = now - self._alone_at > _GRAPH_PATIENCE
+        sentence = ""
+        if are_mixed:
+            names = sorted({endpoint.node or "?" for endpoint in self._endpoints()})
+            sentence = (
+                f"several programs publish images on {camera.topic} ({', '.join(names)}): their "
+                f"results and tracks mix; stop one, or remap its topic"
+            )
+        self._set_warning("publishers", sentence, now)
+
+    def _graph(self, is_paused: bool) -> Graph:
+        camera = self._camera
+        return Graph(
+            name=camera.image_name,
+            base=str(self._node.resolve_topic_name(camera.image_name)),
+            topic=camera.topic,
+            type=camera.type_name,
+            qos=_in_words(camera.qos),
+            endpoints=self._endpoints(),
+            image_topics=self._image_topics(),
+            is_paused=is_paused,
+        )
+
+    def _endpoints(self) -> list[Endpoint]:
+        own = self._camera.qos
+        return [
+            Endpoint(
+                node="" if info.node_name in NO_NAMES else _full_name(info),
+                type=info.topic_type,
+                qos=_in_words(info.qos_profile),
+                fits=qos_check_compatible(info.qos_profile, own)[0] != QoSCompatibility.ERROR,
+            )
+            for info in self._publishers(self._camera.topic)
+        ]
+
+    def _image_topics(self) -> dict[str, str]:
+        """The topics with images that other nodes publish, with their types."""
+        own = self._node.get_fully_qualified_name()
+        return {
+            topic: kind
+            for topic, kinds in self._node.get_topic_names_and_types()
+            for kind in kinds
+            if kind in TRANSPORTS
+            and topic != self._camera.topic
+            and not topic.endswith(_OTHER_TRANSPORTS)
+            and any(_full_name(info) != own for info in self._publishers(topic))
+        }
+
+    def _publishers(self, topic: str) -> list[TopicEndpointInfo]:
+        try:
+            return list(self._node.get_publishers_info_by_topic(topic))
+        except NameValidationException:  # programs without ROS may give any name
+            return []
+
+    def _set_silence(self, sentence: str) -> None:
+        with self._camera.lock:
+            self._camera.counts.silence = sentence
+
+    def _set_warning(self, subject: str, sentence: str, now: float) -> None:
+        self._camera.warn(subject, sentence)
+        if sentence:
+            self._warn(subject, sentence, now, of_one_kind=True)
+
+    def _warn(self, subject: str, sentence: str, now: float, of_one_kind: bool = False) -> bool:
+        """Tell it in the log if it is due; returns whether it was."""
+        is_due = self._reminders.is_due(subject, "" if of_one_kind else sentence, now)
+        if is_due:
+            self._node.get_logger().warning(sentence)
+        return is_due
+
+
+def _is_much(part: int, whole: int) -> bool:
+    return part >= _MIN_NUMBER and part > _MAX_SHARE * whole
+
+
+def _full_name(info: TopicEndpointInfo) -> str:
+    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+
+
+def _in_words(qos: QoSProfile) -> str:
+    return f"{qos.reliability.name.lower()}, {qos.durability.name.lower()}"

@@ -1,0 +1,56 @@
+"""The CUDA driver is probed without harm, whatever it answers; the driver is a simulated one."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import pytest
+
+from scrfd_ros.errors import BackendError
+from scrfd_ros.inference import cuda
+from scrfd_ros.inference.cuda import CudaDevice, cuda_device, device_memory
+
+
+@pytest.fixture
+def driver(simulated_driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "_LIBRARY", str(simulated_driver / "libcuda.so.1"))
+
+
+@pytest.mark.usefixtures("driver")
+def test_device() -> None:
+    assert cuda_device() == CudaDevice("Simulated", "8.7", "12.6")
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        pytest.param(
+            "no device", "cuInit failed with 100, no CUDA-capable device is detected", id="broken"
+        ),
+        pytest.param("no devices", "the NVIDIA driver counts 0 devices", id="none"),
+    ],
+)
+def test_no_device(answer: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMULATED_CUDA", answer)
+    with pytest.raises(BackendError, match=f"^no CUDA device: {reason}$"):
+        cuda_device()
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_no_driver() -> None:
+    with pytest.raises(BackendError, match="no CUDA device: the NVIDIA driver is not installed"):
+        cuda_device()
+
+
+@pytest.mark.usefixtures("driver")
+def test_memory_of_the_device() -> None:
+    assert device_memory() == (3 << 30, 8 << 30)
+    assert ctypes.CDLL(cuda._LIBRARY).simulated_contexts() == 0  # nothing stays
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_no_memory_without_a_driver() -> None:
+    with pytest.raises(BackendError, match="the NVIDIA driver is not installed"):
+        device_memory()

@@ -1,0 +1,37 @@
+"""A model file is loaded by the backend that it is made for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from onnx_files import write_recognizer
+
+from scrfd_ros.engines.convert import Settings, convert
+from scrfd_ros.errors import BackendError, ModelError
+from scrfd_ros.inference.load import load_network
+
+
+def test_onnx(tmp_path: Path) -> None:
+    path = write_recognizer(tmp_path / "any.onnx")
+    network = load_network(path)
+    assert network.path == path and network.backend.startswith("onnxruntime ")
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_engine(tmp_path: Path) -> None:
+    path = tmp_path / "any.engine"
+    convert(write_recognizer(tmp_path / "any.onnx"), path, Settings())
+    network = load_network(path)
+    assert network.path == path and network.backend.startswith("tensorrt ")
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_engine_where_there_is_no_gpu(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="no CUDA device"):
+        load_network(tmp_path / "any.engine")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"none\.onnx: cannot read the model file"):
+        load_network(tmp_path / "none.onnx")

@@ -1,0 +1,231 @@
+"""The TensorRT backend keeps to TensorRT's and CUDA's rules, on a simulated GPU."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx_files import write_recognizer
+
+from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.engines.convert import Settings, convert
+from scrfd_ros.errors import BackendError, ModelError
+from scrfd_ros.inference.engine_file import metadata_path
+from scrfd_ros.inference.network import Tensor
+from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
+from scrfd_ros.inference.tensorrt import open_engine, primary_context
+from scrfd_ros.recognition.arcface import ArcFace
+
+pytestmark = pytest.mark.usefixtures("simulated_gpu")
+
+
+@pytest.fixture
+def recognizer(tmp_path: Path) -> Path:
+    """A small recognizer that takes any number of faces."""
+    return write_recognizer(tmp_path / "recognizer.onnx")
+
+
+@pytest.fixture
+def engine(recognizer: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "recognizer.engine"
+    convert(recognizer, path, Settings(batch=(1, 2, 4)))
+    return path
+
+
+def faces(number: int) -> NDArray[np.float32]:
+    return np.random.default_rng(number).standard_normal((number, 3, 112, 112)).astype(np.float32)
+
+
+def test_gives_what_the_model_gives(recognizer: Path, engine: Path) -> None:
+    network, reference = open_engine(engine), OnnxRuntimeNetwork(recognizer)
+    assert network.path == engine and network.sha256 == reference.sha256
+    assert network.backend == "tensorrt 10.3.0 fp16"
+    assert network.inputs == (Tensor("input.1", (None, 3, 112, 112)),)
+    assert network.max_batch == 4
+    for number in (4, 1, 3, 3):  # larger, smaller, the same again
+        inputs = {"input.1": faces(number)}
+        np.testing.assert_array_equal(network(inputs)["516"], reference(inputs)["516"])
+
+
+def test_tensors_are_bound_by_name(
+    detector_path: Callable[[str], Path],
+    image: Callable[[str], NDArray[np.uint8]],
+    tmp_path: Path,
+) -> None:
+    model, path = detector_path("500m"), tmp_path / "any.engine"
+    convert(model, path, Settings(input_size=(320, 320)))
+    network, reference = open_engine(path), OnnxRuntimeNetwork(model)
+    names = [tensor.name for tensor in reference.outputs]
+    assert [tensor.name for tensor in network.outputs] == names[::-1], "the order differs"
+    detector, expected = Scrfd(network, (320, 320)), Scrfd(reference, (320, 320))
+    found, wanted = (each.detect(image("t1.jpg")) for each in (detector, expected))
+    assert len(found) == 6
+    np.testing.assert_array_equal(found.boxes, wanted.boxes)
+    np.testing.assert_array_equal(found.landmarks, wanted.landmarks)
+
+
+def test_more_faces_than_the_engine_takes(recognizer: Path, engine: Path) -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (11, 112, 112, 3)).astype(np.uint8)
+    found, norms = ArcFace(open_engine(engine)).embed(crops)
+    expected, expected_norms = ArcFace(OnnxRuntimeNetwork(recognizer)).embed(crops)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(norms, expected_norms, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "shape", [(5, 3, 112, 112), (1, 3, 112, 96), (3, 112, 112)], ids=["batch", "size", "rank"]
+)
+def test_shape_that_the_engine_does_not_take(shape: tuple[int, ...], engine: Path) -> None:
+    network = open_engine(engine)
+    with pytest.raises(ModelError, match=r"does not take 'input\.1' as .*: .*API Usage Error"):
+        network({"input.1": np.zeros(shape, np.float32)})
+    assert network({"input.1": faces(2)})["516"].shape == (2, 512), "the next call works"
+
+
+def test_any_thread_may_call(engine: Path) -> None:
+    network = open_engine(engine)
+    expected = network({"input.1": faces(2)})["516"].copy()
+    results = []
+    thread = threading.Thread(target=lambda: results.append(network({"input.1": faces(2)})["516"]))
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(results[0], expected)
+
+
+def test_memory_is_given_back_in_any_thread(simulated_gpu: ModuleType, engine: Path) -> None:
+    gc.collect()
+    before = simulated_gpu.memory_in_use
+    networks = [open_engine(engine)]
+    assert simulated_gpu.memory_in_use > before
+    thread = threading.Thread(target=networks.clear)
+    thread.start()
+    thread.join()
+    gc.collect()
+    assert simulated_gpu.memory_in_use == before
+
+
+def test_times_on_the_device(engine: Path) -> None:
+    network = open_engine(engine)
+    network({"input.1": faces(1)})
+    assert list(network.device_milliseconds()) == ["copy_in", "network", "copy_out"]
+
+
+def test_cuda_graph(recognizer: Path, tmp_path: Path) -> None:
+    path = tmp_path / "fixed.engine"
+    convert(recognizer, path, Settings(batch=(2, 2, 2)))
+    network, reference = open_engine(path, cuda_graph=True), OnnxRuntimeNetwork(recognizer)
+    for seed in (0, 1, 2):
+        noise = np.random.default_rng(seed).standard_normal((2, 3, 112, 112)).astype(np.float32)
+        inputs = {"input.1": noise}
+        np.testing.assert_array_equal(network(inputs)["516"], reference(inputs)["516"])
+    assert network._graph is not None, "recorded"
+
+
+def test_no_cuda_graph_for_free_shapes(engine: Path) -> None:
+    network = open_engine(engine, cuda_graph=True)
+    for number in (1, 2, 1):
+        assert network({"input.1": faces(number)})["516"].shape == (number, 512)
+    assert network._graph is None
+
+
+def test_cuda_graph_that_cannot_be_recorded(
+    recognizer: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "fixed.engine"
+    convert(recognizer, path, Settings(batch=(2, 2, 2)))
+    monkeypatch.setenv("SIMULATED_CUDA", "no graphs")
+    network = open_engine(path, cuda_graph=True)
+    for _ in range(2):
+        assert network({"input.1": faces(2)})["516"].shape == (2, 512), "without a graph"
+    reason = "runs without a CUDA graph: the work cannot be recorded: cuStreamEndCapture failed"
+    assert caplog.text.count(reason) == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "trouble"),
+    [
+        pytest.param("no engine", "cannot load this engine: .*magicTag", id="engine"),
+        pytest.param("no context", "no execution context, .*OutOfMemory", id="memory"),
+        pytest.param("execute fails", "the engine does not run: .*illegal memory", id="run"),
+    ],
+)
+def test_failures_of_tensorrt(
+    how: str, trouble: str, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIMULATED_TENSORRT", how)
+    with pytest.raises(ModelError, match=rf"recognizer\.engine: .*{trouble}"):
+        open_engine(engine)({"input.1": faces(1)})
+
+
+def test_error_of_cuda(
+    simulated_gpu: ModuleType, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(size: int) -> None:
+        raise simulated_gpu.Error("cuMemAlloc failed: out of memory")
+
+    monkeypatch.setattr(simulated_gpu, "mem_alloc", fail)
+    with pytest.raises(ModelError, match=r"recognizer\.engine: cuMemAlloc failed: out of memory"):
+        open_engine(engine)
+
+
+def test_cuda_that_gives_no_context(
+    simulated_gpu: ModuleType, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(device: object) -> None:
+        raise simulated_gpu.LogicError("cuDevicePrimaryCtxRetain failed: exclusive mode")
+
+    monkeypatch.setattr(simulated_gpu.Device, "retain_primary_context", fail)
+    primary_context.cache_clear()
+    with pytest.raises(BackendError, match=r"no CUDA context can be had: .*exclusive mode"):
+        open_engine(engine)
+
+
+def test_missing_engine(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"none\.engine: cannot read the engine: No such file"):
+        open_engine(tmp_path / "none.engine")
+
+
+def test_damaged_engine(engine: Path) -> None:
+    engine.write_bytes(engine.read_bytes()[:-1])
+    with pytest.raises(ModelError, match=r"damaged or replaced: .*build it anew: scrfd convert"):
+        open_engine(engine)
+
+
+def test_engine_of_another_tensorrt(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorrt
+
+    monkeypatch.setattr(tensorrt, "__version__", "10.7.0")
+    with pytest.raises(ModelError, match=r"built for another machine: .*10\.3.* here is .*10\.7"):
+        open_engine(engine)
+
+
+def test_engine_without_metadata(engine: Path, caplog: pytest.LogCaptureFixture) -> None:
+    metadata_path(engine).unlink()
+    with caplog.at_level(logging.WARNING):
+        network = open_engine(engine)
+    assert f"scrfd verify {engine} --onnx MODEL.onnx" in caplog.text
+    assert network({"input.1": faces(1)})["516"].shape == (1, 512)
+    assert network.backend == "tensorrt 10.3.0"
+
+
+def test_no_device(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMULATED_CUDA", "no device")
+    with pytest.raises(BackendError, match=r"^no CUDA device: cuInit failed with 100, "):
+        open_engine(engine)
+
+
+def test_no_pycuda(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
+    with pytest.raises(BackendError, match="pycuda is not installed for this Python"):
+        open_engine(engine)

@@ -1,0 +1,76 @@
+"""What the diagnostics make of a camera's state: levels and sentences.
+
+The camera and the pipeline are stand-ins: only what the status is made of is there.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from scrfd_ros.node.camera import Counts
+from scrfd_ros.node.diagnostics import Limits, camera_status
+
+NETWORK = SimpleNamespace(path=Path("detector.onnx"), backend="a backend", on_gpu=False)
+PIPELINE = SimpleNamespace(detector=SimpleNamespace(network=NETWORK), recognizer=None)
+SLOW = Limits(stale_after=1000.0, min_rate=1000.0)
+ANY = Limits(stale_after=1000.0, min_rate=0.0)
+STALE = Limits(stale_after=-1.0, min_rate=0.0)
+
+
+@pytest.fixture
+def camera() -> SimpleNamespace:
+    counts = Counts()
+    counts.arrivals.append(time.monotonic())
+    return SimpleNamespace(
+        name="front",
+        topic="/front/image",
+        counts=counts,
+        lock=threading.Lock(),
+        waiting_since=counts.arrivals[0],
+    )
+
+
+def status(camera: SimpleNamespace, limits: Limits) -> tuple[bytes, str]:
+    made = camera_status(camera, PIPELINE, "face_node", limits)
+    return made.level, made.message
+
+
+def test_all_is_well(camera: SimpleNamespace) -> None:
+    assert status(camera, ANY) == (DiagnosticStatus.OK, "0.0 results a second")
+
+
+def test_several_problems_are_all_told_the_worst_first(camera: SimpleNamespace) -> None:
+    camera.counts.warnings["stamps"] = "stamps are zero"
+    camera.counts.reason = "image skipped: broken"
+    assert status(camera, SLOW) == (
+        DiagnosticStatus.ERROR,
+        "image skipped: broken; stamps are zero; 0.0 results a second, at least 1000 wanted",
+    )
+
+
+def test_silence_is_the_worst(camera: SimpleNamespace) -> None:
+    camera.counts.warnings["stamps"] = "stamps are zero"
+    level, message = status(camera, STALE)
+    assert level == DiagnosticStatus.STALE
+    assert message.startswith("no image for ") and message.endswith("; stamps are zero")
+
+
+def test_a_problem_of_a_camera_nobody_wants_is_told(camera: SimpleNamespace) -> None:
+    camera.waiting_since = None
+    assert status(camera, ANY) == (DiagnosticStatus.OK, "nobody wants results")
+    camera.counts.warnings["clock"] = "no clock"
+    assert status(camera, ANY) == (DiagnosticStatus.WARN, "no clock")
+
+
+def test_a_camera_that_is_wanted_again_is_waited_for(camera: SimpleNamespace) -> None:
+    camera.counts.arrivals[0] -= 300  # before nobody wanted it
+    limits = Limits(stale_after=100.0, min_rate=0.0)
+    assert status(camera, limits) == (DiagnosticStatus.OK, "0.0 results a second")
+    camera.waiting_since -= 101
+    assert status(camera, limits)[0] == DiagnosticStatus.STALE

@@ -1,0 +1,58 @@
+"""Images survive the way through real messages; cv_bridge reads what nothing else does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from builtin_interfaces.msg import Time
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from scrfd_ros.errors import ImageError
+from scrfd_ros.images.encodings import ENCODINGS
+from scrfd_ros.node import images
+from scrfd_ros.node.images import bgr_from_image, image_message
+
+WIDTH, HEIGHT = 62, 48
+
+
+def random_image(encoding: str, channels: int, value_bytes: int = 1) -> Image:
+    random = np.random.default_rng(len(encoding))
+    step = WIDTH * channels * value_bytes
+    data = random.integers(16, 236, HEIGHT * step, np.uint8).tobytes()
+    return Image(height=HEIGHT, width=WIDTH, encoding=encoding, step=step, data=data)
+
+
+def test_unknown_encoding_lists_the_known_ones() -> None:
+    with pytest.raises(ImageError, match=r"'i420'.*cv_bridge") as caught:
+        bgr_from_image(random_image("i420", 1))
+    assert all(encoding in str(caught.value) for encoding in ENCODINGS)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "channels", "value_bytes"),
+    [("rgb8", 3, 1), ("mono16", 1, 2), ("bayer_grbg8", 1, 1), ("yuv422", 2, 1)],
+)
+def test_cv_bridge_takes_over_where_it_is_installed(
+    encoding: str, channels: int, value_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cv_bridge", reason="cv_bridge comes with ROS from apt only")
+    message = random_image(encoding, channels, value_bytes)
+    expected = bgr_from_image(message)
+    monkeypatch.setattr(images, "ENCODINGS", ())
+    assert np.array_equal(bgr_from_image(message), expected)
+
+
+@pytest.mark.parametrize("padding", [0, 7], ids=["contiguous", "cut out of a larger image"])
+def test_a_image_survives_the_way_through_a_real_message(padding: int) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH + padding, 3), np.uint8)
+    image = values[:, :WIDTH]
+    header = Header(stamp=Time(sec=7, nanosec=11), frame_id="camera")
+    message = deserialize_message(serialize_message(image_message(image, header)), Image)
+    assert message.header == header
+    assert (message.width, message.height, message.step) == (WIDTH, HEIGHT, 3 * WIDTH)
+    assert message.encoding == "bgr8"
+    received = bgr_from_image(message)
+    assert np.array_equal(received, image)
+    assert np.shares_memory(received, np.frombuffer(message.data, np.uint8))
