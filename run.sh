@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Set-up, demo, tests and commands of scrfd_ros, on machines with and without ROS 2.
 set -euo pipefail
 

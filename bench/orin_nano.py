@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each network should take on a Jetson Orin Nano: computed, not measured.
 
     ./run.sh test --co -q     # once: sets up .venv with the packages this needs

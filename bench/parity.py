@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far faces are from the reference implementation's: prints the table of docs/accuracy.md.
 
     ./run.sh test --co -q     # once: sets up .venv with the packages this needs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real faces and whose they are, for measurements of recognition.
 
     ./run.sh test --co -q     # once: sets up .venv with the packages this needs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What FP16 and INT8 cost in agreement and time: prints the table of docs/accuracy.md.
 
     ./run.sh test --co -q     # once: sets up .venv with the packages this needs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a process holds: memory, threads, file descriptors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Does leaving out the worst faces raise accuracy? The tables of docs/verification.md.
 
     ./run.sh test --co -q     # once: sets up .venv with the packages this needs

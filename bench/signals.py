@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long face_node takes to end after a signal, at every moment of its life.
 
     ./run.sh setup && . .venv/bin/activate && AMENT_PREFIX_PATH=$PWD/.venv \\

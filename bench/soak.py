@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A long run of the real node under full load, with faults at random, that shows what it holds.
 
     ./run.sh soak --minutes 30 --plot soak.png

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Does enlarging small faces help to recognize them? Prints the tables of docs/small-faces.md.
 
     ./run.sh test --co -q     # once: sets up .venv with the packages this needs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many images arrive, with and without the Fast DDS profile: the table of docs/transport.md.
 
     ./run.sh setup                      # once

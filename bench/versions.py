@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The node of this checkout beside the node of another one, in turns.
 
     git worktree add ../before <commit> && ../before/run.sh setup

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the second look and tiles find, and what they cost.
 
     ./run.sh setup && .venv/bin/python bench/views.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Give mutated input to everything in scrfd_ros that reads what others wrote.
 
 What a target is given, it has to read or to refuse with an error that says so; within the time and

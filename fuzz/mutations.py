@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Change input at random: bytes of any kind, and image messages field by field."""
 
 from __future__ import annotations

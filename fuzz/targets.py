@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is given mutated input: everything that reads what others wrote.
 
 Each target is a function of bytes. It returns, or raises a ScrfdError; anything else is a mistake

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Start face_node: ros2 launch scrfd_ros faces.launch.py image:=/camera/image_raw"""
 
 from __future__ import annotations

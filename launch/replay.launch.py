@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Play a bag to face_node: ros2 launch scrfd_ros replay.launch.py bag:=drive image:=/image_raw
 
 The arguments of faces.launch.py are this file's too. As on the robot, images are dropped while the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Set the transport profile for large images, for all that is started after this.
 
 It has no arguments, so that including it hands none over.

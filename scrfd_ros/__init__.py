@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faces in camera images: SCRFD detection and ArcFace recognition for ROS 2.
 
 What a library user needs is here; everything else is internal and may change.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What arrays are taken from users: checked once, where they come in.
 
 OpenCV takes an image of any type and as many channels as it finds, and leaves the array that it was

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every option of the pipeline: its default, limits and description, in this one place.
 
 The node's parameters, the command line's options, config/faces.yaml and docs/parameters.md are made

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Errors that a user can act on: the message says what, where, what was expected, what to do."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`Faces`: what every stage of the pipeline hands on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write files, with errors that name them."""
 
 from __future__ import annotations

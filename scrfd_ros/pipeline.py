@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From an image to faces: the one way that node, command line and tests all take."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bags with images, as cameras would have filled them."""
 
 from __future__ import annotations

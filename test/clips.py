@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clips of real faces that move across the frame, pass in front of each other and hide for a while.
 
 They are the same every time, and made one frame after the other, so a minute takes no memory.

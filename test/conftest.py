@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixtures: real weights and real images, fetched once and verified by checksum.
 
 And the surroundings of every ROS 2 program that a test starts: a DDS domain of its own, and the

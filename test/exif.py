@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """JPEGs that say how they are to be turned."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Children of this process that are killed, run out of disk, or may not write."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SCRFD and ArcFace networks of the published layer plans with random weights.
 
 They take the place of files that are out of reach, wherever the shape of a network matters and not

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small real ONNX files in the forms that detectors and recognizers come in."""
 
 from __future__ import annotations

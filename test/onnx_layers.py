@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks of random weights, put together layer by layer and written as PyTorch exports them."""
 
 from __future__ import annotations

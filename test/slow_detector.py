@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The detector's arithmetic as it is explained: one anchor and one pair of boxes after the other.
 
 In single precision, as there, so that results can be held against each other to the last bit.

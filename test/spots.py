@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bright spots on black in place of faces, and a network that knows exactly where they are.
 
 A stand-in for real networks, whose own errors are larger than what is looked for here. A spot's

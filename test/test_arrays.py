@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every array that a user hands in is checked at the door, and told what it should have been."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The package builds and installs with colcon, copied and linked, and with pip without ROS."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Commands, options and messages that the documents name are those there are, and they work.
 
 Every line of a code block without a language, or of bash, is a command. Those of `scrfd` and run.sh

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`Faces` refuses arrays that do not belong together and gives its values unchanged."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images and reports are read and written whole, and errors name the file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mutated input is read or refused by everything that reads what others wrote; see fuzz/.
 
 A short and repeatable part of what `./run.sh fuzz` does, with everything that it once found.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rooms of the house keep to themselves: who imports what, and what every file has."""
 
 from __future__ import annotations
@@ -164,6 +165,7 @@ def test_commands_do_not_calculate(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=identify)
 def test_every_file_says_what_it_is(path: Path) -> None:
+    assert "# SPDX-License-Identifier: Apache-2.0\n" in path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The comparison with other libraries and a plain node runs, and calculates its ratios right."""
 
 from __future__ import annotations

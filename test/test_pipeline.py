@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pipeline from image to faces, on real networks and real images."""
 
 from __future__ import annotations

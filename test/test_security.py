@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What docs/security.md promises: what is fetched, read, written and said to whom."""
 
 from __future__ import annotations

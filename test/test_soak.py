@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A short soak comes to its end, and a leak, a lost image or a missing answer would be told."""
 
 from __future__ import annotations

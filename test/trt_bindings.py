@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The names in TensorRT's Python bindings, version by version, without TensorRT's libraries.
 
 The bindings are packages of 1 MB, the libraries are gigabytes or not to be had. So each version is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write small sets in the form of WIDER FACE: images, ground truth, detections."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compare scrfd_ros with insightface, uniface and a plain node: `scrfd bench --peers`."""
 
 from __future__ import annotations

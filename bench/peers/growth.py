@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How cost grows with faces, resolution and cameras."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The libraries that are compared, each as its users call it, with the same ONNX files.
 
 All take ONNX Runtime's own number of threads (one for each core) and the same size of input.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Detection, recognition and both of images and of a clip, beside insightface and uniface."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The real node and a plain one over DDS, with the shipped transport profile."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A node as one writes it in an afternoon: subscribe, convert, call insightface, publish."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a node, and write down when its images came, how long they took, and when it published.
 
     python bench/peers/probe.py face_node|plain_node RECORD --ros-args ...

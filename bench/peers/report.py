@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ratios that are wanted, and tables that fit 80 columns and also are Markdown."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where our own time goes that is not the networks'."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times of several sides, taken in turns, and how much of them is spent in the network."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bags of ROS 2, sqlite3 and MCAP, read and written without ROS.
 
 Reading gives every message that can be had of a damaged bag, and says what is damaged.

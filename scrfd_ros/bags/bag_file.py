@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the files of a bag have in common, however they store messages."""
 
 from __future__ import annotations

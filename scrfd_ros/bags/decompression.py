@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decompress what others wrote, as far as it is whole, and never more than a given size."""
 
 from __future__ import annotations

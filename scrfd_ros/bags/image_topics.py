@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which topics of a bag hold images in which faces can be looked for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MCAP files (https://mcap.dev/spec), whole or damaged, with an index or without.
 
 A file is read from its begin to its end, so that no index is needed and none can lie. Where a

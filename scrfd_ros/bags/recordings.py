@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far the faces of two recordings of the same images agree."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faces in the images of a bag: what the node would have published, had it missed none."""
 
 from __future__ import annotations

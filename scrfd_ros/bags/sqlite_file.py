@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Databases of SQLite in which rosbag2 keeps messages, whole or damaged.
 
 The index of times is not used: one that is damaged would hide messages without a word.

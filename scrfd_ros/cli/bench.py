@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure how fast each model is on this machine, and where the time goes."""
 
 from __future__ import annotations

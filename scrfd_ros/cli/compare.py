@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What changes with another model, precision, input size or backend.
 
 Finds the faces of INPUT with A and with B, matches them, and holds the differences against limits:

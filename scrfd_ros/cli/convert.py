@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Build a TensorRT engine from an ONNX model, and check that both agree.
 
 An engine works on the kind of GPU and with the TensorRT that built it, so build it on the robot. A

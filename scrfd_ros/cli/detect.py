@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find the faces in an image."""
 
 from __future__ import annotations

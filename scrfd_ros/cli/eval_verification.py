@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Face verification on a list of pairs, such as that of LFW.
 
 Finds and embeds the person in each image once, compares the pairs by cosine, and tells how well

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Average precision on the validation set of WIDER FACE.
 
 Finds the faces in its 3226 images, writes them in the benchmark's submission format, and holds

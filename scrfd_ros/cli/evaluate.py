@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure accuracy by public protocols."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faces in images with SCRFD and ArcFace."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fetch the weights of detectors, recognizers and super-resolution, or list them.
 
 Without names, fetches a detector and a recognizer to begin with. Every file is verified before it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find the faces in a bag, without ROS, and hold them against those found before.
 
 Reads every image of the bag, sqlite3 or MCAP, raw or compressed, and writes a bag with what the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Check a model, an .onnx file or a TensorRT engine: that it is whole, loads, and finds faces.
 
 Prints its inputs and outputs, and what is known of it. It is run on drawn faces: what cannot be

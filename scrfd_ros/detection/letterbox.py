@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Views of images on black canvases of the size of a network's input."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SCRFD: from an image to boxes, scores and landmarks.
 
 Sample and Computation Redistribution for Efficient Face Detection, Guo et al., ICLR 2022,

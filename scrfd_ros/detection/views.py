@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which parts of an image the detector sees, and where they lie on the network's inputs.
 
 The whole image is letterboxed onto the first input, as in the reference implementation. Beside it

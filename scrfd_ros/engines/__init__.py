@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TensorRT engines: from an ONNX file to an engine that agrees with it.
 
 Which backend a model runs on here (open), building and converting (build, convert), what a model

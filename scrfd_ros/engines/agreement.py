@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far two findings of the same faces agree, and whether that is near enough.
 
 The one way in which faces are matched and judged: for the networks that `scrfd convert` and

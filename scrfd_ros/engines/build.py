@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Build TensorRT engines from ONNX files.
 
 Types and shapes are TensorRT's business; that an engine gives the same results as its ONNX file

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From an ONNX model to a TensorRT engine that is known to agree with it."""
 
 from __future__ import annotations

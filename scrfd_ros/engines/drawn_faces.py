@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An image to check networks with where no photograph can be had, as on a robot without Internet.
 
 It is drawn, yet the detectors find the faces, and the recognizers have something to tell apart.

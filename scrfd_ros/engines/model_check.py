@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a network does what it is taken for, told before the first image.
 
 It is run once on drawn faces, which every network of the catalogue that could be tried knows how to

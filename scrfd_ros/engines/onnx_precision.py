@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX models in half precision and quantized to int8, for TensorRT to build engines from.
 
 TensorRT 8.5 to 10 choose half precision themselves, by a flag of the builder. From 11 on, and in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fix the sizes of an ONNX model's input, for programs that cannot be told them."""
 
 from __future__ import annotations

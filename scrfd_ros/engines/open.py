@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which engine runs a model: found among those there are, or built once and kept."""
 
 from __future__ import annotations

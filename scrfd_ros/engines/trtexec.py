@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line of NVIDIA's trtexec that builds the engine that `build_engine` builds."""
 
 from __future__ import annotations

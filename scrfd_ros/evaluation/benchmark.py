@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure how fast pipelines are on this machine, and where their time goes."""
 
 from __future__ import annotations

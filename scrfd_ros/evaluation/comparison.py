@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What changes when faces are found with another model, precision, input size or backend.
 
 Matching and limits are those of `scrfd_ros.engines.agreement`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Face verification: do two images show one person? From pairs to scores, from scores to figures.
 
 A score is the cosine of two embeddings, and a pair is accepted where it is at or above a threshold.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """WIDER FACE validation: its faces, its images, and detections in its submission format.
 
 WIDER FACE: A Face Detection Benchmark, Yang et al., CVPR 2016, https://arxiv.org/abs/1511.06523.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Average precision by the protocol of WIDER FACE.
 
 What the benchmark's own evaluation tools do (eval_tools.zip of WIDER FACE), for all detections at

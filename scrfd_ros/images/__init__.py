@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images: from bytes and encodings to uint8 [H, W, 3] BGR, and back.
 
 Raw messages (encodings), compressed ones (compressed, decoding), files, turning (orientation), the

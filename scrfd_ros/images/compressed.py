@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From compressed image messages to images: numpy and OpenCV, no ROS."""
 
 from __future__ import annotations

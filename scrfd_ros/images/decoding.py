@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decode images of files and messages with OpenCV, by one rule for those that are damaged.
 
 OpenCV's versions differ in what they make of a JPEG that was cut short: some fill it up with gray,

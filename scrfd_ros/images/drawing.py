@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draw faces into an image."""
 
 from __future__ import annotations

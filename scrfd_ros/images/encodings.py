@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From raw image messages to images: numpy and OpenCV, no ROS.
 
 A message is any object with the fields of a sensor_msgs/Image, whichever library

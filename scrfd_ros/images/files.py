@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read and write image files, with errors that name the file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turn images upright, and faces back into the image as it was sent."""
 
 from __future__ import annotations

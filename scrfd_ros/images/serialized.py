@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read serialized sensor_msgs/Image messages without a copy of their pixels: no ROS needed.
 
 The format is plain CDR, the Common Data Representation of OMG DDSI-RTPS 2.3, section 10: after four

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Neural networks as functions of named arrays, whatever runs them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From 8-bit images to the float planes a network takes."""
 
 from __future__ import annotations

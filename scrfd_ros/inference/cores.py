@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many processor cores this process may use, as in a container with a quota."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The little that is asked of the CUDA driver itself: the device, its memory, and CUDA graphs.
 
 The device is probed before anything of TensorRT is touched, for TensorRT cannot be asked: without

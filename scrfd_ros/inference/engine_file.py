@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is known of an engine file: a JSON file beside it, and whether it fits this machine.
 
 An engine tells neither which model it came from nor what it was built for; TensorRT fails late on

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Load a model file with the backend it is made for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contract between the detector and recognizer and whatever runs their networks."""
 
 from __future__ import annotations

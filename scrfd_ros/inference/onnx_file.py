@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX files as bytes, and the little of their content that ONNX Runtime does not tell.
 
 Read by hand, as the package onnx would bring its own protobuf onto the robot, for every other

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks run by ONNX Runtime: on the CPU anywhere, on CUDA where its provider is installed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks run by TensorRT, through pycuda."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TensorRT as a library: found and imported, its version, and what it says.
 
 One code for TensorRT 8.5 to 11 and TensorRT-RTX. TensorRT reports failures by returning None and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Messages in bags, with the package rosbags: what scrfd_ros/node/messages.py is for the node.
 
 The same `Faces` give the same bytes as the node's messages.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The networks this package knows by name, read from models/catalogue.yaml."""
 
 from __future__ import annotations

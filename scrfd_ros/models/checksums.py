@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SHA-256 of files, and pins: checksums noted beside files of which none is published.
 
 A pin is `<file>.sha256`, in the format of the command sha256sum, which can check it too.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bring model files onto this machine: several sources, each file verified before it is used."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """As much of the ONNX file format as this package reads and writes without the package onnx.
 
 A file is one protocol buffer message, ModelProto of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto;

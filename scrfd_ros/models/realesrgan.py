@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real-ESRGAN x4plus: from ncnn's weights, which the Python registry has, to an ONNX file.
 
 The network is the RRDBNet of https://arxiv.org/abs/1809.00219, as Real-ESRGAN was trained with it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files out of packages of the Python registry, which pip fetches as the user has set it up."""
 
 from __future__ import annotations

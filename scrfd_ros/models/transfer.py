@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bytes from HTTPS addresses: continued after interruptions, and not waited for without end.
 
 What a server sends is held against what it announces; what the content must be is up to

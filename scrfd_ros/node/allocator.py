@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings of the C library's memory allocator, for processes that handle large images."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faces as Foxglove draws them over an image. Needs foxglove_msgs."""
 
 from __future__ import annotations

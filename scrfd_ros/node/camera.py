@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One camera: its topics, what has come of its images, and its tracker."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The clocks of the node: what it does by itself goes by a steady one, whatever ROS time does."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real image through the real node: published over DDS, answered, checked and drawn."""
 
 from __future__ import annotations

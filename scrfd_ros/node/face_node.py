@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ROS 2 node: images in, faces out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What one message, request or callback raises costs that one, and does not end the node.
 
 rclpy lets whatever is raised while it takes a message or request, while it decodes a request, in a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is given to the node at start and never used: told, with the nearest name that is."""
 
 from __future__ import annotations

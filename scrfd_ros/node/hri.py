@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faces for ROS4HRI: the topics that REP-155 has below /humans/faces. Needs hri_msgs."""
 
 from __future__ import annotations

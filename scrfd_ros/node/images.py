@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From image messages to the image that the pipeline takes, and back."""
 
 from __future__ import annotations

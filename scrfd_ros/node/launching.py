@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the launch files check before they start anything, and say when something has ended.
 
 Nothing here imports launch, so that all of it can be used and tested where launch is missing.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Messages that did not come, from the numbers that publishers give theirs."""
 
 from __future__ import annotations

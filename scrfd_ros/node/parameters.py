@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The node's parameters: declared once, with type, range and description."""
 
 from __future__ import annotations

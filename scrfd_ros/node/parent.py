@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A process that a launch file has started ends when launch does, whatever ended that."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plays a bag to face_node, from its first image on: ros2 run scrfd_ros play_bag BAG
 
 `ros2 bag play` begins whether or not anybody listens: networks take seconds to load, and player and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SIGINT and SIGTERM as a call on a thread of its own."""
 
 from __future__ import annotations

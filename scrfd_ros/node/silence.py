@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Why no image comes, from what the ROS graph tells: a sentence for the log and the diagnostics."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Starts the node such that a signal ends it in order from the first moment on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Looks after a camera: what is wrong with its images is told in the log and the diagnostics."""
 
 from __future__ import annotations

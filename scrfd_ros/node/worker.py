@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The thread that runs the networks, so that the executor's never does."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cut a face out of an image so that its landmarks lie where the recognizer expects them."""
 
 from __future__ import annotations

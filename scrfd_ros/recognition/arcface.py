@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ArcFace: an aligned face as a vector that tells people apart.
 
 ArcFace: Additive Angular Margin Loss for Deep Face Recognition, Deng et al., CVPR 2019,

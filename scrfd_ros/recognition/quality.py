@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How useful a face is for recognition, told before it is embedded.
 
 The figure and its constants come from measurements on real faces: docs/verification.md, and

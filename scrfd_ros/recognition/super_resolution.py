@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small faces, enlarged by a super-resolution network before they are aligned.
 
 Such as Real-ESRGAN, https://arxiv.org/abs/2107.10833. It shows what faces tend to look like, not

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The time at which an image was taken, for whoever follows faces, whatever its stamp says.
 
 Stamps come from drivers, simulators and bags. They can be missing, repeat, go back by the time that

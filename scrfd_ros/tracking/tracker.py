@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ids that stay with faces from image to image, and which faces need a new embedding.
 
 supervision (Matplotlib, PyAV), trackers (numpy 2) and norfair (numpy 1) ask more of a robot than is

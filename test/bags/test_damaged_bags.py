@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Of a bag that is damaged or odd, every message that can be had is read, and the rest is told.
 
 Without a network: what is read here is what a replay would look at.

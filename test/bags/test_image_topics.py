@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Topics in whose images there can be no faces are left alone, and named."""
 
 from __future__ import annotations

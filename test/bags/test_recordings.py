@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings that agree are equal, and every way in which they can differ is told."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every image of a bag is looked at, in order, and the results are those of the pipeline."""
 
 from __future__ import annotations

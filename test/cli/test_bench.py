@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`scrfd bench` prints what it measured within 80 columns, writes it, and refuses bad input."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`scrfd compare` says what another set-up changes; its exit status, whether that is too much."""
 
 from __future__ import annotations

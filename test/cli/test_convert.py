@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`scrfd convert` and `scrfd verify`, on a simulated GPU and without one."""
 
 from __future__ import annotations

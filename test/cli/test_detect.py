@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`scrfd detect` prints, draws and writes the faces of an image, and refuses bad input."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`scrfd eval verification` tells people apart in real images, says where it finds no face, and
 refuses bad input."""
 

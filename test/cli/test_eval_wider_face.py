@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`scrfd eval wider-face` measures, goes on where it ended, and refuses bad input.
 
 With real images and networks, on a small set in the form of WIDER FACE.

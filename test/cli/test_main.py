@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The `scrfd` command knows its sub-commands and its exit statuses."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`scrfd models` says what is there, what the license allows, and what went wrong."""
 
 from __future__ import annotations

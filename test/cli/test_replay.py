@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`scrfd replay` writes the faces of a bag; its exit status tells whether they are as before."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boxes and landmarks are where the faces are, in images of any aspect, through every view.
 
 Half a pixel of the network's input is what is allowed. Exact spots stand in for faces, except where

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images of every shape land on a black canvas where the views say."""
 
 from __future__ import annotations

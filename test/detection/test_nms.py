@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Non-maximum suppression does what the definition says, box by box."""
 
 from __future__ import annotations

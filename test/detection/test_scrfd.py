@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SCRFD's outputs are recognized by shape in every export, and decoded as the paper says."""
 
 from __future__ import annotations

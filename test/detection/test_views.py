@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Views: what of an image lies where on the network's inputs, and what is found through them."""
 
 from __future__ import annotations

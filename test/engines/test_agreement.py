@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks that are wrong in the ways that engines can be are refused, right ones are accepted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An engine is written only if it agrees with its model; on a simulated GPU."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The networks of layer_plans.py are those that were published, and everything here runs them.
 
 500m, 2.5g and mbf are held against the real files, layer by layer. The others are held against

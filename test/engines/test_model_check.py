@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks that are not what they seem are told by their first run; real ones pass silently.
 
 The broken networks are real ones with some nodes or weights changed. Two stand in for what no

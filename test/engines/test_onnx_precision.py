@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models in float16 and int8 still find and know the same people, and have the form TensorRT wants.
 
 What is made of the real models runs in ONNX Runtime here; test_build.py builds engines of it.

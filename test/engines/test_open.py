@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The best backend there is runs a model, engines are built once, and others are not taken."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same faces as the reference implementation on the same files, and as measured before.
 
 The reference's x are corrected for its one scale for both axes: see `insightface_stretch`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The benchmark measures in turns, leaves out what does not count, and calculates right."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Differences between two set-ups are measured, told where they are, and judged by the limits."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Verification figures equal hand-made cases and plain definitions; lists of pairs are read as
 said, and what cannot be judged is an error that says why."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ground truth, images and detections of WIDER FACE are read as they are, or refused by name."""
 
 from __future__ import annotations

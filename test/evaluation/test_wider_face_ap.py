@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The evaluator of WIDER FACE is right: by hand, on the official ground truth, and by another's."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Engines built and run on a real GPU agree with ONNX Runtime. `./run.sh test-gpu` runs these."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Damaged images are used or refused by one rule, told, and stderr stays clean."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boxes, scores and landmarks are drawn where they are, into a copy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images, raw and compressed, become the right image; wrong ones become clear errors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faces of cameras that are mounted on their side: found upright, told in the image as sent."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Serialized images are read as rclpy reads them, whatever they contain, and without a copy."""
 
 from __future__ import annotations

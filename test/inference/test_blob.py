@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The look-up table writes what OpenCV's own blobFromImage writes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cores that a process may use, by its affinity and the quotas of its control groups.
 
 Folders with the files of /proc and /sys stand in for those of containers, which cannot be made

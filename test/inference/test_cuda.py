@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The CUDA driver is probed without harm, whatever it answers; the driver is a simulated one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model with weights in other files is refused wherever one is read; its checksum is not theirs.
 
 And the checksum of a network is that of the bytes which run, also where the file is replaced.

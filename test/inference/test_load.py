@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model file is loaded by the backend that it is made for."""
 
 from __future__ import annotations

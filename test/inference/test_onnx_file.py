@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is read of ONNX files by hand is read of whatever ONNX Runtime takes, and else refused."""
 
 from __future__ import annotations

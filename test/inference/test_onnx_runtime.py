@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An ONNX file becomes a network that says what it is, or an error that says why not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Threads that ONNX Runtime is given, and what is said where its GPU provider does not start.
 
 There is no GPU here: sessions that pretend stand in for an ONNX Runtime with CUDA.

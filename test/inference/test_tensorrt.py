@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The TensorRT backend keeps to TensorRT's and CUDA's rules, on a simulated GPU."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TensorRT is found only after CUDA, and its absence is explained."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every name of TensorRT that the code uses is in TensorRT 8.6, 10, 11 and TensorRT-RTX.
 
 The code keeps to a convention that lets it be read here: the module is called `trt`, objects are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """faces.launch.py under launch_testing: it answers an image, and ends cleanly.
 
 Run by test_launch_testing.py, or by hand: launch_test test/launch/launch_test_of_faces.py

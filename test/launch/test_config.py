@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The RViz layout shows the overlay, and Cyclone DDS takes its profile."""
 
 from __future__ import annotations

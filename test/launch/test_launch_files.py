@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The launch files start what they say, with the arguments given, under the real launch.
 
 Two programs have stand-ins: RViz 2, which needs a screen, and `ros2 bag play` where it is missing,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """launch_test_of_faces.py passes under launch_testing, as ROS 2 runs such tests."""
 
 from __future__ import annotations

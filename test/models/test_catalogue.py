@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The catalogue says what files there are and which of them are right, and finds its own faults."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files are fetched over real HTTPS and real pip, and nothing unverified gets a model's name."""
 
 from __future__ import annotations

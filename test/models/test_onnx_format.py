@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole ONNX file is told from everything else, and fields are written as protobuf does."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """models/README.md and the catalogue say the same of every model."""
 
 from __future__ import annotations

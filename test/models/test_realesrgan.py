@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real-ESRGAN's weights are converted without change: ncnn, which they were made for, agrees."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stands in for `ros2 bag play`, which no registry package has, under the name ros2.
 
 Like the real one it has its publishers at once, that of the clock first, is paused until its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A camera in a process of its own, which can be killed, and does what cameras should not.
 
 Run as a program it publishes the images of a .npy file, uint8 [N, H, W, 3] BGR, in turns. Words

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One rclpy context for all tests; packages of messages that may be missing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests for a service of parameters that no ROS 2 client would send, for Cyclone DDS.
 
 On the wire a string is its length and bytes: here any bytes, and a number of strings that is a lie.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The wire types of images and detections, written down once more for Cyclone DDS.
 
 A type's name is how DDS knows it. Cyclone DDS cannot read annotations that are strings, so this

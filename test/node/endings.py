@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Moments in the life of face_node at which a signal can come, and how it ends then."""
 
 from __future__ import annotations

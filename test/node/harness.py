@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The real node in a process of its own, and a camera beside it, over real DDS."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every image that was received is in one count, or waits, or is in hand: at any time.
 
 The node and its network are real; a gate before the network holds images as long as the test wants,

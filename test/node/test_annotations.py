@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Foxglove's annotations are the faces, at their places, and come only if they can be sent."""
 
 from __future__ import annotations

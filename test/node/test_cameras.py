@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several cameras, compressed images, overlay, laziness and diagnostics, over real DDS."""
 
 from __future__ import annotations

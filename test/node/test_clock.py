@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A clock that is missing is told, one that is paused is not."""
 
 from __future__ import annotations

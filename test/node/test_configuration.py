@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is given to face_node at start and cannot be is refused or told in one sentence, and what
 the node's lifecycle cannot do is told in its log."""
 

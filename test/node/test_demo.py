@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demonstration as `ros2 run scrfd_ros demo` starts it, in an environment without a profile."""
 
 from __future__ import annotations

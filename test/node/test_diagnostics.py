@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the diagnostics make of a camera's state: levels and sentences.
 
 The camera and the pipeline are stand-ins: only what the status is made of is there.

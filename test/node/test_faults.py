@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faults that happen on robots cost face_node the images concerned and no more, over real DDS."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever face_node does, a signal ends it: in order, with its counts, and no traceback.
 
 How soon, bench/signals.py tells.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What goes wrong with one message, request or call is told, and the executor goes on.
 
 Real rclpy, with nodes in this process whose callbacks raise; a message type that is no type stands

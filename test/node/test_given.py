@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is given to the node and not used is told, with the nearest name."""
 
 from __future__ import annotations

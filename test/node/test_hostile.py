@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever clients and publishers on the network send, face_node answers or refuses, and lives.
 
 HOSTILE_REQUESTS=10000 makes the random part long; with -s it prints what became of the requests.

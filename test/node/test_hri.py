@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faces for ROS4HRI: who is tracked, where the faces are, and topics that come and go with them."""
 
 from __future__ import annotations

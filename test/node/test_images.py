@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images survive the way through real messages; cv_bridge reads what nothing else does."""
 
 from __future__ import annotations

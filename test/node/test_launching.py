@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the launch files refuse, and in which words; without launch, which is not everywhere."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lost messages are counted from numbers: never too many, and exactly where one publisher sends."""
 
 from __future__ import annotations

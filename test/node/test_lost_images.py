@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images that a camera sent and that never reached the node are counted, over real DDS."""
 
 from __future__ import annotations

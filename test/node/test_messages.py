@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faces survive the way into messages and back, through real serialization."""
 
 from __future__ import annotations

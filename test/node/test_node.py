@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """face_node, in its own process, does over DDS what its users rely on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the node says when no images come, or something is wrong with them, over real DDS."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a launch file starts ends with launch, however that ends; here by real processes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """play_bag and the real node: every image of a bag is seen, and what goes wrong is told.
 
 `ros2 bag play` has a stand-in where it is missing: see bag_player.py.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is replayed from a bag is what the node sends for the same images."""
 
 from __future__ import annotations

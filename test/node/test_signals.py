@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A signal is a call on another thread: it cuts nothing short on the main thread."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sentence that tells why no image comes, from what the graph says."""
 
 from __future__ import annotations

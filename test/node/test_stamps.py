@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A camera whose driver does not set the stamp, before the real node and over real DDS."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which topic a camera subscribes to, with the remappings that users give, as rcl resolves them."""
 
 from __future__ import annotations

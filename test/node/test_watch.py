@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is told of a camera's losses and publishers, and how often.
 
 The node and the camera are stand-ins: only what the watch looks at is there.

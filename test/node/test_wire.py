@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What goes over the wire is understood by software that shares no code with this package."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Worker runs everything on one other thread, in order, and of each key only the newest item."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How Hypothesis searches: the same examples in every run, unless more are asked for.
 
 The same of the same tests: Hypothesis also tries the constants of the modules that are loaded, so

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faces are aligned by least squares wherever they are, however turned, large and far away."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An image gives the same faces whatever the networks, buffers and views before it were."""
 
 from __future__ import annotations

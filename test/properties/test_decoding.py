@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decoding finds what a loop over all anchors finds, whatever the network says.
 
 The outputs are made up: no real network answers with numbers right at the threshold, or with none

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever stamps a camera sends: ids stay, who passed is let go, and work stays bounded."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Image messages of any size, step, padding and byte order, read pixel by pixel for comparison."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faces come back from messages and JSON as they went in, whatever they are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What non-maximum suppression keeps, whatever the boxes: equal, inside out, or many."""
 
 from __future__ import annotations

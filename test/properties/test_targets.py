@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What OpenCV is given to write into is written, whatever arrives and wherever it lies.
 
 Where type, size or channels of the target do not fit, OpenCV writes elsewhere and says nothing.

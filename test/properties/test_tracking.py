@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ids are sound whatever comes, and stay with people as long as the tracker's words promise."""
 
 from __future__ import annotations

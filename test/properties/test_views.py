@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever the sizes: views lie on the inputs, are drawn there, and lead back to the image."""
 
 from __future__ import annotations

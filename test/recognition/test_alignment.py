@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faces are cut out by the least-squares similarity transform, whatever the landmarks."""
 
 from __future__ import annotations

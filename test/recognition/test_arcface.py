@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ArcFace gives every face its unit-length embedding, in one batch where the network takes one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faces are the less useful the smaller, blurrier and less certain they are, in figures known by
 construction and on real faces; those left out by it are the ones that are not recognized."""
 

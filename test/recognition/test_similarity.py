@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The nearest other face is the one with the greatest cosine, never the face itself."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small faces, and no others, are enlarged before they are aligned, and stay where they are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stands in for TensorRT where there is no GPU: an "engine" is an ONNX file run by ONNX Runtime.
 
 It shows that scrfd_ros keeps to TensorRT's rules, not that TensorRT does what is expected of it:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the stamps of real drivers, simulators and bags become: a time that ids can live by."""
 
 from __future__ import annotations

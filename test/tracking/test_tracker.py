@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ids stay with faces, and the recognizer works for new and changed faces only."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stands in for pycuda where there is no GPU; see `driver`."""

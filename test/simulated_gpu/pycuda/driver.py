@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stands in for pycuda.driver where there is no GPU: the device's memory is ordinary memory.
 
 As strict as the real one where that matters: nothing works without a current context, contexts
