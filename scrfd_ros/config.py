@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar, get_type_hints
@@ -28,7 +28,7 @@ MAX_INPUT_SIDE: Final = 4096
 MAX_TILES: Final = 8
 """In a row or column; each tile is a run of the network."""
 
-_Config = TypeVar("_Config")
+_Config = TypeVar("_Config", bound="Group")
 
 
 @dataclass(frozen=True)
@@ -37,29 +37,40 @@ class Option:
 
     Attributes:
         description: for people, one or more sentences.
-        low, high: the smallest and the largest number; None for no limit.
-        choices: gives all texts that are taken; None where any is.
-        check: says in a phrase what is wrong with a value; "" if nothing is.
-        is_live: a change takes effect with the next image, not with the next start.
-        is_read_only: can be set at the start only.
+        limits: the smallest and the largest number; None for any.
+        choices: gives all accepted texts; None for any.
+        check: tells whether a value has the form that `form` says.
+        form: what `check` accepts, in a phrase with an example.
+        is_live: a change takes effect with the next image; otherwise with the next start.
+        is_read_only: can only be set at the start.
     """
 
     description: str
-    low: float | None = None
-    high: float | None = None
+    limits: tuple[float, float] | None = None
     choices: Callable[[], tuple[str, ...]] | None = None
-    check: Callable[[Any], str] | None = None
+    check: Callable[[Any], bool] | None = None
+    form: str = ""
     is_live: bool = False
     is_read_only: bool = False
 
+    @property
+    def constraint(self) -> str:
+        """Which values are accepted, in a phrase; "" for all of the type."""
+        if self.choices is not None:
+            return f"one of: {', '.join(self.choices())}"
+        if self.limits is not None:
+            return "{:g} to {:g}".format(*self.limits)
+        return self.form
+
     def refusal(self, value: Any) -> str:
-        """Why a value of the right type is not taken, in a phrase; "" if it is."""
+        """Why a value of the right type is not accepted, in a phrase; "" if it is."""
         if self.choices is not None and value not in self.choices():
-            return f"{shown(value)} is unknown; expected one of: {', '.join(self.choices())}"
-        low, high = self.low, self.high
-        if low is not None and high is not None and not low <= value <= high:  # nor is NaN
-            return f"{value} is not within {low:g} to {high:g}"
-        return "" if self.check is None else self.check(value)
+            return f"{shown(value)} is unknown; expected {self.constraint}"
+        if self.limits is not None and not self.limits[0] <= value <= self.limits[1]:  # or NaN
+            return f"{value} is not within {self.constraint}"
+        if self.check is not None and not self.check(value):
+            return f"{shown(value)} is not {self.form}"
+        return ""
 
 
 def option(default: Any, description: str, **known: Any) -> Any:
@@ -68,35 +79,25 @@ def option(default: Any, description: str, **known: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value as it is written in YAML, cut off where it is long."""
+    """A value as it is written in YAML, cut off if it is long."""
     if isinstance(value, bool):
         return str(value).lower()
     text = repr(value if isinstance(value, (int, float, str)) else list(value))
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 
-_fraction = functools.partial(option, low=0.0, high=1.0)
-_seconds = functools.partial(option, low=0.0, high=1e6)
+fraction = functools.partial(option, limits=(0.0, 1.0))
+seconds = functools.partial(option, limits=(0.0, 1e6))
 
 
-def _input_size_refusal(value: tuple[int, ...]) -> str:
-    if len(value) == 2 and all(
+def _is_input_size(value: tuple[int, ...]) -> bool:
+    return len(value) == 2 and all(
         side % SIZE_MULTIPLE == 0 and SIZE_MULTIPLE <= side <= MAX_INPUT_SIDE for side in value
-    ):
-        return ""
-    return (
-        f"{shown(value)} is not a width and a height in multiples of {SIZE_MULTIPLE}, at most "
-        f"{MAX_INPUT_SIDE}, such as [640, 640]"
     )
 
 
-def _tiles_refusal(value: tuple[int, ...]) -> str:
-    if len(value) == 2 and all(1 <= count <= MAX_TILES for count in value):
-        return ""
-    return (
-        f"{shown(value)} is not a number of columns and of rows, each 1 to {MAX_TILES}, such as "
-        f"[3, 2]"
-    )
+def _is_grid(value: tuple[int, ...]) -> bool:
+    return len(value) == 2 and all(1 <= count <= MAX_TILES for count in value)
 
 
 class OptionField(NamedTuple):
@@ -107,12 +108,17 @@ class OptionField(NamedTuple):
     default: Any
 
 
-@functools.cache
 def options(config: type) -> Mapping[str, OptionField]:
     """All options of a configuration by full name, such as detector.score_threshold."""
+    return _options(config)
+
+
+@functools.cache
+def _options(config: type) -> Mapping[str, OptionField]:
+    types = get_type_hints(config)
     found: dict[str, OptionField] = {}
     for each in dataclasses.fields(config):
-        kind = get_type_hints(config)[each.name]
+        kind = types[each.name]
         if dataclasses.is_dataclass(kind):
             assert isinstance(kind, type)
             found |= {f"{each.name}.{name}": inner for name, inner in options(kind).items()}
@@ -121,48 +127,45 @@ def options(config: type) -> Mapping[str, OptionField]:
     return found
 
 
-def _own_options(config: type) -> Iterator[tuple[str, OptionField]]:
-    return ((name, each) for name, each in options(config).items() if "." not in name)
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
-_PHRASES = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    tuple[int, int]: "two whole numbers",
-    Path | None: "a path or nothing",
+def _are(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, tuple) and all(type(each) is kind for each in value)
+
+
+_TYPES: Final[Mapping[Any, tuple[str, Callable[[Any], bool]]]] = {
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("a whole number", _is_whole),
+    float: ("a number", lambda value: isinstance(value, float) or _is_whole(value)),
+    str: ("a text", lambda value: isinstance(value, str)),
+    tuple[int, int]: ("a tuple of two whole numbers", _are(int)),
+    tuple[int, ...]: ("a tuple of whole numbers", _are(int)),
+    tuple[str, ...]: ("a tuple of texts", _are(str)),
+    Path | None: ("a Path or None", lambda value: value is None or isinstance(value, Path)),
 }
-
-
-def _type_refusal(value: Any, kind: Any) -> str:
-    if kind is float:
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
-    elif kind is int:
-        fits = isinstance(value, int) and not isinstance(value, bool)
-    elif kind == tuple[int, int]:
-        fits = isinstance(value, tuple) and all(type(number) is int for number in value)
-    elif kind == Path | None:
-        fits = value is None or isinstance(value, Path)
-    else:
-        fits = isinstance(value, kind)
-    return "" if fits else f"{value!r} is not {_PHRASES[kind]}"
 
 
 @dataclass(frozen=True)
 class Group:
-    """A group of options, checked where it is made.
+    """A group of options, checked when it is made.
 
     Raises:
-        ScrfdError: a value is not taken; names the option by its full name.
+        ScrfdError: a value is not accepted; names the option by its full name.
     """
 
     prefix: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        for name, each in _own_options(type(self)):
+        for name, each in options(type(self)).items():
+            if "." in name:
+                continue  # checked by its own group
             value = getattr(self, name)
-            reason = _type_refusal(value, each.type) or each.option.refusal(value)
+            if value is each.default:
+                continue  # no need to read the catalogue of models for this
+            phrase, has_type = _TYPES[each.type]
+            reason = each.option.refusal(value) if has_type(value) else f"{value!r} is not {phrase}"
             if reason:
                 raise ScrfdError(f"{self.prefix}{name}: {reason}")
 
@@ -187,12 +190,14 @@ class DetectorConfig(Group):
         "Width and height, in pixels, that images are scaled to for the detector: multiples of "
         f"{SIZE_MULTIPLE}. Smaller is quicker and misses small faces. Some model files take one "
         "size only.",
-        check=_input_size_refusal,
+        check=_is_input_size,
+        form=f"a width and a height in multiples of {SIZE_MULTIPLE}, at most {MAX_INPUT_SIDE}, "
+        "such as [640, 640]",
     )
-    score_threshold: float = _fraction(
+    score_threshold: float = fraction(
         0.5, "Faces that score less are not reported, 0 to 1.", is_live=True
     )
-    nms_threshold: float = _fraction(
+    nms_threshold: float = fraction(
         0.4,
         "Of two boxes that overlap by a greater IoU only the better is reported, 0 to 1.",
         is_live=True,
@@ -200,15 +205,15 @@ class DetectorConfig(Group):
     max_faces: int = option(
         0,
         "Maximum number of faces to report, the best scores first; 0 for all.",
-        low=0,
-        high=100_000,
+        limits=(0, 100_000),
         is_live=True,
     )
     tiles: tuple[int, int] = option(
         (1, 1),
         "Columns and rows of overlapping tiles that are searched besides the whole image, for "
         "faces too small in it. Each tile costs a run of the network.",
-        check=_tiles_refusal,
+        check=_is_grid,
+        form=f"a number of columns and of rows, each 1 to {MAX_TILES}, such as [3, 2]",
     )
     large_faces: bool = option(
         False,
@@ -233,7 +238,7 @@ class RecognizerConfig(Group):
     engine_path: Path | None = option(
         None, "A model file of your own, .onnx or .engine, which wins over `model`."
     )
-    min_quality: float = _fraction(
+    min_quality: float = fraction(
         0.0,
         "Faces of lower quality, 0 to 1, are not embedded: small, blurred, turned or hidden ones; "
         "0 for all. See docs/verification.md.",
@@ -253,12 +258,11 @@ class SuperResolutionConfig(Group):
         "for each on a processor, and recognition gets worse: docs/small-faces.md.",
     )
     engine_path: Path | None = option(None, "The model file; empty for realesrgan_x4plus.")
-    max_size: int = option(32, "Faces smaller than this, in pixels, are upscaled.", low=8, high=112)
+    max_size: int = option(32, "Faces smaller than this, in pixels, are upscaled.", limits=(8, 112))
     max_faces: int = option(
         4,
         "Maximum number of faces of an image to upscale, the best scores first.",
-        low=1,
-        high=1000,
+        limits=(1, 1000),
         is_live=True,
     )
 
@@ -273,8 +277,8 @@ class TrackingConfig(Group):
         True,
         "Give each face an id that stays with it, and embed it only when it is new or has changed.",
     )
-    max_age: float = _seconds(2.0, "Seconds that a face may be missed and keep its id.")
-    refresh_period: float = _seconds(
+    max_age: float = seconds(2.0, "Seconds that a face may be missed and keep its id.")
+    refresh_period: float = seconds(
         5.0, "Seconds after which a face is embedded again; 0 for every image."
     )
 
@@ -284,8 +288,8 @@ class PipelineConfig(Group):
     """All options of a `FacePipeline`.
 
     Raises:
-        ScrfdError: a value is not taken; names the option. Or faces are to be upscaled, but not
-            recognized.
+        ScrfdError: a value is not accepted; names the option. Or faces are to be upscaled, but
+            not recognized.
     """
 
     backend: str = option(
@@ -303,8 +307,7 @@ class PipelineConfig(Group):
         0,
         "Threads on the processor, for ONNX Runtime and OpenCV; 0 for one for each core that the "
         "process may use, by its affinity and the quota of its container.",
-        low=0,
-        high=MAX_THREADS,
+        limits=(0, MAX_THREADS),
     )
     model_directory: Path | None = option(
         None, "Folder with the model files; empty for the one that `scrfd models` downloads to."
@@ -328,22 +331,27 @@ def from_values(config: type[_Config], values: Mapping[str, Any]) -> _Config:
     """A configuration of values by full name; what is not named has its default.
 
     Raises:
-        ScrfdError: a value is not taken, or there is no such option.
+        ScrfdError: a value is not accepted, or there is no such option.
     """
-    unknown = values.keys() - options(config).keys()  # type: ignore[arg-type]
+    return with_values(config(), values)
+
+
+def with_values(config: _Config, values: Mapping[str, Any]) -> _Config:
+    """The configuration with other values for some options, by full name.
+
+    Raises:
+        ScrfdError: a value is not accepted, or there is no such option.
+    """
+    unknown = values.keys() - options(type(config)).keys()
     if unknown:
         raise ScrfdError(f"there is no option {', '.join(sorted(unknown))}")
-    hints = get_type_hints(config)
-    arguments: dict[str, Any] = {}
-    for each in dataclasses.fields(config):  # type: ignore[arg-type]
-        if each.name in values:
-            arguments[each.name] = values[each.name]
-        elif dataclasses.is_dataclass(hints[each.name]):
-            prefix = f"{each.name}."
-            inner = {
-                name.removeprefix(prefix): value
-                for name, value in values.items()
-                if name.startswith(prefix)
-            }
-            arguments[each.name] = from_values(hints[each.name], inner)
-    return config(**arguments)
+    changes: dict[str, Any] = {}
+    inner: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        group, _, rest = name.partition(".")
+        if rest:
+            inner.setdefault(group, {})[rest] = value
+        else:
+            changes[name] = value
+    changes |= {group: with_values(getattr(config, group), own) for group, own in inner.items()}
+    return dataclasses.replace(config, **changes)

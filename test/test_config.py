@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options are checked when a configuration is made, and errors name the option."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scrfd_ros.config import (
+    DetectorConfig,
+    PipelineConfig,
+    from_values,
+    options,
+    with_values,
+)
+from scrfd_ros.errors import ScrfdError
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("threads", True, "True is not a whole number"),
+        ("threads", 2.0, "2.0 is not a whole number"),
+        ("threads", -1, "-1 is not within 0 to 256"),
+        ("cuda_graph", 1, "1 is not true or false"),
+        ("backend", "cuda", "'cuda' is unknown; expected one of: auto, tensorrt, onnxruntime"),
+        ("backend", None, "None is not a text"),
+        ("model_directory", "models", "'models' is not a Path or None"),
+        ("detector.model", "3g", "'3g' is unknown; expected one of: 500m, 1g, 2.5g"),
+        ("detector.score_threshold", math.nan, "nan is not within 0 to 1"),
+        ("detector.score_threshold", "0.5", "'0.5' is not a number"),
+        ("detector.score_threshold", True, "True is not a number"),
+        ("detector.input_size", [640, 640], "[640, 640] is not a tuple of two whole numbers"),
+        ("detector.input_size", (640, 640.0), "(640, 640.0) is not a tuple of two whole numbers"),
+        ("detector.input_size", (640,), "[640] is not a width and a height in multiples of 32"),
+        ("detector.input_size", (640, 650), "[640, 650] is not a width and a height"),
+        ("detector.input_size", (0, 640), "[0, 640] is not a width and a height"),
+        (
+            "detector.input_size",
+            (640, 4128),
+            "[640, 4128] is not a width and a height in multiples of 32, at most 4096",
+        ),
+        ("detector.tiles", (3, 9), "[3, 9] is not a number of columns and of rows, each 1 to 8"),
+        ("super_resolution.max_size", 7, "7 is not within 8 to 112"),
+        ("tracking.max_age", math.inf, "inf is not within 0 to 1e+06"),
+    ],
+)
+def test_refuses_values(name: str, value: Any, complaint: str) -> None:
+    with pytest.raises(ScrfdError) as raised:
+        from_values(PipelineConfig, {name: value})
+    assert str(raised.value).startswith(f"{name}: {complaint}")
+
+
+def test_refuses_upscaling_without_recognition() -> None:
+    values = {"super_resolution.enabled": True, "recognizer.enabled": False}
+    with pytest.raises(ScrfdError, match=r"super_resolution\.enabled is true, but recognizer"):
+        from_values(PipelineConfig, values)
+
+
+def test_refuses_unknown_options() -> None:
+    with pytest.raises(ScrfdError, match=r"there is no option detector\.score, nonsense"):
+        from_values(PipelineConfig, {"nonsense": 1, "detector.score": 0.5})
+
+
+def test_a_long_value_is_cut_off_in_the_error() -> None:
+    with pytest.raises(ScrfdError) as raised:
+        DetectorConfig(tiles=(1,) * 1000)  # type: ignore[arg-type]
+    assert len(str(raised.value)) < 250
+
+
+def test_values_go_to_their_groups() -> None:
+    values = {
+        "threads": 2,
+        "model_directory": Path("models"),
+        "detector.max_faces": 3,
+        "detector.score_threshold": 1,
+        "tracking.enabled": False,
+    }
+    config = from_values(PipelineConfig, values)
+    assert (config.threads, config.model_directory) == (2, Path("models"))
+    assert config.detector == DetectorConfig(max_faces=3, score_threshold=1)
+    assert not config.tracking.enabled
+    changed = with_values(config, {"detector.max_faces": 4})
+    assert changed.detector == DetectorConfig(max_faces=4, score_threshold=1)
+    assert changed == dataclasses.replace(config, detector=changed.detector)
+    assert config.detector.max_faces == 3
+
+
+@pytest.mark.parametrize("name", options(PipelineConfig))
+def test_defaults_are_accepted(name: str) -> None:
+    """Checks skip a default, so it is checked here."""
+    option, _, default = options(PipelineConfig)[name]
+    assert default is None or option.refusal(default) == ""
+
+
+@pytest.mark.parametrize("name", options(PipelineConfig))
+def test_descriptions_are_sentences(name: str) -> None:
+    description = options(PipelineConfig)[name].option.description
+    assert description[0].isupper() and description.endswith(".")
+    assert "  " not in description
