@@ -42,11 +42,11 @@ from scrfd_ros.inference.engine_file import (
     rebuild_command,
 )
 from scrfd_ros.inference.network import Tensor
-from scrfd_ros.inference.onnx_file import normalizes_input
+from scrfd_ros.inference.onnx_file import external_files, is_onnx, normalizes_input
+from scrfd_ros.inference.protobuf import field
 from scrfd_ros.inference.tensorrt_library import Platform
 from scrfd_ros.models.catalogue import load_catalogue
 from scrfd_ros.models.checksums import pin_path, read_pin
-from scrfd_ros.models.onnx_format import field, is_onnx
 from scrfd_ros.models.transfer import SourceError, unpack_zip
 
 Once = Callable[[bytes], None]
@@ -246,7 +246,8 @@ def _make_onnx(folder: Path) -> Once:
     """What this package itself reads of ONNX files."""
 
     def once(data: bytes) -> None:
-        assert is_onnx(io.BytesIO(data)) in (True, False)
+        assert is_onnx(data) in (True, False)
+        external_files(data)
         assert normalizes_input(data) in (True, False)
 
     return once
@@ -299,7 +300,7 @@ def _make_engine(folder: Path) -> Once:
     return once
 
 
-def _facts_seeds() -> list[bytes]:
+def _metadata_seeds() -> list[bytes]:
     content = {"format": 1, **dataclasses.asdict(_metadata())}
     return [
         json.dumps(content).encode(),
@@ -712,7 +713,7 @@ TARGETS = {
         _onnx_models,
         _make_network,
     ),
-    "engine": Target("the JSON file beside an engine", _facts_seeds, _make_engine),
+    "engine": Target("the JSON file beside an engine", _metadata_seeds, _make_engine),
     "catalogue": Target(
         "models/catalogue.yaml",
         _catalogue_seeds,

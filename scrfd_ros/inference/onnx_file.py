@@ -1,30 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX files as bytes, and the little of their content that ONNX Runtime does not tell.
+"""ONNX files as bytes, and the few things in them that ONNX Runtime does not report.
 
-Read by hand, as the package onnx would bring its own protobuf onto the robot, for every other
-program there as well. Numbers of fields: onnx.proto of the ONNX project; encoding:
-https://protobuf.dev/programming-guides/encoding.
+A file is one ModelProto, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, which has the
+numbers of the fields.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 from scrfd_ros.errors import ModelError
+from scrfd_ros.inference.protobuf import BYTES, VARINT, byte_fields, read_fields
 
-_MODEL_GRAPH, _GRAPH_NODE, _NODE_OP_TYPE = 7, 1, 4
-_GRAPH_INITIALIZER, _GRAPH_SPARSE_INITIALIZER, _SPARSE_PARTS = 5, 15, (1, 2)
-_NODE_ATTRIBUTE, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, (5, 10), (6, 11)
-_MODEL_FUNCTION, _FUNCTION_NODE = 25, 7
+_MODEL_IR_VERSION, _MODEL_GRAPH, _MODEL_OPSETS, _MODEL_FUNCTION = 1, 7, 8, 25
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE_INITIALIZER = 1, 5, 15
+_NODE_OP_TYPE, _NODE_ATTRIBUTE, _FUNCTION_NODE = 4, 5, 7
+_ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _SPARSE_PARTS = (5, 10), (6, 11), (1, 2)
 _TENSOR_EXTERNAL, _ENTRY_KEY, _ENTRY_VALUE = 13, 1, 2
-_VARINT, _BYTES = 0, 2
-_SIZES = {1: 8, 3: 0, 4: 0, 5: 4}
-"""Bytes of other kinds: numbers, and the marks at the ends of a group, which are old but valid."""
 
-_LONGEST_VARINT = 10
 _CHANGES_NOTHING = (b"Identity", b"Constant")
 _FIRST_NODES = 8
 
@@ -45,10 +40,10 @@ def read_model(path: Path) -> bytes:
 
 
 def refuse_external_data(path: Path, content: bytes) -> None:
-    """Refuse a model of which weights are in other files.
+    """Refuse a model with weights in other files.
 
     Raises:
-        ModelError: so it is; says how to put them in.
+        ModelError: it has some; says how to make one file of them.
     """
     names = external_files(content)
     if names:
@@ -65,97 +60,83 @@ def refuse_external_data(path: Path, content: bytes) -> None:
 
 
 def external_files(content: bytes) -> list[str]:
-    """Names of the files that hold weights of an ONNX model, sorted; empty for a whole one.
+    """Names of the files that hold weights of an ONNX model, sorted; empty where none do.
 
-    Also empty for what is no ONNX model, which ONNX Runtime refuses.
+    Also empty for anything but an ONNX model, which ONNX Runtime refuses.
     """
     names: set[str] = set()
 
     def tensor(message: memoryview) -> None:
-        for entry in _byte_fields(message, _TENSOR_EXTERNAL):
+        for entry in byte_fields(message, _TENSOR_EXTERNAL):
             key, value = (
-                b"".join(map(bytes, _byte_fields(entry, field)))
-                for field in (_ENTRY_KEY, _ENTRY_VALUE)
+                b"".join(map(bytes, byte_fields(entry, number)))
+                for number in (_ENTRY_KEY, _ENTRY_VALUE)
             )
             if key == b"location":
                 names.add(value.decode(errors="replace"))
 
     def node(message: memoryview) -> None:
-        for attribute in _byte_fields(message, _NODE_ATTRIBUTE):
-            for field in _ATTRIBUTE_TENSORS:
-                for part in _byte_fields(attribute, field):
-                    tensor(part)
-            for field in _ATTRIBUTE_GRAPHS:
-                for part in _byte_fields(attribute, field):
-                    graph(part)
+        for attribute in byte_fields(message, _NODE_ATTRIBUTE):
+            for part in byte_fields(attribute, *_ATTRIBUTE_TENSORS):
+                tensor(part)
+            for part in byte_fields(attribute, *_ATTRIBUTE_GRAPHS):
+                graph(part)
 
     def graph(message: memoryview) -> None:
-        for part in _byte_fields(message, _GRAPH_INITIALIZER):
+        for part in byte_fields(message, _GRAPH_INITIALIZER):
             tensor(part)
-        for sparse in _byte_fields(message, _GRAPH_SPARSE_INITIALIZER):
-            for field in _SPARSE_PARTS:
-                for part in _byte_fields(sparse, field):
-                    tensor(part)
-        for part in _byte_fields(message, _GRAPH_NODE):
+        for sparse in byte_fields(message, _GRAPH_SPARSE_INITIALIZER):
+            for part in byte_fields(sparse, *_SPARSE_PARTS):
+                tensor(part)
+        for part in byte_fields(message, _GRAPH_NODE):
             node(part)
 
     model = memoryview(content)
     try:
-        for part in _byte_fields(model, _MODEL_GRAPH):
+        for part in byte_fields(model, _MODEL_GRAPH):
             graph(part)
-        for function in _byte_fields(model, _MODEL_FUNCTION):
-            for part in _byte_fields(function, _FUNCTION_NODE):
+        for function in byte_fields(model, _MODEL_FUNCTION):
+            for part in byte_fields(function, _FUNCTION_NODE):
                 node(part)
-    except (IndexError, KeyError, RecursionError):
+    except (ValueError, RecursionError):
         return []
     return sorted(names)
+
+
+def is_onnx(content: bytes) -> bool:
+    """Whether this is one ONNX model from beginning to end, by its outermost fields.
+
+    False for an HTML page, another kind of file, and a model that is cut off or has something
+    appended. The content of the graph is not examined.
+    """
+    found = set()
+    try:
+        for number, kind, _ in read_fields(memoryview(content)):
+            if kind not in (VARINT, BYTES):
+                return False
+            found.add(number)
+    except ValueError:
+        return False
+    return {_MODEL_IR_VERSION, _MODEL_GRAPH, _MODEL_OPSETS} <= found
 
 
 def normalizes_input(content: bytes) -> bool:
     """Whether an ONNX model begins with (x - mean) * scale, as exports from MXNet do.
 
     Raises:
-        ModelError: this is no ONNX model, which ONNX Runtime would have told too.
+        ModelError: this is not an ONNX model, or a damaged one.
     """
     try:
         nodes = (
             node
-            for graph in _byte_fields(memoryview(content), _MODEL_GRAPH)
-            for node in _byte_fields(graph, _GRAPH_NODE)
+            for graph in byte_fields(memoryview(content), _MODEL_GRAPH)
+            for node in byte_fields(graph, _GRAPH_NODE)
         )
         operators = [
             bytes(name)
             for node in islice(nodes, _FIRST_NODES)
-            for name in _byte_fields(node, _NODE_OP_TYPE)
+            for name in byte_fields(node, _NODE_OP_TYPE)
         ]
-    except (IndexError, KeyError) as error:
-        raise ModelError(f"{len(content)} bytes that are no whole ONNX model: {error!r}") from error
+    except ValueError as error:
+        raise ModelError(f"not a whole ONNX model, {len(content)} bytes: {error}") from error
     return [name for name in operators if name not in _CHANGES_NOTHING][:2] == [b"Sub", b"Mul"]
-
-
-def _byte_fields(message: memoryview, wanted: int) -> Iterator[memoryview]:
-    """Content of each field of this number in a protobuf message that has bytes as content."""
-    at = 0
-
-    def varint() -> int:
-        nonlocal at
-        value = 0
-        for place in range(_LONGEST_VARINT):
-            byte = message[at]
-            at += 1
-            value |= (byte & 0x7F) << 7 * place
-            if byte < 0x80:
-                return value
-        raise IndexError(f"a number of more than {_LONGEST_VARINT} bytes")
-
-    while at < len(message):
-        number, kind = divmod(varint(), 8)
-        if kind == _BYTES:
-            size = varint()
-            if number == wanted:
-                yield message[at : at + size]
-            at += size
-        elif kind == _VARINT:
-            varint()
-        else:
-            at += _SIZES[kind]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from scrfd_ros.errors import DownloadError, ModelError
+from scrfd_ros.inference.onnx_file import is_onnx
 from scrfd_ros.models.catalogue import (
     FileEntry,
     ModelEntry,
@@ -24,7 +25,6 @@ from scrfd_ros.models.catalogue import (
     load_catalogue,
 )
 from scrfd_ros.models.checksums import pin_path, read_pin, sha256_of, write_pin
-from scrfd_ros.models.onnx_format import is_onnx
 from scrfd_ros.models.realesrgan import onnx_from_ncnn
 from scrfd_ros.models.registry import fetch_from_registry
 from scrfd_ros.models.transfer import DownloadSession, SourceError, download, size_of, unpack_zip
@@ -107,7 +107,7 @@ def _ensure(
             state = file_state(entry, path)  # another process may just have changed it
             if state == "unverified":
                 with path.open("rb") as stream:
-                    if not is_onnx(stream):
+                    if not is_onnx(stream.read()):
                         raise DownloadError(
                             f"{path} is not a whole ONNX file; remove or replace it"
                         )
@@ -232,7 +232,7 @@ def _fetch(
             out.truncate(0)
             download(source.url, out, size, session)
     found = sha256_of(out)
-    if expected is None and not is_onnx(out):
+    if expected is None and not is_onnx(_content(out)):
         trouble = "is not a whole ONNX file"
     elif expected not in (None, found):
         trouble = "is another file"
@@ -243,10 +243,14 @@ def _fetch(
     raise SourceError(f"{trouble}: {size:,} bytes with SHA-256 {found}")
 
 
+def _content(stream: BinaryIO) -> bytes:
+    stream.seek(0)
+    return stream.read()
+
+
 def _convert(out: BinaryIO) -> None:
     """Replace ncnn's weights by an ONNX file of them."""
-    out.seek(0)
-    weights = out.read()
+    weights = _content(out)
     out.truncate(0)
     try:
         out.write(onnx_from_ncnn(weights))

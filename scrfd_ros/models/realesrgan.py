@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.errors import ModelError
-from scrfd_ros.models.onnx_format import field
+from scrfd_ros.inference.protobuf import field
 
 _BLOCKS, _FEATURES, _GROWTH = 23, 64, 32
 _HALF_PRECISION = struct.pack("<I", 0x01306B47)  # ncnn writes it before such weights

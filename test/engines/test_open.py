@@ -244,7 +244,8 @@ import os, resource, sys
 from pathlib import Path
 import onnx, onnxruntime, pycuda.driver, tensorrt
 from scrfd_ros.engines.open import open_network
-from scrfd_ros.inference import build, onnx_runtime, tensorrt
+from scrfd_ros.engines import build
+from scrfd_ros.inference import onnx_runtime, tensorrt
 model, choice, largest_file, user = sys.argv[1:]
 if largest_file:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(largest_file),) * 2)

@@ -105,7 +105,7 @@ SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rgl
 MODULES = [
     path
     for path, source in SOURCES.items()
-    if path.parent == PACKAGE / "networks" and knows_tensorrt(source)
+    if (path.parent.name == "inference" or path.name == "build.py") and knows_tensorrt(source)
 ]
 
 

@@ -30,6 +30,7 @@ from faulty_processes import kills, open_to_all, outcome_in_child
 
 import scrfd_ros
 from scrfd_ros.errors import DownloadError, ModelError
+from scrfd_ros.inference.protobuf import field
 from scrfd_ros.models import transfer
 from scrfd_ros.models.catalogue import (
     License,
@@ -42,7 +43,6 @@ from scrfd_ros.models.catalogue import (
     load_catalogue,
 )
 from scrfd_ros.models.download import ensure_model, ensure_picture
-from scrfd_ros.models.onnx_format import field
 from scrfd_ros.models.transfer import DownloadSession
 
 

@@ -2,7 +2,7 @@
 """Stands in for TensorRT where there is no GPU: an "engine" is an ONNX file run by ONNX Runtime.
 
 It shows that scrfd_ros keeps to TensorRT's rules, not that TensorRT does what is expected of it:
-the names it has are held against the real bindings by networks/test_tensorrt_names.py, and real
+the names it has are held against the real bindings by inference/test_tensorrt_names.py, and real
 engines are run by the tests in gpu/. As in real engines, outputs come in another order than in the
 ONNX file; failures are None or False and a message in the log.
 
