@@ -657,8 +657,8 @@ def _make_parameter_file(folder: Path) -> Once:
     from rclpy.impl.implementation_singleton import rclpy_implementation
     from rclpy.node import Node
 
-    from scrfd_ros.node.given import bad_params_file, for_other_nodes, unused_parameters
     from scrfd_ros.node.parameters import declare_parameters
+    from scrfd_ros.node.unused_arguments import bad_params_file, for_other_nodes, unused_parameters
 
     path = folder / "parameters.yaml"
     arguments = ["--ros-args", "--log-level", "fatal", "--params-file", str(path)]

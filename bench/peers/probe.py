@@ -103,7 +103,7 @@ def main() -> None:
     watch_images()
     watch_detections()
     if name == "face_node":
-        from scrfd_ros.node.face_node import main as run
+        from scrfd_ros.node.start import main as run
         from scrfd_ros.pipeline import FacePipeline
 
         watch_pipeline(FacePipeline, "run")

@@ -3,55 +3,32 @@
 
 from __future__ import annotations
 
-import functools
-import logging
-import os
-import re
-import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from numpy.typing import NDArray
-from rclpy.exceptions import (
-    InvalidParameterValueException,
-    NameValidationException,
-    ParameterException,
-)
-from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.impl.rcutils_logger import RcutilsLogger
-from rclpy.lifecycle import LifecycleNode, LifecycleState
+from rclpy.lifecycle import LifecycleState
 from rclpy.lifecycle import TransitionCallbackReturn as Transition
 from rclpy.publisher import Publisher
-from rclpy.signals import SignalHandlerOptions
 from rclpy.timer import Timer
 from std_msgs.msg import Header
 
-from scrfd_ros.errors import ScrfdError
 from scrfd_ros.faces import Faces
-from scrfd_ros.files import keep_others_from_writing
 from scrfd_ros.images.compressed import bgr_from_compressed
 from scrfd_ros.images.drawing import draw_faces
 from scrfd_ros.images.orientation import in_original_image, size_before_turn, upright
 from scrfd_ros.images.serialized import parse_image
-from scrfd_ros.node.allocator import keep_freed_memory
 from scrfd_ros.node.camera import Camera, Counts, ImageMessage
 from scrfd_ros.node.clock import STEADY, ClockWatch, stamp_now
 from scrfd_ros.node.diagnostics import Problem, camera_status, idle_status
-from scrfd_ros.node.fence import FencedExecutor, fence_services, tell
-from scrfd_ros.node.given import (
-    bad_params_file,
-    for_other_nodes,
-    ignored_arguments,
-    is_qos_override,
-    unused_parameters,
-)
+from scrfd_ros.node.error_reports import reason_of
+from scrfd_ros.node.guarded_executor import guard_services
 from scrfd_ros.node.images import bgr_from_image, image_message
+from scrfd_ros.node.lifecycle import GuardedLifecycleNode, explained
+from scrfd_ros.node.log_bridge import LogBridge
 from scrfd_ros.node.messages import detection_array, face_array, label_info, vision_info
 from scrfd_ros.node.parameters import (
     apply_live_parameters,
@@ -62,9 +39,9 @@ from scrfd_ros.node.parameters import (
     declare_parameters,
     diagnostic_limits,
 )
-from scrfd_ros.node.signals import call_at_signal
+from scrfd_ros.node.unused_arguments import warn_of_unused_qos
 from scrfd_ros.node.watch import Reminders, Watch
-from scrfd_ros.node.worker import Stopped, Worker
+from scrfd_ros.node.worker import Worker
 from scrfd_ros.pipeline import FacePipeline, Frame, Result
 from scrfd_ros.tracking.frame_clock import FrameTime
 
@@ -75,49 +52,10 @@ _SKIPPED_PERIOD = 5.0  # seconds between errors about images of one camera
 _DAMAGE_PERIOD = 10.0  # seconds that the diagnostics tell of a damaged image
 _DIAGNOSTICS_PERIOD = 1.0  # seconds
 _LAZY_PERIOD = 0.25  # seconds between looks for subscribers
-_LOG_PERIOD = 5.0  # seconds between repeats of one message
 _PATIENCE = 1.0  # seconds that work in hand may take when the node is to end
-# Seconds in which a finalized node still answers: who asked for it, as the lifecycle manager of
-# Nav2, may look whether it is.
-_LAST_ANSWERS = 2.0
-
-_Step = Callable[["FaceNode", LifecycleState], Transition]
-_EXPECTED = (ScrfdError, OSError, ParameterException, NameValidationException)
 
 
-def _saying_why(verb: str, otherwise: Transition = Transition.ERROR) -> Callable[[_Step], _Step]:
-    """Have a transition that raises say why, undo what was begun, and fail: rclpy says nothing.
-
-    Args:
-        verb: what the node cannot do then.
-        otherwise: the outcome; with ERROR, rclpy calls on_error().
-    """
-
-    def decorate(function: _Step) -> _Step:
-        @functools.wraps(function)
-        def step(node: FaceNode, state: LifecycleState) -> Transition:
-            try:
-                return function(node, state)
-            except Exception as error:
-                reason = _reason(error)
-                node.get_logger().error(f"cannot {verb}: {reason}")
-                if not isinstance(error, _EXPECTED):
-                    tell(node, verb, error)
-            try:
-                node.release()
-            except Exception as error:
-                tell(node, f"after it cannot {verb}", error)
-                return Transition.ERROR
-            what = "not configured" if verb == "configure" else f"not configured, cannot {verb}"
-            node.is_idle_because(DiagnosticStatus.ERROR, f"{what}: {reason}")
-            return otherwise
-
-        return step
-
-    return decorate
-
-
-class FaceNode(LifecycleNode):
+class FaceNode(GuardedLifecycleNode):
     """Publishes the faces in the images of one or several cameras.
 
     The executor's thread only takes images in and answers services; loading the networks and
@@ -125,22 +63,15 @@ class FaceNode(LifecycleNode):
     of the same camera that waits. A transition ends when its work is done: services wait for a
     configure, and a deactivate for the image in hand.
 
-    Args:
-        arguments: of the command line, to tell which of them miss this node; rclpy has its own.
-
     Raises:
         ScrfdError: a parameter has a value that can never work.
     """
 
-    def __init__(self, arguments: Sequence[str] = ()) -> None:
+    def __init__(self) -> None:
         super().__init__("face_node")
-        self._log_handler = _RosLogHandler(self.get_logger())
-        logging.getLogger("scrfd_ros").addHandler(self._log_handler)
-        logging.getLogger("scrfd_ros").setLevel(logging.INFO)
-        fence_services(self)
+        self._log_bridge = LogBridge(self.get_logger())
+        guard_services(self)
         declare_parameters(self)
-        self._tell_what_is_unused(arguments)
-        self.final_status: int | None = None  # once the lifecycle is at its end: of the process
         self._worker: Worker[Camera, tuple[ImageMessage, int]] = Worker(self._find_faces)
         self.is_idle = True  # of a node that has been destroyed: whether its work was done
         self._pipeline: FacePipeline | None = None
@@ -155,7 +86,7 @@ class FaceNode(LifecycleNode):
         self._reminders_of_damage = Reminders()
         # Not a lifecycle publisher: a node that is not active should say so.
         self._diagnostics: Publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.is_idle_because(DiagnosticStatus.WARN, self._not_configured)
+        self.report_idle(DiagnosticStatus.WARN, self._not_configured)
         self.create_timer(_DIAGNOSTICS_PERIOD, self._look_after_itself, clock=STEADY)
 
     def start(self) -> None:
@@ -172,9 +103,9 @@ class FaceNode(LifecycleNode):
                 f"ros2 lifecycle set {name} configure; ros2 lifecycle set {name} activate"
             )
 
-    @_saying_why("configure", Transition.FAILURE)
+    @explained("configure", Transition.FAILURE)
     def on_configure(self, state: LifecycleState) -> Transition:
-        self.is_idle_because(DiagnosticStatus.WARN, "configuring: loading the networks")
+        self.report_idle(DiagnosticStatus.WARN, "configuring: loading the networks")
         self._humans = configured_human_faces(self)
         self._pipeline = self._worker.call(lambda: configured_pipeline(self))
         self._worker.max_batch = self._pipeline.detector.batch
@@ -182,7 +113,9 @@ class FaceNode(LifecycleNode):
         for name, rotation in configured_cameras(self).items():
             tracker = configured_tracker(self)
             self._cameras.append(Camera(self, name, compressed, tracker, rotation))
-        self._tell_unused_qos()
+        warn_of_unused_qos(
+            self, (name for camera in self._cameras for name in camera.subscription_parameters)
+        )
         if self._pipeline.warning:
             self.get_logger().warning(self._pipeline.warning)
         detector, recognizer = self._pipeline.detector.network, self._pipeline.recognizer
@@ -194,10 +127,10 @@ class FaceNode(LifecycleNode):
                 else "no recognizer"
             )
         )
-        self.is_idle_because(DiagnosticStatus.WARN, self._inactive)
+        self.report_idle(DiagnosticStatus.WARN, self._inactive)
         return super().on_configure(state)
 
-    @_saying_why("activate")
+    @explained("activate")
     def on_activate(self, state: LifecycleState) -> Transition:
         result = super().on_activate(state)
         assert self._pipeline is not None
@@ -220,45 +153,28 @@ class FaceNode(LifecycleNode):
                 self._subscribe(camera)
         return result
 
-    @_saying_why("deactivate")
+    @explained("deactivate")
     def on_deactivate(self, state: LifecycleState) -> Transition:
         self._stop_images()
-        self.is_idle_because(DiagnosticStatus.WARN, self._inactive)
+        self.report_idle(DiagnosticStatus.WARN, self._inactive)
         return super().on_deactivate(state)
 
-    @_saying_why("clean up")
+    @explained("clean up")
     def on_cleanup(self, state: LifecycleState) -> Transition:
         self.release()
-        self.is_idle_because(DiagnosticStatus.WARN, self._not_configured)
+        self.report_idle(DiagnosticStatus.WARN, self._not_configured)
         return super().on_cleanup(state)
 
-    @_saying_why("shut down")
+    @explained("shut down")
     def on_shutdown(self, state: LifecycleState) -> Transition:
         self.release()
-        self.is_idle_because(DiagnosticStatus.WARN, "shut down: to use it, start the node again")
+        self.report_idle(DiagnosticStatus.WARN, "shut down: to use it, start the node again")
         return super().on_shutdown(state)
 
-    @_saying_why("recover from the error")
+    @explained("recover from the error")
     def on_error(self, state: LifecycleState) -> Transition:
         self.release()  # why is told already
         return super().on_error(state)
-
-    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> Transition:
-        # All transitions pass here, those at start and those that are asked for. rclpy (Humble and
-        # Jazzy) lets the request for one that the present state does not have end the process.
-        machine = self._state_machine
-        if transition_id not in {transition[0] for transition in machine.available_transitions}:
-            self.get_logger().error(
-                f"transition {transition_id} refused: there is none of that number from the state "
-                f"{machine.current_state[1]}",
-                throttle_duration_sec=_LOG_PERIOD,
-            )
-            return Transition.FAILURE
-        result = super()._LifecycleNodeMixin__change_state(transition_id)
-        if machine.current_state[1] == "finalized":
-            self.final_status = 0 if result == Transition.SUCCESS else 1
-            self.get_logger().info("finalized: from here no transition leads, the process ends")
-        return result
 
     def release(self) -> None:
         """Stop and forget what configuring and activating have made."""
@@ -271,31 +187,6 @@ class FaceNode(LifecycleNode):
             self._humans = None
         self._pipeline = None
 
-    def _tell_what_is_unused(self, arguments: Sequence[str]) -> None:
-        for sentence in (
-            *for_other_nodes(arguments, self.get_fully_qualified_name()),
-            *unused_parameters(
-                (name for name in self._parameter_overrides if not is_qos_override(name)),
-                self.get_parameters_by_prefix(""),
-            ),
-        ):
-            self.get_logger().warning(sentence)
-        ignored = ignored_arguments(arguments)
-        if ignored:
-            self.get_logger().warning(
-                f"ignored: {' '.join(ignored)}. Write parameters as: --ros-args -p name:=value"
-            )
-
-    def _tell_unused_qos(self) -> None:
-        """Once the topics are known: the QoS of topics that are not there or do not take it."""
-        known = set(self.get_parameters_by_prefix(""))
-        for camera in self._cameras:
-            known.update(camera.subscription_parameters)
-        for sentence in unused_parameters(
-            filter(is_qos_override, self._parameter_overrides), known
-        ):
-            self.get_logger().warning(sentence)
-
     def end(self) -> None:
         """Have a transition that is being waited for, or asked for from now on, raise `Stopped`."""
         self._worker.stop(0)
@@ -305,7 +196,7 @@ class FaceNode(LifecycleNode):
         if self._is_active:
             self._drop_waiting()
             self._log_counts()
-        logging.getLogger("scrfd_ros").removeHandler(self._log_handler)
+        self._log_bridge.close()
         super().destroy_node()
 
     def _subscribe(self, camera: Camera) -> None:
@@ -367,7 +258,7 @@ class FaceNode(LifecycleNode):
     def _inactive(self) -> str:
         return f"not active: ros2 lifecycle set {self.get_fully_qualified_name()} activate"
 
-    def is_idle_because(self, level: bytes, sentence: str) -> None:
+    def report_idle(self, level: bytes, sentence: str) -> None:
         """Say so in the diagnostics, now and as long as the node is not active."""
         self._idleness = Problem(level, sentence)
         self._publish_diagnostics()
@@ -473,7 +364,7 @@ class FaceNode(LifecycleNode):
     def _skip(self, camera: Camera, error: Exception) -> None:
         if self._worker.is_stopped:  # and the publishers may be gone: not an error
             return
-        reason = f"image skipped: {_reason(error)}"
+        reason = f"image skipped: {reason_of(error)}"
         if self._reminders_of_skipped.is_due(camera.topic, "", time.monotonic()):
             self.get_logger().error(f"{camera.topic}: {reason}")
         with camera.lock:
@@ -530,104 +421,3 @@ def _frame_time(camera: Camera, header: Header, arrival: int) -> FrameTime:
     time = camera.clock.time_of(header.stamp.sec, header.stamp.nanosec, arrival)
     camera.warn("stamps", camera.clock.problem)
     return time
-
-
-class _RosLogHandler(logging.Handler):
-    """Hands what the rest of the package logs to the node's logger."""
-
-    def __init__(self, logger: RcutilsLogger) -> None:
-        super().__init__()
-        self._logger = logger
-
-    def emit(self, record: logging.LogRecord) -> None:
-        # A line for each level: rclpy allows no two from one place in the code.
-        if record.levelno >= logging.WARNING:
-            self._logger.warning(record.getMessage())
-        else:
-            self._logger.info(record.getMessage())
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, InvalidParameterValueException):
-        # "Invalid parameter value (V) for parameter. Reason: NAME: what is wrong: NAME"
-        return str(error).partition(" Reason: ")[2].rpartition(":")[0]
-    return str(error) if isinstance(error, _EXPECTED) else repr(error)
-
-
-_EXPECTED_ARGUMENTS = {
-    "parameter override rule": "-p name:=value with a value in YAML, lists of one type",
-    "remap rule": "-r from:=to, names of letters, digits, _ and /",
-    "log level": "--log-level debug, info, warn, error or fatal",
-}
-
-
-def _plain(error: Exception) -> str:
-    """What the C libraries say, on one line and without the places in their code."""
-    return " ".join(re.sub(r",? at \S+:\d+", "", str(error)).split())
-
-
-def _bad_arguments(error: Exception) -> str:
-    """What rclpy.init() raises, as a sentence without places in the C code."""
-    if isinstance(error, rclpy_implementation.UnknownROSArgsError):
-        return f"unknown arguments after --ros-args: {error}; arguments of other kinds go before it"
-    text = _plain(error).removeprefix("failed to initialize rcl: ")
-    expected = [text for kind, text in _EXPECTED_ARGUMENTS.items() if f"parse {kind}" in str(error)]
-    return "; expected: ".join([text, *expected])
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the node until it is told to stop; returns the exit status."""
-    keep_freed_memory()
-    keep_others_from_writing()
-    arguments = sys.argv[1:] if args is None else args
-    bad_file = bad_params_file(arguments)
-    if bad_file:
-        return _refuse(bad_file)
-    try:
-        # rclpy's handlers would shut ROS down in the midst of whatever is being done.
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError) as error:
-        return _refuse(_bad_arguments(error))
-    executor = FencedExecutor()
-    is_ended = threading.Event()
-    node: FaceNode | None = None
-
-    def end() -> None:
-        is_ended.set()
-        if node is not None:
-            node.end()
-        executor.create_task(lambda: None)  # spin_once() returns
-
-    call_at_signal(end)
-    try:
-        try:
-            node = FaceNode(arguments)
-        except _EXPECTED as error:
-            return _refuse(_reason(error))
-        except rclpy_implementation.RCLError as error:
-            return _refuse(_plain(error))
-        executor.add_node(node)
-        if not is_ended.is_set():
-            node.start()
-        while not is_ended.is_set() and node.final_status is None:
-            executor.spin_once()
-        last = time.monotonic() + _LAST_ANSWERS
-        while not is_ended.is_set() and (seconds := last - time.monotonic()) > 0:
-            executor.spin_once(seconds)
-    except Stopped:
-        pass
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    assert node is not None  # otherwise there is nothing that could raise Stopped
-    if not node.is_idle:
-        # A network that is being built, loaded or run does not hear of the end, which may take
-        # minutes to come; and Python would tear down what it uses.
-        os._exit(0)
-    return node.final_status or 0
-
-
-def _refuse(reason: str) -> int:
-    print(f"face_node: error: {reason}", file=sys.stderr)
-    return 2

@@ -35,6 +35,7 @@ from scrfd_ros.inference.network import Network
 from scrfd_ros.node.camera import Counts
 from scrfd_ros.node.face_node import FaceNode
 from scrfd_ros.node.images import image_message
+from scrfd_ros.node.lifecycle import GuardedLifecycleNode
 
 Images = Callable[[str], NDArray[np.uint8]]
 
@@ -357,13 +358,14 @@ def test_the_node_hides_nothing_of_rclpys() -> None:
     if not rclpy.ok():
         rclpy.init()
     node, plain = FaceNode(), LifecycleNode("plain")
-    own_methods = {name for name in vars(FaceNode) if not name.startswith(("__", "on_"))}
+    own = [FaceNode, GuardedLifecycleNode]
+    methods = {n for kind in own for n in vars(kind) if not n.startswith(("__", "on_"))}
     overridden = {"destroy_node", "_LifecycleNodeMixin__change_state"}
-    assert own_methods & set(dir(LifecycleNode)) == overridden
-    tree = ast.parse(inspect.getsource(FaceNode))
+    assert methods & set(dir(LifecycleNode)) == overridden
     assigned = {
         part.attr
-        for part in ast.walk(tree)
+        for kind in own
+        for part in ast.walk(ast.parse(inspect.getsource(kind)))
         if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store)
     }
     assert assigned & {*vars(plain), *dir(LifecycleNode)} == set()

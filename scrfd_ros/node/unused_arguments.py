@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is given to the node at start and never used: told, with the nearest name that is."""
+"""Warnings about arguments and parameters that the node does not use, with the nearest name."""
 
 from __future__ import annotations
 
@@ -11,12 +11,45 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rclpy.node import Node
 
 _PARAMETERS = "ros__parameters"
 _EXAMPLE = f'for example "/**: {{{_PARAMETERS}: {{detector.model: 500m}}}}"'
 # Every node has these, or has them in other versions of ROS 2 than this one.
 _OF_EVERY_NODE = {"use_sim_time", "start_type_description_service"}
 _OVERRIDE = re.compile(r"((qos_overrides\..*\.)(?:publisher|subscription))\w*\.\w+")
+
+
+def warn_of_unused_arguments(node: Node, arguments: Sequence[str]) -> None:
+    """Log a warning for each argument and parameter that the node does not use.
+
+    Parameters for the QoS of topics are left to `warn_of_unused_qos`.
+
+    Args:
+        arguments: of the command line, without the program's name.
+    """
+    overrides = (name for name in node._parameter_overrides if not _is_qos_override(name))
+    for sentence in (
+        *for_other_nodes(arguments, node.get_fully_qualified_name()),
+        *unused_parameters(overrides, node.get_parameters_by_prefix("")),
+    ):
+        node.get_logger().warning(sentence)
+    ignored = ignored_arguments(arguments)
+    if ignored:
+        node.get_logger().warning(
+            f"ignored: {' '.join(ignored)}. Write parameters as: --ros-args -p name:=value"
+        )
+
+
+def warn_of_unused_qos(node: Node, later: Iterable[str]) -> None:
+    """Log a warning for each parameter for the QoS of a topic that the node does not have.
+
+    Args:
+        later: names of such parameters that are not declared yet.
+    """
+    overrides = filter(_is_qos_override, node._parameter_overrides)
+    for sentence in unused_parameters(overrides, {*node.get_parameters_by_prefix(""), *later}):
+        node.get_logger().warning(sentence)
 
 
 def unused_parameters(given: Iterable[str], known: Iterable[str]) -> list[str]:
@@ -33,7 +66,7 @@ def unused_parameters(given: Iterable[str], known: Iterable[str]) -> list[str]:
     ]
 
 
-def is_qos_override(name: str) -> bool:
+def _is_qos_override(name: str) -> bool:
     """Whether a parameter is for the QoS of a topic; these are declared with the topics."""
     return name.startswith("qos_overrides.")
 

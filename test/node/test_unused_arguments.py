@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scrfd_ros.node.given import (
+from scrfd_ros.node.unused_arguments import (
     bad_params_file,
     for_other_nodes,
     ignored_arguments,

@@ -19,8 +19,8 @@ from rclpy.timer import Timer
 from std_msgs.msg import Header
 
 from scrfd_ros.errors import ScrfdError
-from scrfd_ros.node import fence
-from scrfd_ros.node.fence import FencedExecutor, fence_services
+from scrfd_ros.node import error_reports
+from scrfd_ros.node.guarded_executor import GuardedExecutor, guard_services
 
 TIMEOUT = 30.0  # seconds
 
@@ -54,7 +54,7 @@ def node() -> Iterator[Talkative]:
 @pytest.fixture
 def spin(node: Talkative) -> Iterator[Callable[[Callable[[], bool]], None]]:
     """Spins until a condition holds."""
-    executor = FencedExecutor()
+    executor = GuardedExecutor()
     executor.add_node(node)
 
     def until(condition: Callable[[], bool]) -> None:
@@ -81,11 +81,11 @@ def ticks(node: Talkative) -> tuple[list[int], Timer]:
 
 
 def test_timer_and_subscription_that_raise(node: Talkative, spin: Any) -> None:
-    publisher = node.create_publisher(Header, "fenced", 10)
-    node.create_subscription(Header, "fenced", lambda message: {}["missing"], 10)
+    publisher = node.create_publisher(Header, "guarded", 10)
+    node.create_subscription(Header, "guarded", lambda message: {}["missing"], 10)
     node.create_timer(0.01, own_error)
     timer = node.create_timer(0.01, lambda: publisher.publish(Header()))
-    spin(lambda: any("/fenced: refused: 'missing'" in text for text in node.told))
+    spin(lambda: any("/guarded: refused: 'missing'" in text for text in node.told))
     spin(lambda: any("again ValueError('ours')" in text for text in node.told))
     assert timer
     reports = [text for text in node.told if "Traceback" in text]
@@ -94,12 +94,12 @@ def test_timer_and_subscription_that_raise(node: Talkative, spin: Any) -> None:
 
 
 def test_a_message_that_cannot_be_taken_does_not_lock_the_node(node: Talkative, spin: Any) -> None:
-    publisher = node.create_publisher(Header, "fenced", 10)
-    subscription = node.create_subscription(Header, "fenced", lambda message: None, 10)
+    publisher = node.create_publisher(Header, "guarded", 10)
+    subscription = node.create_subscription(Header, "guarded", lambda message: None, 10)
     subscription.msg_type = None
     spin(lambda: publisher.get_subscription_count() > 0)
     publisher.publish(Header())
-    spin(lambda: any("/fenced: refused" in text for text in node.told))
+    spin(lambda: any("/guarded: refused" in text for text in node.told))
     seen, _ = ticks(node)
     spin(lambda: bool(seen))
 
@@ -111,12 +111,12 @@ def test_a_service_that_fails(node: Talkative, spin: Any, wrong: str) -> None:
             raise ScrfdError("cannot tell")
         return None
 
-    service = node.create_service(GetState, "fenced_state", callback)
-    fence_services(node)
-    client = node.create_client(GetState, "fenced_state")
+    service = node.create_service(GetState, "guarded_state", callback)
+    guard_services(node)
+    client = node.create_client(GetState, "guarded_state")
     spin(client.service_is_ready)
     future = client.call_async(GetState.Request())
-    spin(lambda: any("fenced_state: refused" in text for text in node.told))
+    spin(lambda: any("guarded_state: refused" in text for text in node.told))
     if wrong == "raises":  # the client gets an empty response and does not wait for ever
         spin(future.done)
         assert future.result() == GetState.Response()
@@ -130,8 +130,8 @@ def test_errors_of_this_package_have_a_place_and_others_do_not() -> None:
         own_error()
     with pytest.raises(KeyError) as other:
         {}["missing"]
-    assert fence._own_place(ours.value) == "<string>:1"
-    assert fence._own_place(other.value) is None
+    assert error_reports._own_place(ours.value) == "<string>:1"
+    assert error_reports._own_place(other.value) is None
 
 
 @pytest.mark.parametrize("fails", ["take", "execute"])
@@ -150,7 +150,7 @@ def test_the_executor_of_humble(
         raise KeyError("cannot execute")
 
     monkeypatch.setattr(SingleThreadedExecutor, "_make_handler", handler)
-    executor = FencedExecutor()
+    executor = GuardedExecutor()
     with pytest.raises(StopIteration):  # the coroutine has come to its end
         executor._make_handler(node, node, take, execute).send(None)
     executor.shutdown()
