@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import runpy
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,11 +25,19 @@ from bag_files import raw, write_bag
 from numpy.typing import NDArray
 
 from scrfd_ros.cli.main import _COMMANDS, _parser, main
-from scrfd_ros.images.files import write_image
+from scrfd_ros.images.drawing import draw_faces
+from scrfd_ros.images.files import read_image, write_image
 from scrfd_ros.pipeline import load_pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "models" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+README = ROOT / "README.md"
+DOCUMENTS = [
+    README,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "QUALITY_DECLARATION.md",
+    ROOT / "models" / "README.md",
+    *sorted(ROOT.glob("docs/*.md")),
+]
 
 # Commands that are run, and what makes them quick, independent of the machine, or harmless.
 RUN = {
@@ -41,6 +51,12 @@ RUN = {
         "verify": "",
     }.items()
 }
+
+
+OTHERS_MESSAGES = ("Error Code", "ImportError")
+"""What messages of TensorRT and of Python begin with."""
+FILLED_IN = r"\.\.\.|640x640|cuInit|[:;] |^1 is |configure|activate"
+"""Parts of messages that are put in when they are written."""
 
 
 def commands(document: Path) -> Iterator[list[str]]:
@@ -226,7 +242,11 @@ def test_what_a_command_names_is_there(words: list[str]) -> None:
 
 def runnable(document: Path) -> list[list[str]]:
     """Commands of a document that are run, without what stands before their names."""
-    return [words for words in map(scrfd_words, commands(document)) if words and words[0] in RUN]
+    return [
+        words
+        for words in map(scrfd_words, commands(document))
+        if words and words[0] in RUN and "--peers" not in words  # needs packages of its own
+    ]
 
 
 @pytest.mark.usefixtures("simulated_gpu")
@@ -283,6 +303,42 @@ def test_run_sh_does_what_it_lists() -> None:
     assert set(_COMMANDS) <= run_sh_commands() <= names
 
 
+def test_readme_is_short() -> None:
+    assert len(README.read_text("utf-8").splitlines()) <= 130
+
+
+def test_readme_python_runs(
+    detector_path: Callable[[str], Path],
+    recognizer_path: Callable[[str], Path],
+    image: Callable[[str], NDArray[np.uint8]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    detector_path("2.5g")
+    recognizer_path("w600k_mbf")
+    write_image(tmp_path / "holiday.png", image("t1.jpg"))
+    monkeypatch.chdir(tmp_path)
+    code = README.read_text("utf-8").split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code.replace("holiday.jpg", "holiday.png"), names)
+    assert len(names["faces"]) == 6
+    different_people = names["similarity"][~np.eye(6, dtype=bool)]
+    assert different_people.max() < 0.40
+
+
+def test_the_picture_in_the_readme_shows_what_the_networks_find(
+    detector_path: Callable[[str], Path], recognizer_path: Callable[[str], Path]
+) -> None:
+    detector_path("2.5g")
+    recognizer_path("w600k_mbf")
+    overlay = runpy.run_path(str(ROOT / "docs" / "overlay.py"))
+    faces = overlay["find_faces"](overlay["draw_scene"]())
+    assert len(faces) == len(overlay["PEOPLE"])
+    shown = read_image(ROOT / "docs" / "overlay.png")
+    drawn = draw_faces(overlay["draw_scene"](), faces)
+    assert np.abs(shown.astype(int) - drawn).mean() < 1  # OpenCV's versions differ slightly
+
+
 def anchors(document: Path) -> set[str]:
     """What GitHub calls the headings of a document."""
     headings = re.findall(r"^#+ (.+)$", document.read_text("utf-8"), re.MULTILINE)
@@ -317,15 +373,21 @@ def test_options_of_convert_are_documented() -> None:
     assert listed == set(re.findall(r"^  (--[a-z-]+)", help_of("convert"), re.MULTILINE))
 
 
-def test_messages_are_those_of_the_code() -> None:
+def quoted_messages(document: str) -> list[str]:
+    """Messages of the program, from the first column of a table "what you see"."""
+    text = (ROOT / "docs" / document).read_text("utf-8")
+    table = text.split("| what you see | what it means |\n")[1].split("\n\n")[0]
+    cells = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
+    return [message for cell in cells for message in re.findall(r"`(.+?)`", cell)]
+
+
+@pytest.mark.parametrize("document", ["tensorrt.md", "troubleshooting.md"])
+def test_messages_are_those_of_the_code(document: str) -> None:
     source = "".join(path.read_text("utf-8") for path in (ROOT / "scrfd_ros").rglob("*.py"))
     source = re.sub(r'"\s*\n\s*f?"', "", source)  # long messages go over several lines
-    text = (ROOT / "docs" / "tensorrt.md").read_text("utf-8")
-    table = text.split("## When something does not work\n")[1].split("\n## ")[0]
-    cells = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
-    messages = [message for cell in cells for message in re.findall(r"`(.+?)`", cell)]
+    messages = quoted_messages(document)
     assert len(messages) > 5
     for message in messages:
-        if not message.startswith("Error Code"):  # which is TensorRT's own
-            for part in re.split(r"\.\.\.|640x640|cuInit|: ", message):
+        if not message.startswith(OTHERS_MESSAGES):
+            for part in re.split(FILLED_IN, message):
                 assert part.strip() in source, message

@@ -6,15 +6,11 @@ from __future__ import annotations
 import ast
 import sys
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-
-from scrfd_ros.models.catalogue import load_catalogue
-from scrfd_ros.models.download import ensure_picture
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "scrfd_ros"
@@ -193,29 +189,15 @@ def configured() -> dict[str, object]:
     return flattened(content["/**"]["ros__parameters"])
 
 
-def readme_table(heading: str) -> list[list[str]]:
-    """The rows of the table below a heading of the README, without its head."""
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split(f"## {heading}\n")[1]
-    lines = section.split("\n## ")[0].splitlines()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
-    return rows[2:]
-
-
-def test_readme_lists_every_parameter_with_its_default() -> None:
+def test_documentation_lists_every_parameter_with_its_default() -> None:
+    text = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     listed = {
         name.strip("`"): "" if default == "empty" else yaml.safe_load(default.strip("`"))
-        for name, default, *_ in readme_table("Parameters")
+        for name, default, *_ in rows
     }
     assert listed == configured()
-
-
-def test_readme_names_models_of_the_catalogue_and_says_which_have_landmarks() -> None:
-    models = load_catalogue().models
-    for name, file, _, landmarks, accuracy in readme_table("Models"):
-        entry = models[name.strip("`")]
-        assert file == entry.file
-        assert landmarks == ({True: "yes", False: "no"}[entry.landmarks] if landmarks else "")
-        assert f"{next(iter(entry.accuracy.values())):.2f}" in accuracy
 
 
 def test_configuration_lists_every_parameter_with_its_default() -> None:
@@ -244,15 +226,3 @@ def test_configuration_lists_every_parameter_with_its_default() -> None:
     assert {name: type(value) for name, value in listed.items()} == {
         name: type(value) for name, value in declared.items()
     }
-
-
-def test_readme_python_runs(
-    detector_path: Callable[[str], Path], recognizer_path: Callable[[str], Path]
-) -> None:
-    detector_path("2.5g")
-    recognizer_path("w600k_mbf")
-    code = (ROOT / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-    image = ensure_picture("t1.jpg")
-    names: dict[str, Any] = {}
-    exec(code.replace("holiday.jpg", str(image)), names)
-    assert len(names["faces"]) == 6

@@ -2,7 +2,7 @@
 """Whether a network does what it is taken for, told before the first image.
 
 It is run once on drawn faces, which every network of the catalogue that could be tried knows how to
-handle (what was measured: models/README.md). What cannot be right
+handle (what was measured: docs/models.md). What cannot be right
 is an error. What may be right for all we know, such as a detector of one's own that finds no drawn
 face, is told in a sentence, for nobody should be kept from using it.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""models/README.md and the catalogue say the same of every model."""
+"""docs/models.md and the catalogue agree on every model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scrfd_ros.models.catalogue import (
     load_catalogue,
 )
 
-README = (Path(__file__).parents[2] / "models" / "README.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 SECTIONS = {
     DETECTOR: "Detectors (SCRFD)",
     RECOGNIZER: "Recognizers (ArcFace)",
@@ -25,7 +25,7 @@ COLUMNS = {"easy": "WIDER easy", "medium": "WIDER medium", "hard": "WIDER hard"}
 
 
 def section(kind: str) -> str:
-    return README.split(f"## {SECTIONS[kind]}\n")[1].split("\n#")[0]
+    return TEXT.split(f"## {SECTIONS[kind]}\n")[1].split("\n#")[0]
 
 
 @pytest.mark.parametrize("kind", SECTIONS)
@@ -56,6 +56,6 @@ def test_the_input_is_named(entry: ModelEntry) -> None:
 def test_every_alias_and_every_unpublished_checksum_is_explained() -> None:
     for entry in load_catalogue().models.values():
         for alias in entry.aliases:
-            assert f"`{alias}` is accepted as a name of `{entry.name}`" in README
+            assert f"`{alias}` is accepted as a name of `{entry.name}`" in TEXT
     unknown = [f"`{entry.name}`" for entry in load_catalogue().models.values() if not entry.sha256]
-    assert f"Of {' and '.join(unknown)} no checksum is published" in README
+    assert f"Of {' and '.join(unknown)} no checksum is published" in TEXT
