@@ -21,7 +21,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from scrfd_ros.node.launching import (
+from scrfd_ros.node.launch_checks import (
     boolean,
     camera_names,
     check_arguments,

@@ -31,7 +31,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from scrfd_ros.errors import ScrfdError
-from scrfd_ros.node.launching import boolean, check_arguments, is_launched, tell_end
+from scrfd_ros.node.launch_checks import boolean, check_arguments, is_launched, tell_end
 from scrfd_ros.node.parent import PARENT
 from scrfd_ros.node.play_bag import check_bag, check_player
 

@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
@@ -21,7 +18,8 @@ from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
 
 from scrfd_ros.faces import Faces
 from scrfd_ros.msg import FaceArray
-from scrfd_ros.node.losses import PublisherNumbers
+from scrfd_ros.node.counts import Counts
+from scrfd_ros.node.lost_images import PublisherNumbers
 from scrfd_ros.tracking.frame_clock import FrameClock
 from scrfd_ros.tracking.tracker import Tracker
 
@@ -49,53 +47,8 @@ RESULT_QOS = QoSProfile(depth=10)
 OVERLAY_QOS = QoSProfile(depth=1)
 
 _LATCHED_QOS = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-_RATE_SAMPLES = 30
 _COMPRESSED = "compressed"
 _OVERRIDES = QoSOverridingOptions.with_default_policies()
-
-
-@dataclass
-class Counts:
-    """What has come of a camera's images since the node was activated.
-
-    Attributes:
-        received, handled, dropped, failed: images; dropped are those that a newer one replaced.
-        lost: images that the camera sent and that did not come; None as long as that is not known:
-            before the first image, and where the ROS middleware does not tell messages' numbers.
-        damaged: images that were used although their data is damaged.
-        arrivals, outputs: of the last images, seconds of the monotonic clock.
-        milliseconds: by stage, of the last image.
-        reason: why the last image that failed did; empty if the last one did not.
-        last_reason: why the last image that failed did, whatever came after it.
-        busy_since: second of the monotonic clock since which an image has been waiting or in hand,
-            while there is one, and none was finished.
-        damaged_until: second of the monotonic clock to which the last damaged image is told.
-        silence: why no images come, as far as known; empty if they come.
-        warnings: what else is wrong now, for the diagnostics: a sentence by kind, such as "stamps".
-
-    An image that was received and is in none of handled, dropped and failed waits or is in hand.
-    """
-
-    received: int = 0
-    handled: int = 0
-    dropped: int = 0
-    failed: int = 0
-    lost: int | None = None
-    damaged: int = 0
-    arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_SAMPLES))
-    outputs: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_SAMPLES))
-    milliseconds: dict[str, float] = field(default_factory=dict)
-    reason: str = ""
-    silence: str = ""
-    last_reason: str = ""
-    busy_since: float = 0.0
-    damaged_until: float = 0.0
-    warnings: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def in_hand(self) -> int:
-        """Images that are waiting or being handled."""
-        return self.received - self.handled - self.dropped - self.failed
 
 
 def compressed_topic(node: Node, image: str) -> str:
@@ -145,7 +98,6 @@ class Camera:
         self.rotation = rotation
         self.tracker = tracker
         self.counts = Counts()
-        self.lock = threading.Lock()  # of the counts: two threads write them
         self._node = node
         self._type: type = CompressedImage if compressed else Image
         self.image_name = self._path("image")
@@ -221,19 +173,6 @@ class Camera:
             return None
         return self.counts.arrivals[-1] if self.has_images else self._subscribed_at
 
-    def drop(self) -> None:
-        """Count an image that is not handled."""
-        with self.lock:
-            self.counts.dropped += 1
-
-    def warn(self, subject: str, sentence: str) -> None:
-        """Have the diagnostics tell a problem, or, with an empty sentence, no longer tell it."""
-        with self.lock:
-            if sentence:
-                self.counts.warnings[subject] = sentence
-            else:
-                self.counts.warnings.pop(subject, None)
-
     @property
     def subscription_parameters(self) -> list[str]:
         """Names of the parameters for the QoS of the image topic, declared with `subscribe`."""
@@ -263,13 +202,7 @@ class Camera:
             number = info.get("publication_sequence_number")  # Humble has none
             self.is_numbered = number is not None
             missing = self.numbers.missing(number, now, self._publishers) if number else None
-            with self.lock:
-                if not self.counts.in_hand:
-                    self.counts.busy_since = now
-                self.counts.received += 1
-                if missing is not None:
-                    self.counts.lost = (self.counts.lost or 0) + missing
-                self.counts.arrivals.append(now)
+            self.counts.receive(now, missing)
             callback(self, message, arrival)
 
         self._images = self._node.create_subscription(

@@ -48,32 +48,27 @@ def camera_status(
     Its level is that of the worst problem; its message has a sentence for each, the worst first.
     """
     now = time.monotonic()
-    with camera.lock:
-        counts = camera.counts
-        age = now - counts.arrivals[-1] if counts.arrivals else None
-        input_rate, output_rate = rate(counts.arrivals, now), rate(counts.outputs, now)
-        milliseconds = dict(counts.milliseconds)
-        totals = {
-            name: str(getattr(counts, name))
-            for name in ("received", "handled", "dropped", "failed", "damaged")
-        }
-        totals["lost"] = "unknown" if counts.lost is None else str(counts.lost)
-        silence = counts.silence
-        reason = counts.reason
-        stamps = counts.warnings.get("stamps", "no problem")
-        problems = [Problem(DiagnosticStatus.WARN, text) for text in counts.warnings.values()]
+    counts = camera.counts.snapshot()
+    age = now - counts.arrivals[-1] if counts.arrivals else None
+    input_rate, output_rate = rate(counts.arrivals, now), rate(counts.outputs, now)
+    totals = {
+        name: str(getattr(counts, name))
+        for name in ("received", "handled", "dropped", "failed", "damaged")
+    }
+    totals["lost"] = "unknown" if counts.lost is None else str(counts.lost)
+    problems = [Problem(DiagnosticStatus.WARN, text) for text in counts.warnings.values()]
     waiting_since = camera.waiting_since
     if waiting_since is None:
         state = "nobody wants results"
     elif age is None or now - waiting_since > limits.stale_after:
         state = "no image yet" if age is None else f"no image for {age:.1f} s"
-        if silence:
-            state += f": {silence}"
+        if counts.silence:
+            state += f": {counts.silence}"
         problems.append(Problem(DiagnosticStatus.STALE, state))
     else:
         state = f"{output_rate:.1f} results a second"
-        if reason:
-            problems.append(Problem(DiagnosticStatus.ERROR, reason))
+        if counts.reason:
+            problems.append(Problem(DiagnosticStatus.ERROR, counts.reason))
         if output_rate < limits.min_rate:
             slow = f"{state}, at least {limits.min_rate:g} wanted"
             problems.append(Problem(DiagnosticStatus.WARN, slow))
@@ -84,9 +79,9 @@ def camera_status(
         "images a second": f"{input_rate:.1f}",
         "results a second": f"{output_rate:.1f}",
         **totals,
-        "stamps": stamps,
+        "stamps": counts.warnings.get("stamps", "no problem"),
         "age of the newest image, s": "" if age is None else f"{age:.3f}",
-        **{f"{stage}, ms": f"{value:.1f}" for stage, value in milliseconds.items()},
+        **{f"{stage}, ms": f"{value:.1f}" for stage, value in counts.milliseconds.items()},
         "detector": f"{network.path.name} on {network.backend}",
         "recognizer": "none",
     }

@@ -21,8 +21,10 @@ from scrfd_ros.images.compressed import bgr_from_compressed
 from scrfd_ros.images.drawing import draw_faces
 from scrfd_ros.images.orientation import in_original_image, size_before_turn, upright
 from scrfd_ros.images.serialized import parse_image
-from scrfd_ros.node.camera import Camera, Counts, ImageMessage
+from scrfd_ros.node.camera import Camera, ImageMessage
+from scrfd_ros.node.camera_watch import Reminders, Watch
 from scrfd_ros.node.clock import STEADY, ClockWatch, stamp_now
+from scrfd_ros.node.counts import Counts
 from scrfd_ros.node.diagnostics import Problem, camera_status, idle_status
 from scrfd_ros.node.error_reports import reason_of
 from scrfd_ros.node.guarded_executor import guard_services
@@ -40,7 +42,6 @@ from scrfd_ros.node.parameters import (
     diagnostic_limits,
 )
 from scrfd_ros.node.unused_arguments import warn_of_unused_qos
-from scrfd_ros.node.watch import Reminders, Watch
 from scrfd_ros.node.worker import Worker
 from scrfd_ros.pipeline import FacePipeline, Frame, Result
 from scrfd_ros.tracking.frame_clock import FrameTime
@@ -49,7 +50,6 @@ if TYPE_CHECKING:  # needs hri_msgs
     from scrfd_ros.node.hri import HumanFaces
 
 _SKIPPED_PERIOD = 5.0  # seconds between errors about images of one camera
-_DAMAGE_PERIOD = 10.0  # seconds that the diagnostics tell of a damaged image
 _DIAGNOSTICS_PERIOD = 1.0  # seconds
 _LAZY_PERIOD = 0.25  # seconds between looks for subscribers
 _PATIENCE = 1.0  # seconds that work in hand may take when the node is to end
@@ -215,11 +215,11 @@ class FaceNode(GuardedLifecycleNode):
 
     def _take(self, camera: Camera, image: ImageMessage, arrival: int) -> None:
         if self._worker.offer(camera, (image, arrival)):
-            camera.drop()
+            camera.counts.drop()
 
     def _drop_waiting(self) -> None:
         for camera in self._worker.discard():
-            camera.drop()
+            camera.counts.drop()
 
     def _stop_images(self) -> None:
         if not self._is_active:
@@ -237,18 +237,8 @@ class FaceNode(GuardedLifecycleNode):
 
     def _log_counts(self) -> None:
         for camera in self._cameras:
-            with camera.lock:
-                counts = camera.counts
-                lost = "unknown how many" if counts.lost is None else counts.lost
-                told = (
-                    f"{counts.handled} handled, {counts.dropped} dropped for newer ones, "
-                    f"{counts.failed} skipped, {lost} lost on the way"
-                )
-                if counts.damaged:
-                    told += f", {counts.damaged} damaged"
-                if counts.in_hand:
-                    told += f", {counts.in_hand} not finished"
-            self.get_logger().info(f"{camera.name or 'images'}: {told}")
+            name = camera.name or "images"
+            self.get_logger().info(f"{name}: {camera.counts.snapshot()}")
 
     @property
     def _not_configured(self) -> str:
@@ -274,7 +264,7 @@ class FaceNode(GuardedLifecycleNode):
         if self._is_active:
             stale_after = diagnostic_limits(self).stale_after
             for camera, watch in zip(self._cameras, self._watches, strict=True):
-                camera.warn("clock", problem)
+                camera.counts.warn("clock", problem)
                 watch.look(now, stale_after, self._clock_watch.is_paused)
         self._publish_diagnostics()
 
@@ -336,30 +326,11 @@ class FaceNode(GuardedLifecycleNode):
         camera.publish_annotations(faces, header)
         if self._humans is not None:
             self._humans.publish(camera.name, faces, taken.image, header, taken.time)
-        with camera.lock:
-            counts = camera.counts
-            counts.reason = ""
-            counts.handled += 1
-            counts.busy_since = time.monotonic()
-            counts.outputs.append(counts.busy_since)
-            counts.milliseconds = result.milliseconds
-        self._tell_damage(camera, taken.damage)
-
-    def _tell_damage(self, camera: Camera, damage: str) -> None:
-        """Count an image that was used although its data is damaged, and say so for some time."""
-        counts = camera.counts
-        if damage:
+        camera.counts.finish(time.monotonic(), result.milliseconds)
+        if taken.damage:
             if self._reminders_of_damage.is_due(camera.topic, "", time.monotonic()):
-                self.get_logger().warning(f"{camera.topic}: used, but {damage}")
-            with camera.lock:
-                counts.damaged += 1
-                counts.damaged_until = time.monotonic() + _DAMAGE_PERIOD
-                counts.warnings["damage"] = (
-                    f"{counts.damaged} of {counts.handled} images damaged, the last: {damage}"
-                )
-        elif "damage" in counts.warnings and time.monotonic() > counts.damaged_until:
-            with camera.lock:
-                del counts.warnings["damage"]
+                self.get_logger().warning(f"{camera.topic}: used, but {taken.damage}")
+            camera.counts.damage(time.monotonic(), taken.damage)
 
     def _skip(self, camera: Camera, error: Exception) -> None:
         if self._worker.is_stopped:  # and the publishers may be gone: not an error
@@ -367,10 +338,7 @@ class FaceNode(GuardedLifecycleNode):
         reason = f"image skipped: {reason_of(error)}"
         if self._reminders_of_skipped.is_due(camera.topic, "", time.monotonic()):
             self.get_logger().error(f"{camera.topic}: {reason}")
-        with camera.lock:
-            camera.counts.reason = camera.counts.last_reason = reason
-            camera.counts.busy_since = time.monotonic()
-            camera.counts.failed += 1
+        camera.counts.fail(time.monotonic(), reason)
 
     def _read(self, camera: Camera, image: ImageMessage, arrival: int) -> _Taken:
         assert self._pipeline is not None
@@ -419,5 +387,5 @@ def _frame_time(camera: Camera, header: Header, arrival: int) -> FrameTime:
     if camera.tracker is None:
         return FrameTime(0, 0)
     time = camera.clock.time_of(header.stamp.sec, header.stamp.nanosec, arrival)
-    camera.warn("stamps", camera.clock.problem)
+    camera.counts.warn("stamps", camera.clock.problem)
     return time

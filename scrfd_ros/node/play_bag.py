@@ -32,9 +32,9 @@ from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 
 from scrfd_ros.errors import ScrfdError
+from scrfd_ros.node.no_images import NO_NAMES
 from scrfd_ros.node.parent import end_with_parent
 from scrfd_ros.node.signals import call_at_signal
-from scrfd_ros.node.silence import NO_NAMES
 
 PLAYER = "rosbag2_player"
 RESUME = f"/{PLAYER}/resume"

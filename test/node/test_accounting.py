@@ -23,7 +23,7 @@ from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 
-from scrfd_ros.node.camera import Counts
+from scrfd_ros.node.counts import Counts
 from scrfd_ros.node.face_node import FaceNode
 from scrfd_ros.node.images import image_message
 

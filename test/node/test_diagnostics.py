@@ -6,7 +6,6 @@ The camera and the pipeline are stand-ins: only what the status is made of is th
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from scrfd_ros.node.camera import Counts
+from scrfd_ros.node.counts import Counts
 from scrfd_ros.node.diagnostics import Limits, camera_status
 
 NETWORK = SimpleNamespace(path=Path("detector.onnx"), backend="a backend", on_gpu=False)
@@ -32,7 +31,6 @@ def camera() -> SimpleNamespace:
         name="front",
         topic="/front/image",
         counts=counts,
-        lock=threading.Lock(),
         waiting_since=counts.arrivals[0],
     )
 

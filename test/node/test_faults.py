@@ -32,7 +32,7 @@ from vision_msgs.msg import Detection2DArray
 
 from scrfd_ros.errors import ModelError
 from scrfd_ros.inference.network import Network
-from scrfd_ros.node.camera import Counts
+from scrfd_ros.node.counts import Counts
 from scrfd_ros.node.face_node import FaceNode
 from scrfd_ros.node.images import image_message
 from scrfd_ros.node.lifecycle import GuardedLifecycleNode

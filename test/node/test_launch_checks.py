@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scrfd_ros.errors import ScrfdError
-from scrfd_ros.node.launching import (
+from scrfd_ros.node.launch_checks import (
     boolean,
     camera_names,
     check_arguments,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from scrfd_ros.node.silence import COMPRESSED, RAW, Endpoint, Graph, why_no_image
+from scrfd_ros.node.no_images import COMPRESSED, RAW, Endpoint, Graph, why_no_image
 
 QOS = "best_effort, volatile"
 USB = Endpoint("/usb_cam", RAW, "reliable, volatile", fits=True)

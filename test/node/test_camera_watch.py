@@ -6,15 +6,15 @@ The node and the camera are stand-ins: only what the watch looks at is there.
 
 from __future__ import annotations
 
-import threading
 from types import SimpleNamespace
 
 import pytest
 from rclpy.exceptions import InvalidTopicNameException
 
-from scrfd_ros.node.camera import IMAGE_QOS, Counts
-from scrfd_ros.node.losses import PublisherNumbers
-from scrfd_ros.node.watch import Reminders, Watch
+from scrfd_ros.node.camera import IMAGE_QOS
+from scrfd_ros.node.camera_watch import Reminders, Watch
+from scrfd_ros.node.counts import Counts
+from scrfd_ros.node.lost_images import PublisherNumbers
 
 
 class Node:
@@ -51,12 +51,11 @@ def node() -> Node:
 
 @pytest.fixture
 def camera() -> SimpleNamespace:
-    camera = SimpleNamespace(
+    return SimpleNamespace(
         topic="/image",
         image_name="image",
         type_name="sensor_msgs/msg/Image",
         counts=Counts(),
-        lock=threading.Lock(),
         waiting_since=0.0,
         has_images=True,
         is_refusing=False,
@@ -64,14 +63,6 @@ def camera() -> SimpleNamespace:
         numbers=PublisherNumbers(),
         qos=IMAGE_QOS,
     )
-
-    def warn(subject: str, sentence: str) -> None:
-        camera.counts.warnings[subject] = sentence
-        if not sentence:
-            del camera.counts.warnings[subject]
-
-    camera.warn = warn
-    return camera
 
 
 def look(

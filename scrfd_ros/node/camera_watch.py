@@ -12,7 +12,14 @@ from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from scrfd_ros.node.camera import Camera
-from scrfd_ros.node.silence import NO_NAMES, TRANSPORTS, Endpoint, Graph, incompatible, why_no_image
+from scrfd_ros.node.no_images import (
+    NO_NAMES,
+    TRANSPORTS,
+    Endpoint,
+    Graph,
+    incompatible,
+    why_no_image,
+)
 
 _PATIENCE = 5.0  # seconds without an image after which the reason is looked for
 _AGAIN = 60.0  # seconds after which the same is told again
@@ -71,16 +78,16 @@ class Watch:
         """
         camera = self._camera
         if camera.waiting_since is None:  # nobody wants images
-            self._set_silence("")
+            camera.counts.silence = ""
             for subject in ("losses", "failures", "results", "publishers"):
-                camera.warn(subject, "")
+                camera.counts.warn(subject, "")
             self._samples.clear()
             return
         is_silent = now - camera.waiting_since > max(_PATIENCE, stale_after)
         if is_silent or camera.is_refusing:
             self._explain(now, is_silent, is_paused)
         if camera.has_images and not is_silent:
-            self._set_silence("")
+            camera.counts.silence = ""
             if self._is_silence_told:
                 self._is_silence_told = False
                 self._node.get_logger().info(f"images come on {camera.topic}")
@@ -95,15 +102,13 @@ class Watch:
             return  # the name of a node is known a little later than its publishers
         camera.is_refusing = False
         sentence = why_no_image(graph) if is_silent else incompatible(graph)
-        self._set_silence(sentence)
+        camera.counts.silence = sentence
         if self._warn("silence", f"no images come: {sentence}", now):
             self._is_silence_told = is_silent or not camera.has_images
 
     def _look_at_shares(self, now: float) -> None:
-        with self._camera.lock:
-            counts = self._camera.counts
-            sample = counts.received, counts.lost or 0, counts.failed
-            reason = counts.last_reason
+        counts = self._camera.counts.snapshot()
+        sample = counts.received, counts.lost or 0, counts.failed
         self._samples.append(sample)
         received, lost, failed = (
             new - old for new, old in zip(sample, self._samples[0], strict=True)
@@ -118,14 +123,16 @@ class Watch:
                 f"busy"
             )
         if _is_much(failed, received):
-            failures = f"of the last {received} images on {topic} {failed} were skipped: {reason}"
+            failures = (
+                f"of the last {received} images on {topic} {failed} were skipped: "
+                f"{counts.last_reason}"
+            )
         self._set_warning("losses", losses, now)
-        self._camera.warn("failures", failures)  # in the log each is an error already
+        self._camera.counts.warn("failures", failures)  # in the log each is an error already
 
     def _look_for_results(self, now: float) -> None:
-        with self._camera.lock:
-            counts = self._camera.counts
-            seconds = now - counts.busy_since if counts.in_hand else 0.0
+        counts = self._camera.counts.snapshot()
+        seconds = now - counts.busy_since if counts.in_hand else 0.0
         sentence = ""
         if seconds > _PATIENCE:
             sentence = (
@@ -195,12 +202,8 @@ class Watch:
         except NameValidationException:  # programs without ROS may give any name
             return []
 
-    def _set_silence(self, sentence: str) -> None:
-        with self._camera.lock:
-            self._camera.counts.silence = sentence
-
     def _set_warning(self, subject: str, sentence: str, now: float) -> None:
-        self._camera.warn(subject, sentence)
+        self._camera.counts.warn(subject, sentence)
         if sentence:
             self._warn(subject, sentence, now, of_one_kind=True)
 
