@@ -13,8 +13,8 @@ _MAX_KEPT = 128 * 2**20  # bytes
 def keep_freed_memory() -> None:
     """Let glibc keep freed blocks of up to 32 MiB instead of giving them back to the system.
 
-    Otherwise each image may come in fresh memory, whose pages the system has to find and clear one
-    by one: 5 ms for 720p in a virtual machine. Other C libraries are left as they are.
+    Otherwise each image may get fresh memory, whose pages the system has to find and clear one by
+    one: 5 ms for 720p in a virtual machine. Does nothing with other C libraries.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faces as Foxglove draws them over an image. Needs foxglove_msgs."""
+"""Annotations with which Foxglove draws faces over an image. Needs foxglove_msgs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ _TEXT = Color(r=0.08, g=0.08, b=0.08, a=1.0)
 
 
 def image_annotations(faces: Faces, header: Header) -> ImageAnnotations:
-    """Boxes, landmarks, and ids and scores, for the image with this header.
+    """Boxes, landmarks, ids and scores, for the image with this header.
 
-    Lines and letters go with the faces' sizes, so that they suit large and small images.
+    Lines and letters scale with the faces, so that they suit large and small images.
+
+    Args:
+        faces: in pixels of the image.
     """
     message = ImageAnnotations()
     widths = faces.sizes[:, 0]

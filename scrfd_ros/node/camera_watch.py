@@ -20,9 +20,9 @@ from scrfd_ros.node.no_images import (
     incompatible,
     why_no_image,
 )
+from scrfd_ros.node.reminders import Reminders
 
 _PATIENCE = 5.0  # seconds without an image after which the reason is looked for
-_AGAIN = 60.0  # seconds after which the same is told again
 _WINDOW = 30  # looks that losses are counted over
 _MAX_SHARE = 0.05  # of images that are lost or fail
 _MIN_NUMBER = 5
@@ -31,27 +31,7 @@ _GRAPH_PATIENCE = 30.0  # seconds that a publisher which has died may be in the 
 _OTHER_TRANSPORTS = ("/compressedDepth", "/zstd")  # CompressedImage too, but no JPEG or PNG
 
 
-class Reminders:
-    """Decides which sentences are due in the log: what is new, and after a while the same again.
-
-    Args:
-        again: seconds after which the same sentence is due again.
-    """
-
-    def __init__(self, again: float = _AGAIN) -> None:
-        self._again = again
-        self._told: dict[str, tuple[str, float]] = {}
-
-    def is_due(self, subject: str, sentence: str, now: float) -> bool:
-        """Whether a sentence about a subject is to be told at this time, seconds, rising."""
-        told, when = self._told.get(subject, ("", float("-inf")))
-        if now - when < (self._again if sentence == told else _PATIENCE):
-            return False
-        self._told[subject] = sentence, now
-        return True
-
-
-class Watch:
+class CameraWatch:
     """Watches one camera from its activation on.
 
     Args:
@@ -61,7 +41,7 @@ class Watch:
 
     def __init__(self, node: LifecycleNode, camera: Camera) -> None:
         self._node = node
-        self._camera = camera
+        self.camera = camera
         self._reminders = Reminders()
         self._is_silence_told = False
         # Of each look what had been received, lost and failed.
@@ -76,7 +56,7 @@ class Watch:
             stale_after: seconds without an image that are not too many.
             is_paused: the time of /clock stands still.
         """
-        camera = self._camera
+        camera = self.camera
         if camera.waiting_since is None:  # nobody wants images
             camera.counts.silence = ""
             for subject in ("losses", "failures", "results", "publishers"):
@@ -96,7 +76,7 @@ class Watch:
         self._look_for_others(now)
 
     def _explain(self, now: float, is_silent: bool, is_paused: bool) -> None:
-        camera = self._camera
+        camera = self.camera
         graph = self._graph(is_paused)
         if not is_silent and not (graph.refused and all(one.node for one in graph.refused)):
             return  # the name of a node is known a little later than its publishers
@@ -107,13 +87,13 @@ class Watch:
             self._is_silence_told = is_silent or not camera.has_images
 
     def _look_at_shares(self, now: float) -> None:
-        counts = self._camera.counts.snapshot()
+        counts = self.camera.counts.snapshot()
         sample = counts.received, counts.lost or 0, counts.failed
         self._samples.append(sample)
         received, lost, failed = (
             new - old for new, old in zip(sample, self._samples[0], strict=True)
         )
-        topic = self._camera.topic
+        topic = self.camera.topic
         losses = failures = ""
         if _is_much(lost, received + lost):
             losses = (
@@ -128,21 +108,21 @@ class Watch:
                 f"{counts.last_reason}"
             )
         self._set_warning("losses", losses, now)
-        self._camera.counts.warn("failures", failures)  # in the log each is an error already
+        self.camera.counts.warn("failures", failures)  # in the log each is an error already
 
     def _look_for_results(self, now: float) -> None:
-        counts = self._camera.counts.snapshot()
+        counts = self.camera.counts.snapshot()
         seconds = now - counts.busy_since if counts.in_hand else 0.0
         sentence = ""
         if seconds > _PATIENCE:
             sentence = (
-                f"for {seconds:.0f} s no image on {self._camera.topic} has been finished, although "
+                f"for {seconds:.0f} s no image on {self.camera.topic} has been finished, although "
                 f"they come: the networks are too slow for this machine, or hang"
             )
         self._set_warning("results", sentence, now)
 
     def _look_for_others(self, now: float) -> None:
-        camera = self._camera
+        camera = self.camera
         if camera.is_numbered:
             are_mixed = camera.numbers.is_mixed(now, _MIX_PERIOD)
         else:
@@ -159,7 +139,7 @@ class Watch:
         self._set_warning("publishers", sentence, now)
 
     def _graph(self, is_paused: bool) -> Graph:
-        camera = self._camera
+        camera = self.camera
         return Graph(
             name=camera.image_name,
             base=str(self._node.resolve_topic_name(camera.image_name)),
@@ -172,7 +152,7 @@ class Watch:
         )
 
     def _endpoints(self) -> list[Endpoint]:
-        own = self._camera.qos
+        own = self.camera.qos
         return [
             Endpoint(
                 node="" if info.node_name in NO_NAMES else _full_name(info),
@@ -180,7 +160,7 @@ class Watch:
                 qos=_in_words(info.qos_profile),
                 fits=qos_check_compatible(info.qos_profile, own)[0] != QoSCompatibility.ERROR,
             )
-            for info in self._publishers(self._camera.topic)
+            for info in self._publishers(self.camera.topic)
         ]
 
     def _image_topics(self) -> dict[str, str]:
@@ -191,7 +171,7 @@ class Watch:
             for topic, kinds in self._node.get_topic_names_and_types()
             for kind in kinds
             if kind in TRANSPORTS
-            and topic != self._camera.topic
+            and topic != self.camera.topic
             and not topic.endswith(_OTHER_TRANSPORTS)
             and any(_full_name(info) != own for info in self._publishers(topic))
         }
@@ -203,7 +183,7 @@ class Watch:
             return []
 
     def _set_warning(self, subject: str, sentence: str, now: float) -> None:
-        self._camera.counts.warn(subject, sentence)
+        self.camera.counts.warn(subject, sentence)
         if sentence:
             self._warn(subject, sentence, now, of_one_kind=True)
 

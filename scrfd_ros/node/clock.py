@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clocks of the node: what it does by itself goes by a steady one, whatever ROS time does."""
+"""The node's clocks: a steady one for timers, ROS time for stamps."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
-"""For timers and throttling: it runs without /clock, and never jumps."""
+"""For timers: it runs without /clock, and never jumps."""
 
 _SYSTEM = Clock(clock_type=ClockType.SYSTEM_TIME)
 _PATIENCE = 5.0  # seconds that the time of /clock may stand still
 
 
 def stamp_now(node: Node) -> Time:
-    """The ROS time; that of the system as long as /clock has told none, as 0 means no time."""
+    """The ROS time; the system's time as long as ROS time is 0, which means that it is unknown."""
     now = node.get_clock().now()
     return (now if now.nanoseconds else _SYSTEM.now()).to_msg()
 
@@ -24,7 +24,7 @@ class ClockWatch:
     """Watches the time of /clock, for nodes with use_sim_time.
 
     Attributes:
-        is_paused: there is a time, but it has stood still for some seconds.
+        is_paused: the time is known and has stood still for some seconds.
     """
 
     def __init__(self) -> None:
@@ -33,12 +33,12 @@ class ClockWatch:
         self._since = 0.0
 
     def look(self, now: float, time: int | None, publishers: int) -> str:
-        """Returns what is wrong with the clock, or nothing; a paused one is not wrong.
+        """What is wrong with the clock, in a sentence; empty if nothing is, or if it is paused.
 
         Args:
             now: monotonic seconds.
             time: ROS time, nanoseconds; None if it is not simulated.
-            publishers: of /clock.
+            publishers: number of publishers of /clock.
         """
         if time is None or time != self._time:
             self._time, self._since = time, now

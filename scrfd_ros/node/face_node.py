@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleState
 from rclpy.lifecycle import TransitionCallbackReturn as Transition
-from rclpy.publisher import Publisher
 from rclpy.timer import Timer
 from std_msgs.msg import Header
 
@@ -22,16 +21,16 @@ from scrfd_ros.images.drawing import draw_faces
 from scrfd_ros.images.orientation import in_original_image, size_before_turn, upright
 from scrfd_ros.images.serialized import parse_image
 from scrfd_ros.node.camera import Camera, ImageMessage
-from scrfd_ros.node.camera_watch import Reminders, Watch
-from scrfd_ros.node.clock import STEADY, ClockWatch, stamp_now
+from scrfd_ros.node.clock import STEADY, stamp_now
 from scrfd_ros.node.counts import Counts
-from scrfd_ros.node.diagnostics import Problem, camera_status, idle_status
+from scrfd_ros.node.diagnostics import Problem
 from scrfd_ros.node.error_reports import reason_of
 from scrfd_ros.node.guarded_executor import guard_services
 from scrfd_ros.node.images import bgr_from_image, image_message
 from scrfd_ros.node.lifecycle import GuardedLifecycleNode, explained
 from scrfd_ros.node.log_bridge import LogBridge
 from scrfd_ros.node.messages import detection_array, face_array, label_info, vision_info
+from scrfd_ros.node.monitor import Monitor
 from scrfd_ros.node.parameters import (
     apply_live_parameters,
     configured_cameras,
@@ -39,8 +38,8 @@ from scrfd_ros.node.parameters import (
     configured_pipeline,
     configured_tracker,
     declare_parameters,
-    diagnostic_limits,
 )
+from scrfd_ros.node.reminders import Reminders
 from scrfd_ros.node.unused_arguments import warn_of_unused_qos
 from scrfd_ros.node.worker import Worker
 from scrfd_ros.pipeline import FacePipeline, Frame, Result
@@ -50,7 +49,6 @@ if TYPE_CHECKING:  # needs hri_msgs
     from scrfd_ros.node.hri import HumanFaces
 
 _SKIPPED_PERIOD = 5.0  # seconds between errors about images of one camera
-_DIAGNOSTICS_PERIOD = 1.0  # seconds
 _LAZY_PERIOD = 0.25  # seconds between looks for subscribers
 _PATIENCE = 1.0  # seconds that work in hand may take when the node is to end
 
@@ -79,15 +77,9 @@ class FaceNode(GuardedLifecycleNode):
         self._humans: HumanFaces | None = None
         self._is_active = False
         self._lazy_timer: Timer | None = None
-        self._watches: list[Watch] = []
-        self._clock_watch = ClockWatch()
-        self._reminders = Reminders()
         self._reminders_of_skipped = Reminders(_SKIPPED_PERIOD)
         self._reminders_of_damage = Reminders()
-        # Not a lifecycle publisher: a node that is not active should say so.
-        self._diagnostics: Publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.report_idle(DiagnosticStatus.WARN, self._not_configured)
-        self.create_timer(_DIAGNOSTICS_PERIOD, self._look_after_itself, clock=STEADY)
+        self._monitor = Monitor(self, Problem(DiagnosticStatus.WARN, self._not_configured))
 
     def start(self) -> None:
         """Configure and activate, if the parameters say so."""
@@ -141,7 +133,7 @@ class FaceNode(GuardedLifecycleNode):
             camera.publish_info(
                 vision_info(self._pipeline, header), label_info(self._pipeline, header)
             )
-        self._watches = [Watch(self, camera) for camera in self._cameras]
+        self._monitor.start(self._cameras, self._pipeline)
         self._is_active = True
         if self.get_parameter("lazy").value:
             self._lazy_timer = self.create_timer(
@@ -232,7 +224,7 @@ class FaceNode(GuardedLifecycleNode):
         self._drop_waiting()
         self._worker.finish()
         self._is_active = False
-        self._watches = []
+        self._monitor.stop()
         self._log_counts()
 
     def _log_counts(self) -> None:
@@ -249,38 +241,7 @@ class FaceNode(GuardedLifecycleNode):
         return f"not active: ros2 lifecycle set {self.get_fully_qualified_name()} activate"
 
     def report_idle(self, level: bytes, sentence: str) -> None:
-        """Say so in the diagnostics, now and as long as the node is not active."""
-        self._idleness = Problem(level, sentence)
-        self._publish_diagnostics()
-
-    def _look_after_itself(self) -> None:
-        """What is done once a second, whatever the state of the node and ROS time are."""
-        now = time.monotonic()
-        clock = self.get_clock()
-        ros_time = clock.now().nanoseconds if clock.ros_time_is_active else None
-        problem = self._clock_watch.look(now, ros_time, self.count_publishers("/clock"))
-        if problem and self._reminders.is_due("clock", problem, now):
-            self.get_logger().warning(problem)
-        if self._is_active:
-            stale_after = diagnostic_limits(self).stale_after
-            for camera, watch in zip(self._cameras, self._watches, strict=True):
-                camera.counts.warn("clock", problem)
-                watch.look(now, stale_after, self._clock_watch.is_paused)
-        self._publish_diagnostics()
-
-    def _publish_diagnostics(self) -> None:
-        name = self.get_fully_qualified_name().removeprefix("/")
-        if self._is_active:
-            assert self._pipeline is not None
-            limits = diagnostic_limits(self)
-            states = [
-                camera_status(camera, self._pipeline, name, limits) for camera in self._cameras
-            ]
-        else:
-            cameras = self.get_parameter("cameras").value
-            states = [idle_status(camera, name, self._idleness) for camera in cameras]
-        header = Header(stamp=stamp_now(self))
-        self._diagnostics.publish(DiagnosticArray(header=header, status=states))
+        self._monitor.report_idle(Problem(level, sentence))
 
     def _find_faces(self, images: list[tuple[Camera, tuple[ImageMessage, int]]]) -> None:
         """Handle images of different cameras, on the worker's thread, while the node is active."""

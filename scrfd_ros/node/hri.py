@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faces for ROS4HRI: the topics that REP-155 has below /humans/faces. Needs hri_msgs."""
+"""Faces for ROS4HRI: the topics below /humans/faces of REP-155. Needs hri_msgs."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ _LANDMARKS = (
     FacialLandmarks.MOUTH_OUTER_RIGHT,
     FacialLandmarks.MOUTH_OUTER_LEFT,
 )
-"""Where ours go, in the order of `scrfd_ros.faces.LANDMARK_NAMES`: REP-155 names sides as the
-person does, so the eye on the image's left is the right one."""
+"""For each of `scrfd_ros.faces.LANDMARK_NAMES` the landmark of REP-155. Its left and right are the
+person's, so the eye on the left side of the image is the right eye."""
 
-_LANDMARK_COUNT = 70  # of dlib and OpenPose; those that are not known have the confidence 0
+_LANDMARK_COUNT = 70  # of dlib and OpenPose; unknown ones have the confidence 0
 _QOS = QoSProfile(depth=10)
-_LOOK_PERIOD = 0.5  # seconds between looks for cameras that fell silent
-_LAST_WORD = Duration(seconds=1)
+_LOOK_PERIOD = 0.5  # seconds between looks for silent cameras
+_ACK_TIMEOUT = Duration(seconds=1)  # for the last message
 
 
 @dataclass
 class _Face:
-    """A face that is tracked, and its publishers.
+    """A tracked face and its publishers.
 
     Attributes:
-        camera: whose face it is.
-        seen: time of the image that it was seen in last.
+        camera: that the face is tracked in.
+        seen: time of the last image with the face.
     """
 
     camera: str
@@ -69,13 +69,12 @@ class _Face:
 class HumanFaces:
     """Publishes the tracked faces of all cameras of a node.
 
-    A face has its topics from the image that it appears in until its track ends. They are created
-    and removed in the thread that images are handled in, and in the executor's for cameras from
-    which no more images come.
+    A face has topics from its first image until its track ends. The thread that handles images
+    creates and removes them; the executor's thread removes those of silent cameras.
 
     Args:
         node: whose publishers these are.
-        max_age: seconds a face may be missed and is tracked still; that of the trackers.
+        max_age: seconds that a face may be missed and keep its track; the same as the trackers'.
     """
 
     def __init__(self, node: Node, max_age: float) -> None:
@@ -86,12 +85,12 @@ class HumanFaces:
         self._lock = threading.Lock()
         self._tracked = self._publisher(IdsList, "tracked")
         self._timer = node.create_timer(
-            _LOOK_PERIOD, self._end_those_of_silent_cameras, clock=STEADY
+            _LOOK_PERIOD, self._end_faces_of_silent_cameras, clock=STEADY
         )
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anybody asks which faces there are."""
+        """Whether anybody subscribes to the list of faces."""
         return bool(self._tracked.get_subscription_count() > 0)
 
     def publish(
@@ -102,25 +101,25 @@ class HumanFaces:
         header: Header,
         frame_time: FrameTime,
     ) -> None:
-        """Publish the faces of one image, and which are tracked in all cameras.
+        """Publish the faces of one image, and the ids of all cameras' tracked faces.
 
         Args:
-            camera: its name; empty for one without.
+            camera: name of the camera; may be empty.
             faces: tracked, in pixels of the image.
-            image: uint8 [H, W, 3] BGR, in its full size.
+            image: uint8 [H, W, 3] BGR, in full size.
             header: of the image.
-            frame_time: when it was taken, as it was told to the tracker.
+            frame_time: when the image was taken, as the tracker knows it.
         """
         assert faces.ids is not None
         parts = f"{self._node.get_namespace()}/{camera}".split("/")
-        # A name in ROS must not begin with a digit.
-        place = "_".join(filter(None, parts)) or "face"
+        # Names in ROS must not begin with a digit.
+        prefix = "_".join(filter(None, parts)) or "face"
         height, width = image.shape[:2]
         boxes = np.clip(faces.boxes / (width, height, width, height), 0, 1).tolist()
         with self._lock:
             self._arrivals[camera] = time.monotonic()
-            for row, number in enumerate(faces.ids):
-                face = self._face(f"{place}_{number}", camera, frame_time)
+            for row, track_id in enumerate(faces.ids):
+                face = self._face(f"{prefix}_{track_id}", camera, frame_time)
                 face.seen = frame_time
                 score = faces.scores[row].item()
                 xmin, ymin, xmax, ymax = boxes[row]
@@ -149,17 +148,17 @@ class HumanFaces:
             self._tracked.publish(IdsList(header=header, ids=list(self._faces)))
 
     def destroy(self) -> None:
-        """Say that no face is tracked any more, and remove everything."""
+        """Publish that no face is tracked any more, and remove all publishers."""
         self._node.destroy_timer(self._timer)
         with self._lock:
             self._end(lambda _: True)
             self._publish_ids_now()
-            self._tracked.wait_for_all_acked(_LAST_WORD)
+            self._tracked.wait_for_all_acked(_ACK_TIMEOUT)
             self._node.destroy_publisher(self._tracked)
 
     def _publisher(self, kind: type, topic: str) -> Publisher:
-        # Without event callbacks the executor has nothing to do with a publisher, which thus can
-        # come and go while it waits.
+        # Without event callbacks, the executor does not wait for a publisher's events, so that
+        # publishers can be created and destroyed while it waits.
         return self._node.create_publisher(
             kind,
             f"/humans/faces/{topic}",
@@ -179,7 +178,7 @@ class HumanFaces:
         return self._faces[name]
 
     def _end(self, condition: Callable[[_Face], bool]) -> bool:
-        """Remove the faces for which the condition holds; returns whether there are any."""
+        """Remove the faces for which the condition holds; returns whether there were any."""
         ended = [name for name, face in self._faces.items() if condition(face)]
         for name in ended:
             face = self._faces.pop(name)
@@ -187,7 +186,7 @@ class HumanFaces:
                 self._node.destroy_publisher(publisher)
         return bool(ended)
 
-    def _end_those_of_silent_cameras(self) -> None:
+    def _end_faces_of_silent_cameras(self) -> None:
         stale_after = self._node.get_parameter("diagnostics.stale_after").value
         oldest = time.monotonic() - stale_after
         with self._lock:
@@ -202,7 +201,7 @@ class HumanFaces:
 def _landmarks(
     points: NDArray[np.float32], score: float, image: NDArray[np.uint8], header: Header
 ) -> FacialLandmarks:
-    """The landmarks of one face, float32 [5, 2], pixels of the image."""
+    """The message about the landmarks of one face, float32 [5, 2], pixels of the image."""
     height, width = image.shape[:2]
     landmarks = [NormalizedPointOfInterest2D() for _ in range(_LANDMARK_COUNT)]
     places = np.clip(points / (width, height), 0, 1).tolist()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often something happens."""
+"""Rates of events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def rate(times: Sequence[float], now: float) -> float:
-    """Events a second, from the times of the last ones; falls when no more come.
+    """Events per second, from the times of the last ones; falls when no more come.
 
     Args:
         times: seconds, rising.

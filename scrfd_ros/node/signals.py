@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGINT and SIGTERM as a call on a thread of its own."""
+"""SIGINT and SIGTERM call a function on a thread of its own."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _functions: list[Callable[[], object]] = []
 
 
 def call_at_signal(function: Callable[[], object]) -> None:
-    """Have the first SIGINT or SIGTERM call a function, and do nothing else; so does any other.
+    """Have the first SIGINT or SIGTERM call a function; further ones do nothing.
 
-    A later call of this, from the main thread like the first, replaces the function.
+    To be called from the main thread. A later call replaces the function.
 
-    Python would raise KeyboardInterrupt between any two instructions of the main thread. In the
-    middle of rclpy that leaves half an object behind, and a traceback of its destructor.
+    By default Python raises KeyboardInterrupt between any two instructions of the main thread. In
+    the middle of rclpy that leaves a half-made object behind, whose destructor prints a traceback.
     """
     is_set_up = bool(_functions)
     _functions[:] = [function]
@@ -28,7 +28,7 @@ def call_at_signal(function: Callable[[], object]) -> None:
     os.set_blocking(writer, False)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _do_nothing)
-        # Python takes the handlers back when it ends, long before the process does.
+        # Python restores the default handlers at exit, long before the process ends.
         atexit.register(signal.signal, number, signal.SIG_IGN)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
@@ -40,4 +40,4 @@ def call_at_signal(function: Callable[[], object]) -> None:
 
 
 def _do_nothing(number: int, frame: object) -> None:
-    """Python wants a handler for what goes to the file descriptor."""
+    """Python writes to the wakeup descriptor only for signals that have a handler."""

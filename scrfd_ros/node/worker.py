@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thread that runs the networks, so that the executor's never does."""
+"""The thread that runs the networks; the executor's thread never does."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Returned = TypeVar("Returned")
 
 
 class Stopped(BaseException):
-    """The worker has been stopped. No Exception: rclpy makes those of a transition a failure."""
+    """The worker has been stopped. No Exception: rclpy would take it for a failed transition."""
 
 
 class Worker(Generic[Key, Item]):
-    """One thread that takes calls in order and, of the items offered under each key, the newest.
+    """One thread that runs calls in order and handles, for each key, the newest offered item.
 
-    Keys are served in the order in which they began to wait: one that offers more often than others
-    does not come more often than they, and one that offers nothing delays nobody.
+    Keys are served in the order in which they began to wait: a key with frequent offers does not
+    get more turns than others, and a key without offers delays nobody.
 
     Args:
-        handle: called on the thread with keys and their items, at least one. It must not raise.
+        handle: called on the thread with at least one pair of key and item. It must not raise.
 
     Attributes:
-        max_batch: so many items, of different keys, are handled together if they wait.
+        max_batch: maximum number of waiting items, of different keys, that are handled together.
         is_stopped: whether `stop` has been called.
     """
 
@@ -43,13 +43,13 @@ class Worker(Generic[Key, Item]):
         self._thread.start()
 
     def offer(self, key: Key, item: Item) -> bool:
-        """Handle this item next under its key; returns whether it replaced one that waited."""
+        """Handle this item next under its key; returns whether it replaced a waiting one."""
         with self._wake:
             replaced = key in self._waiting
-            self._waiting[key] = item  # a key that waits keeps its place
+            self._waiting[key] = item  # a waiting key keeps its place
             self._wake.notify_all()
-        # Hand over the interpreter: the caller may have more to do, and the thread would begin
-        # 0.6 ms later.
+        # Hand over the interpreter: otherwise the thread would begin 0.6 ms later if the caller has
+        # more to do.
         time.sleep(0)
         return replaced
 
@@ -57,7 +57,7 @@ class Worker(Generic[Key, Item]):
         """Run a function on the thread, before any waiting item, and return or raise its result.
 
         Raises:
-            Stopped: the worker has been stopped, before or while the function was running.
+            Stopped: the worker was stopped before or while the function ran.
         """
         future: Future[Returned] = Future()
 
@@ -83,7 +83,7 @@ class Worker(Generic[Key, Item]):
         return keys
 
     def finish(self) -> None:
-        """Wait until the items in hand are done.
+        """Wait until the items in hand are handled.
 
         Raises:
             Stopped: see `call`.
@@ -91,9 +91,13 @@ class Worker(Generic[Key, Item]):
         self.call(lambda: None)
 
     def stop(self, seconds: float | None = None) -> bool:
-        """End the thread once the item or call in hand is done, and all waits for calls at once.
+        """End the thread after the item or call in hand, and all waits for calls at once.
 
-        Waits for the thread, at most so many seconds; returns whether it has ended.
+        Args:
+            seconds: to wait for the thread at most; None for no limit.
+
+        Returns:
+            Whether the thread has ended.
         """
         with self._wake:
             self.is_stopped = True

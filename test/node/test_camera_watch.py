@@ -12,7 +12,7 @@ import pytest
 from rclpy.exceptions import InvalidTopicNameException
 
 from scrfd_ros.node.camera import IMAGE_QOS
-from scrfd_ros.node.camera_watch import Reminders, Watch
+from scrfd_ros.node.camera_watch import CameraWatch
 from scrfd_ros.node.counts import Counts
 from scrfd_ros.node.lost_images import PublisherNumbers
 
@@ -66,7 +66,7 @@ def camera() -> SimpleNamespace:
 
 
 def look(
-    watch: Watch,
+    watch: CameraWatch,
     camera: SimpleNamespace,
     now: float,
     received: int,
@@ -84,7 +84,7 @@ def look(
 
 
 def test_a_few_lost_images_are_no_warning(node: Node, camera: SimpleNamespace) -> None:
-    watch = Watch(node, camera)
+    watch = CameraWatch(node, camera)
     assert [look(watch, camera, float(now), 30, 1) for now in range(100)] == [""] * 100
     assert node.said == []
 
@@ -92,7 +92,7 @@ def test_a_few_lost_images_are_no_warning(node: Node, camera: SimpleNamespace) -
 def test_losses_are_told_while_they_last_and_in_the_log_once_a_minute(
     node: Node, camera: SimpleNamespace
 ) -> None:
-    watch = Watch(node, camera)
+    watch = CameraWatch(node, camera)
     look(watch, camera, 0.0, 30, 0)
     for now in range(1, 100):
         assert "were lost on the way: with Fast DDS" in look(watch, camera, float(now), 1, 9)
@@ -103,7 +103,7 @@ def test_losses_are_told_while_they_last_and_in_the_log_once_a_minute(
 
 
 def test_single_losses_of_a_slow_camera_are_no_warning(node: Node, camera: SimpleNamespace) -> None:
-    watch = Watch(node, camera)
+    watch = CameraWatch(node, camera)
     said = {
         look(watch, camera, float(now), int(now % 2 == 0), int(now % 10 == 0)) for now in range(300)
     }
@@ -111,7 +111,7 @@ def test_single_losses_of_a_slow_camera_are_no_warning(node: Node, camera: Simpl
 
 
 def test_losses_that_are_not_known_are_no_warning(node: Node, camera: SimpleNamespace) -> None:
-    watch = Watch(node, camera)
+    watch = CameraWatch(node, camera)
     camera.is_numbered = False
     assert [look(watch, camera, float(now), 1, None) for now in range(20)] == [""] * 20
 
@@ -119,7 +119,7 @@ def test_losses_that_are_not_known_are_no_warning(node: Node, camera: SimpleName
 def test_images_that_fail_now_and_then_are_a_warning_all_the_time(
     node: Node, camera: SimpleNamespace
 ) -> None:
-    watch = Watch(node, camera)
+    watch = CameraWatch(node, camera)
     look(watch, camera, 0.0, 0, 0)
     for now in range(1, 50):  # each ninth image fails, the diagnostics never see it last
         camera.counts.failed += 1
@@ -131,7 +131,7 @@ def test_images_that_fail_now_and_then_are_a_warning_all_the_time(
 
 
 def test_a_network_that_hangs_is_a_warning(node: Node, camera: SimpleNamespace) -> None:
-    watch = Watch(node, camera)
+    watch = CameraWatch(node, camera)
     camera.counts.busy_since = 0.0
     look(watch, camera, 10.0, 10, 0)
     assert camera.counts.warnings == {}, "nothing is in hand"
@@ -153,7 +153,7 @@ def test_topics_whose_names_are_none_of_ros(node: Node, camera: SimpleNamespace)
     node.get_publishers_info_by_topic = refuse  # type: ignore[method-assign]
     node.topics = [("/my camera", ["sensor_msgs/msg/Image"])]
     camera.has_images = False
-    Watch(node, camera).look(10.0, stale_after=2.0, is_paused=False)
+    CameraWatch(node, camera).look(10.0, stale_after=2.0, is_paused=False)
     assert camera.counts.silence.startswith("nobody publishes on /image, nor images on any other")
 
 
@@ -161,7 +161,7 @@ def test_without_numbers_two_publishers_are_told_when_none_of_them_can_be_dead(
     node: Node, camera: SimpleNamespace
 ) -> None:
     camera.is_numbered = False
-    watch = Watch(node, camera)
+    watch = CameraWatch(node, camera)
     look(watch, camera, 0.0, 1, None)
     node.publishers = 2
     for now in range(31):
@@ -175,18 +175,9 @@ def test_without_numbers_two_publishers_are_told_when_none_of_them_can_be_dead(
 
 
 def test_of_a_camera_that_nobody_wants_nothing_is_told(node: Node, camera: SimpleNamespace) -> None:
-    watch = Watch(node, camera)
+    watch = CameraWatch(node, camera)
     look(watch, camera, 0.0, 0, 0)
     assert look(watch, camera, 1.0, 0, 10)
     camera.waiting_since = None
     watch.look(2.0, stale_after=2.0, is_paused=False)
     assert camera.counts.warnings == {}
-
-
-def test_reminders() -> None:
-    reminders = Reminders()
-    times = {now for now in range(200) if reminders.is_due("a", "the same", now)}
-    assert times == {0, 60, 120, 180}
-    assert reminders.is_due("b", "the same", 0), "another subject"
-    assert not reminders.is_due("b", "other", 4.9)
-    assert reminders.is_due("b", "other", 5), "what is new is told earlier"
