@@ -188,8 +188,9 @@ def _make_compressed(folder: Path) -> Once:
     def once(content: bytes) -> None:
         name, _, data = content.partition(b"\0")
         smallest = (8, 8) if name.endswith(b"8") else None
+        format = name.decode(errors="replace")
         try:
-            image, reduction, _ = bgr_from_compressed(name.decode(errors="replace"), data, smallest)
+            image, reduction, *_ = bgr_from_compressed(format, data, smallest)
             assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
             assert 0 < image.size <= 3 * MAX_PIXELS
             assert reduction in (1, 2, 4, 8)

@@ -93,6 +93,16 @@ class FacePipeline:
                 f"10g), or switch the recognizer off"
             )
 
+    @property
+    def fit(self) -> tuple[int, int] | None:
+        """Width and height, pixels, that whole images are fitted into, for `decode_message`.
+
+        None if faces or tiles are cut out of the image, which is then needed at full scale.
+        """
+        if self.recognizer is not None or self.detector.tiles != (1, 1):
+            return None
+        return self.detector.input_size
+
     def __call__(
         self,
         image: NDArray[np.uint8],

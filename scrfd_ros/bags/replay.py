@@ -18,13 +18,10 @@ from scrfd_ros.bags.image_topics import image_topics
 from scrfd_ros.bags.recordings import Comparison, FrameKey, compare_recordings, seconds
 from scrfd_ros.errors import ImageError, ScrfdError
 from scrfd_ros.faces import Faces
-from scrfd_ros.images.compressed import bgr_from_compressed
-from scrfd_ros.images.encodings import bgr_from_image
-from scrfd_ros.images.orientation import in_original_image, size_before_turn, upright
+from scrfd_ros.images.message import decode_message
 from scrfd_ros.messages.bag_codec import (
     DETECTION_ARRAY,
     FACE_ARRAY,
-    IMAGE,
     TYPES,
     MessageError,
     decoded,
@@ -102,7 +99,7 @@ def replay(
         topics: of the images; if none is given, all in which there can be faces, see
             `image_topics`.
         tracking: give the faces of each topic ids, as the node does.
-        rotation: what the images are turned by, see `scrfd_ros.images.encodings.ROTATIONS`.
+        rotation: turns the images upright; one of `scrfd_ros.images.orientation.ROTATIONS`.
 
     Raises:
         ScrfdError: nothing in the bag can be read, none of its images is whole, `output` exists or
@@ -139,9 +136,8 @@ def replay(
                     image = decoded(data, kind)
                     stamp = f"stamp {seconds(_nanoseconds(image.header.stamp))}"
                     frame_time = _time_of(image, time, clocks[topic])
-                    faces, damage = _faces_in(
-                        image, kind, pipeline, trackers[topic], frame_time, rotation
-                    )
+                    sent = decode_message(image, rotation, pipeline.fit)
+                    result = pipeline(sent.upright, trackers[topic], *frame_time)
                 except (MessageError, ImageError) as error:
                     outcome.broken += 1
                     if outcome.broken <= _SAID:
@@ -149,11 +145,12 @@ def replay(
                     elif outcome.broken == _SAID + 1:
                         _LOG.warning("%s: further images skipped are only counted", topic)
                     continue
+                faces = sent.restore(result.faces)
                 outcome.found += len(faces)
-                if damage:
+                if sent.damage:
                     outcome.damaged += 1
                     if outcome.damaged == 1:
-                        _LOG.warning("%s, %s: used, but %s", topic, stamp, damage)
+                        _LOG.warning("%s, %s: used, but %s", topic, stamp, sent.damage)
                 detections = detection_array(faces, image.header)
                 results.write(outcome.detections, time, encoded(detections, DETECTION_ARRAY))
                 message = face_array(detections, faces, pipeline)
@@ -268,30 +265,6 @@ def compare(
         topic: compare_recordings(found.get(topic, nothing).frames, expected.frames)
         for topic, expected in golden.items()
     }
-
-
-def _faces_in(
-    image: Any,
-    kind: str,
-    pipeline: FacePipeline,
-    tracker: Tracker | None,
-    time: FrameTime,
-    rotation: int,
-) -> tuple[Faces, str]:
-    """The faces, and what is wrong with the image's data."""
-    reduction, damage = 1, ""
-    if kind == IMAGE:
-        image = bgr_from_image(image)
-    else:
-        # As in the node: faces to recognize, and tiles, are cut from the whole image.
-        is_cut = pipeline.recognizer is not None or pipeline.detector.tiles != (1, 1)
-        smallest = size_before_turn(pipeline.detector.input_size, rotation)
-        image, reduction, damage = bgr_from_compressed(
-            image.format, image.data, None if is_cut else smallest
-        )
-    result = pipeline(upright(image, rotation), tracker, *time)
-    height, width = image.shape[:2]
-    return in_original_image(result.faces, reduction, rotation, (width, height)), damage
 
 
 def _warn_of_repeated_stamps(

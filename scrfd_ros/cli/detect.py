@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from scrfd_ros.cli.arguments import add_pipeline_arguments, add_rotation_argument, pipeline_of
 from scrfd_ros.files import write_text
+from scrfd_ros.images.decoded import DecodedImage
 from scrfd_ros.images.drawing import draw_faces
 from scrfd_ros.images.files import IMAGE_SUFFIXES, read_image, write_image
-from scrfd_ros.images.orientation import in_original_image, upright
 from scrfd_ros.models.download import ensure_picture
 from scrfd_ros.pipeline import FacePipeline, Result
 
@@ -42,12 +42,11 @@ def run(args: argparse.Namespace) -> int:
     path = args.image or ensure_picture("t1.jpg")
     image = read_image(path)
     pipeline = pipeline_of(args)
-    searched = upright(image, args.rotation)
+    decoded = DecodedImage(image, rotation=args.rotation)
+    searched = decoded.upright
     pipeline(searched)  # the first run is slower than all others: it sets up memory
     result = pipeline(searched)
-    height, width = image.shape[:2]
-    faces = in_original_image(result.faces, 1, args.rotation, (width, height))
-    result = result._replace(faces=faces)
+    result = result._replace(faces=decoded.restore(result.faces))
     _print(path, pipeline, result)
     if args.output:
         write_image(args.output, draw_faces(image, result.faces))

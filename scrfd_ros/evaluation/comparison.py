@@ -31,6 +31,7 @@ from scrfd_ros.errors import ImageError, ModelError
 from scrfd_ros.faces import Faces
 from scrfd_ros.images.drawing import draw_faces
 from scrfd_ros.images.files import IMAGE_SUFFIXES, list_images, read_image, write_image
+from scrfd_ros.images.message import decode_message
 from scrfd_ros.inference.network import Network
 from scrfd_ros.models.catalogue import load_catalogue
 from scrfd_ros.pipeline import FacePipeline
@@ -132,9 +133,7 @@ def _in_bag(path: Path) -> Iterator[tuple[str, Image]]:
     from scrfd_ros.bags.bag import open_bag
     from scrfd_ros.bags.image_topics import image_topics
     from scrfd_ros.bags.recordings import seconds
-    from scrfd_ros.images.compressed import bgr_from_compressed
-    from scrfd_ros.images.encodings import bgr_from_image
-    from scrfd_ros.messages.bag_codec import IMAGE, MessageError, decoded
+    from scrfd_ros.messages.bag_codec import MessageError, decoded
 
     with open_bag(path) as bag, logging_redirect_tqdm():
         for sentence in (*bag.notes, *bag.damage):
@@ -150,12 +149,7 @@ def _in_bag(path: Path) -> Iterator[tuple[str, Image]]:
             names[name] += 1
             name += f"_{names[name]}.jpg" if names[name] > 1 else ".jpg"
             try:
-                image = decoded(data, kind)
-                damage = ""
-                if kind == IMAGE:
-                    image = bgr_from_image(image)
-                else:
-                    image, _, damage = bgr_from_compressed(image.format, image.data)
+                image, _, damage, _ = decode_message(decoded(data, kind))
             except (MessageError, ImageError) as error:
                 _LOG.warning("%s: image skipped: %s", name, error)
                 continue

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images: from bytes and encodings to uint8 [H, W, 3] BGR, and back.
+"""Images: from messages and files to uint8 [H, W, 3] BGR.
 
-Raw messages (encodings), compressed ones (compressed, decoding), files, turning (orientation), the
-serialized message (serialized), and faces drawn in (drawing).
+message: the one way from a raw or compressed message to a `DecodedImage` (decoded).
+encodings: raw encodings. compressed, decoding: JPEG and PNG. serialized: a raw message's bytes.
+files: read and write. orientation: quarter turns. drawing: faces drawn into an image.
 """

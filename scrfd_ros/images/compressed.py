@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from scrfd_ros.errors import ImageError
+from scrfd_ros.images.decoded import DecodedImage
 from scrfd_ros.images.decoding import JPEG_START, decode, format_name
 from scrfd_ros.images.encodings import NO_DEPTH, bayer_conversion, is_depth
 
@@ -30,20 +30,14 @@ _REDUCED = {
 }
 
 
-class DecodedImage(NamedTuple):
-    """What `bgr_from_compressed` makes of a message.
+class CompressedMessage(Protocol):
+    """The fields of a sensor_msgs/CompressedImage that matter here."""
 
-    Attributes:
-        image: uint8 [H, W, 3] BGR, a new array.
-        reduction: 1, 2, 4 or 8; times this, coordinates in the image are those in the whole one:
-            see `in_original_image`.
-        damage: a sentence on what is wrong with the data, and what to do; empty if nothing is
-            known to be. See `scrfd_ros.images.decoding.decode`.
-    """
-
-    image: NDArray[np.uint8]
-    reduction: int
-    damage: str
+    @property
+    def format(self) -> str: ...
+    @property
+    def data(self) -> Any:
+        """Any buffer of bytes."""
 
 
 def bgr_from_compressed(

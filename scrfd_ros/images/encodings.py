@@ -7,7 +7,7 @@ made it.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -16,6 +16,11 @@ from numpy.typing import NDArray
 from scrfd_ros.errors import ImageError
 
 
+class UnknownEncodingError(ImageError):
+    """The encoding of a raw image is not in `ENCODINGS`."""
+
+
+@runtime_checkable
 class ImageMessage(Protocol):
     """The fields of a sensor_msgs/Image that matter here, whichever library made the message."""
 
@@ -152,7 +157,7 @@ def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
     """
     name = known_encoding(message.encoding)
     if name is None:
-        raise ImageError(
+        raise UnknownEncodingError(
             f"unknown image encoding {message.encoding!r}; expected one of {', '.join(ENCODINGS)}; "
             f"choose one in the camera's driver, best bgr8"
         )

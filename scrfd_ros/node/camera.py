@@ -76,7 +76,7 @@ class Camera:
         name: relative namespace of the topics; empty for none.
         compressed: take compressed images, see `compressed_topic`, instead of `image`.
         tracker: follows the faces; None for ids that are not kept.
-        rotation: what its images are turned by, see `scrfd_ros.images.encodings.ROTATIONS`.
+        rotation: what its images are turned by, see `scrfd_ros.images.orientation.ROTATIONS`.
 
     Attributes:
         image_name: of the image topic, before remapping and without a transport.

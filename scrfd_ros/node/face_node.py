@@ -6,19 +6,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
-from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleState
 from rclpy.lifecycle import TransitionCallbackReturn as Transition
 from rclpy.timer import Timer
 from std_msgs.msg import Header
 
-from scrfd_ros.faces import Faces
-from scrfd_ros.images.compressed import bgr_from_compressed
+from scrfd_ros.images.decoded import DecodedImage
 from scrfd_ros.images.drawing import draw_faces
-from scrfd_ros.images.orientation import in_original_image, size_before_turn, upright
 from scrfd_ros.images.serialized import parse_image
 from scrfd_ros.node.camera import Camera, ImageMessage
 from scrfd_ros.node.clock import STEADY, stamp_now
@@ -26,7 +22,7 @@ from scrfd_ros.node.counts import Counts
 from scrfd_ros.node.diagnostics import Problem
 from scrfd_ros.node.error_reports import reason_of
 from scrfd_ros.node.guarded_executor import guard_services
-from scrfd_ros.node.images import bgr_from_image, image_message
+from scrfd_ros.node.images import decode_message, image_message
 from scrfd_ros.node.lifecycle import GuardedLifecycleNode, explained
 from scrfd_ros.node.log_bridge import LogBridge
 from scrfd_ros.node.messages import detection_array, face_array, label_info, vision_info
@@ -277,21 +273,21 @@ class FaceNode(GuardedLifecycleNode):
     def _publish(self, taken: _Taken, result: Result) -> None:
         assert self._pipeline is not None
         camera, header = taken.camera, taken.header
-        faces = taken.in_it(result.faces, taken.reduction)
+        faces = taken.decoded.restore(result.faces)
         detections = detection_array(faces, header)
         camera.detections.publish(detections)
         camera.faces.publish(face_array(detections, faces, self._pipeline))
         if camera.overlay.get_subscription_count() > 0:
-            overlay = draw_faces(taken.image, taken.in_it(result.faces, 1))
+            overlay = draw_faces(taken.decoded.image, taken.decoded.turn_back(result.faces))
             camera.overlay.publish(image_message(overlay, header))
         camera.publish_annotations(faces, header)
         if self._humans is not None:
-            self._humans.publish(camera.name, faces, taken.image, header, taken.time)
+            self._humans.publish(camera.name, faces, taken.decoded.image, header, taken.time)
         camera.counts.finish(time.monotonic(), result.milliseconds)
-        if taken.damage:
+        if taken.decoded.damage:
             if self._reminders_of_damage.is_due(camera.topic, "", time.monotonic()):
-                self.get_logger().warning(f"{camera.topic}: used, but {taken.damage}")
-            camera.counts.damage(time.monotonic(), taken.damage)
+                self.get_logger().warning(f"{camera.topic}: used, but {taken.decoded.damage}")
+            camera.counts.damage(time.monotonic(), taken.decoded.damage)
 
     def _skip(self, camera: Camera, error: Exception) -> None:
         if self._worker.is_stopped:  # and the publishers may be gone: not an error
@@ -304,43 +300,28 @@ class FaceNode(GuardedLifecycleNode):
     def _read(self, camera: Camera, image: ImageMessage, arrival: int) -> _Taken:
         assert self._pipeline is not None
         if isinstance(image, bytes):
-            read = parse_image(image)
-            stamp = Time(sec=read.seconds, nanosec=read.nanoseconds)
-            header = Header(stamp=stamp, frame_id=read.frame_id)
-            time = _frame_time(camera, header, arrival)
-            return _Taken(camera, header, time, bgr_from_image(read), 1, "")
-        time = _frame_time(camera, image.header, arrival)
-        # Smaller images are decoded faster; but faces and tiles are cut out of the whole one.
-        detector = self._pipeline.detector
-        is_cut = (
-            self._pipeline.recognizer is not None
-            or self._humans is not None
-            or detector.tiles != (1, 1)
-        )
-        smallest = size_before_turn(detector.input_size, camera.rotation)
-        found = bgr_from_compressed(image.format, image.data, None if is_cut else smallest)
-        return _Taken(camera, image.header, time, *found)
+            message = parse_image(image)
+            stamp = Time(sec=message.seconds, nanosec=message.nanoseconds)
+            header = Header(stamp=stamp, frame_id=message.frame_id)
+        else:
+            message, header = image, image.header
+        time = _frame_time(camera, header, arrival)
+        # ROS4HRI's aligned faces are cut out of the image too.
+        fit = self._pipeline.fit if self._humans is None else None
+        return _Taken(camera, header, time, decode_message(message, camera.rotation, fit))
 
 
 class _Taken(NamedTuple):
-    """An image as an image: see `scrfd_ros.images.encodings.DecodedImage`."""
+    """A decoded image of a camera, with its header and time."""
 
     camera: Camera
     header: Header
     time: FrameTime
-    image: NDArray[np.uint8]
-    reduction: int
-    damage: str
+    decoded: DecodedImage
 
     @property
     def frame(self) -> Frame:
-        image = upright(self.image, self.camera.rotation)
-        return Frame(image, self.camera.tracker, *self.time)
-
-    def in_it(self, faces: Faces, reduction: int) -> Faces:
-        """The faces that were found in the frame, in pixels of the image as it was sent."""
-        height, width = self.image.shape[:2]
-        return in_original_image(faces, reduction, self.camera.rotation, (width, height))
+        return Frame(self.decoded.upright, self.camera.tracker, *self.time)
 
 
 def _frame_time(camera: Camera, header: Header, arrival: int) -> FrameTime:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from array import array
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +12,25 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from scrfd_ros.errors import ImageError
-from scrfd_ros.images import encodings
-from scrfd_ros.images.encodings import ENCODINGS, ImageMessage, known_encoding
+from scrfd_ros.images import message as images
+from scrfd_ros.images.compressed import CompressedMessage
+from scrfd_ros.images.decoded import DecodedImage
+from scrfd_ros.images.encodings import ENCODINGS, ImageMessage, UnknownEncodingError
 
 
-def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
-    """The image in a message: see `scrfd_ros.images.encodings.bgr_from_image`.
+def decode_message(
+    message: ImageMessage | CompressedMessage,
+    rotation: int = 0,
+    fit: tuple[int, int] | None = None,
+) -> DecodedImage:
+    """Decode an image message: see `scrfd_ros.images.message.decode_message`.
 
-    An encoding that is not known there goes to cv_bridge.
+    An encoding that is unknown there goes to cv_bridge, where that is installed.
     """
-    if known_encoding(message.encoding) is not None:
-        return encodings.bgr_from_image(message)
-    return _through_cv_bridge(message)
+    try:
+        return images.decode_message(message, rotation, fit)
+    except UnknownEncodingError:
+        return DecodedImage(_through_cv_bridge(message), rotation=rotation)
 
 
 def image_message(image: NDArray[np.uint8], header: Header) -> Image:
@@ -36,7 +44,7 @@ def image_message(image: NDArray[np.uint8], header: Header) -> Image:
     return message
 
 
-def _through_cv_bridge(message: ImageMessage) -> NDArray[np.uint8]:
+def _through_cv_bridge(message: Any) -> NDArray[np.uint8]:
     try:
         from cv_bridge import CvBridge
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from scrfd_ros.detection.views import plan_views
 from scrfd_ros.engines.drawn_faces import drawn_faces, drawn_landmarks
 from scrfd_ros.faces import Faces
 from scrfd_ros.images.compressed import bgr_from_compressed
-from scrfd_ros.images.orientation import in_original_image, upright
+from scrfd_ros.images.message import decode_message
 from scrfd_ros.inference.load import load_network
 
 CAMERAS = [(640, 480), (848, 480), (1280, 720), (1920, 1080), (1440, 1080), (2560, 720)]
@@ -107,10 +108,11 @@ def test_jpegs_decoded_smaller(size: tuple[int, int], reduction: int) -> None:
     encoded = cv2.imencode(".jpg", draw_spots(size, boxes), [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
     # JPEG leaves a little beside the spots, which the network must not take for others.
     side = 32 * (max(size) // reduction // 32)
-    image, found_reduction, _ = bgr_from_compressed("jpeg", encoded.tobytes(), (side, side))
-    assert found_reduction == reduction
+    decoded = bgr_from_compressed("jpeg", encoded.tobytes(), (side, side))
+    assert decoded.reduction == reduction
+    image = decoded.image
     image[image <= 3] = 0
-    found = in_original_image(Scrfd(SpotNetwork(), nms_threshold=1).detect(image), reduction)
+    found = decoded.restore(Scrfd(SpotNetwork(), nms_threshold=1).detect(image))
     scales = plan_views(*image.shape[1::-1], 640, 640)[0].scales
     assert_agree(found, boxes, np.array(scales) / reduction)
 
@@ -149,12 +151,12 @@ def test_cameras_that_are_turned(size: tuple[int, int], rotation: int, reduction
     boxes = spots_along(size)
     encoded = cv2.imencode(".jpg", draw_spots(size, boxes), [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
     side = 32 * (max(size) // reduction // 32)
-    image, *_ = bgr_from_compressed("jpeg", encoded.tobytes(), (side, side))
-    image[image <= 3] = 0
-    turned = upright(image, rotation)
-    found = Scrfd(SpotNetwork(), nms_threshold=1).detect(turned)
-    decoded = image.shape[1], image.shape[0]
-    whole = in_original_image(found, reduction, rotation, decoded)
+    message = SimpleNamespace(format="jpeg", data=encoded.tobytes())
+    decoded = decode_message(message, rotation, (side, side))
+    assert decoded.reduction == reduction
+    decoded.image[decoded.image <= 3] = 0
+    turned = decoded.upright
+    whole = decoded.restore(Scrfd(SpotNetwork(), nms_threshold=1).detect(turned))
     scales = plan_views(turned.shape[1], turned.shape[0], 640, 640)[0].scales
     pixel = np.array(scales[::-1] if rotation % 180 else scales) / reduction
     expected = np.array(boxes, np.float32)

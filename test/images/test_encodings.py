@@ -26,8 +26,8 @@ from scrfd_ros.engines.open import open_network
 from scrfd_ros.errors import ImageError
 from scrfd_ros.faces import Faces
 from scrfd_ros.images.compressed import bgr_from_compressed
+from scrfd_ros.images.decoded import DecodedImage
 from scrfd_ros.images.encodings import bgr_from_image
-from scrfd_ros.images.orientation import in_original_image
 
 WIDTH, HEIGHT = 62, 48
 YUV422 = ("uyvy", "yuv422", "yuyv", "yuv422_yuy2")
@@ -377,7 +377,7 @@ def test_a_compressed_image(
 ) -> None:
     content = compressed(people, suffix)
     expected = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    image, reduction, _ = bgr_from_compressed(format, hold(content))
+    image, reduction, *_ = bgr_from_compressed(format, hold(content))
     assert np.array_equal(image, expected)
     assert (image.dtype, reduction) == (np.uint8, 1)
 
@@ -401,7 +401,7 @@ def test_exchanged_colors_are_exchanged_back(people: NDArray[np.uint8]) -> None:
 def test_a_compressed_bayer_pattern_becomes_a_image(name: str) -> None:
     values = random_values(f"{name}8")
     content = compressed(values, ".png")
-    image, reduction, _ = bgr_from_compressed(f"{name}8; png compressed ", content, (8, 8))
+    image, reduction, *_ = bgr_from_compressed(f"{name}8; png compressed ", content, (8, 8))
     assert np.array_equal(image, bgr_from_image(message_of(values, f"{name}8")))
     assert reduction == 1
     image, *_ = bgr_from_compressed(f"{name}8; png compressed bgr8", content)
@@ -413,7 +413,7 @@ def test_a_image_is_not_turned(people: NDArray[np.uint8], smallest: tuple[int, i
     content = compressed(people, ".jpg")
     turned = with_orientation(content, 6)
     assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape[0] == 1280
-    image, reduction, _ = bgr_from_compressed("jpeg", turned, smallest)
+    image, reduction, *_ = bgr_from_compressed("jpeg", turned, smallest)
     expected, *_ = bgr_from_compressed("jpeg", content, smallest)
     assert image.shape[1] * reduction == 1280
     assert np.array_equal(image, expected)
@@ -438,7 +438,7 @@ def test_a_large_jpeg_is_decoded_smaller_where_that_fills_the_input(
     reduction: int,
 ) -> None:
     content = compressed(cv2.resize(people, size), ".jpg")
-    image, found, _ = bgr_from_compressed("jpeg", content, smallest)
+    image, found, *_ = bgr_from_compressed("jpeg", content, smallest)
     assert found == reduction
     assert image.shape == (-(-size[1] // reduction), -(-size[0] // reduction), 3)
     width, height = fitted_size(*size, *smallest)
@@ -446,7 +446,7 @@ def test_a_large_jpeg_is_decoded_smaller_where_that_fills_the_input(
 
 
 def test_png_is_never_reduced(people: NDArray[np.uint8]) -> None:
-    image, reduction, _ = bgr_from_compressed("png", compressed(people, ".png"), (160, 160))
+    image, reduction, *_ = bgr_from_compressed("png", compressed(people, ".png"), (160, 160))
     assert (image.shape, reduction) == (people.shape, 1)
 
 
@@ -457,9 +457,9 @@ def test_a_reduced_jpeg_has_the_same_faces(
     detector = Scrfd(open_network(detector_path("2.5g"), "onnxruntime"))
     content = compressed(cv2.resize(people, None, fx=enlargement, fy=enlargement), ".jpg")
     expected = detector.detect(bgr_from_compressed("jpeg", content)[0])
-    image, reduction, _ = bgr_from_compressed("jpeg", content, detector.input_size)
-    found = in_original_image(detector.detect(image), reduction)
-    assert reduction == 2 * enlargement
+    decoded = bgr_from_compressed("jpeg", content, detector.input_size)
+    found = decoded.restore(detector.detect(decoded.image))
+    assert decoded.reduction == 2 * enlargement
     assert len(found) == len(expected) == 6
     assert found.landmarks is not None and expected.landmarks is not None
     assert np.abs(found.boxes - expected.boxes).max() < 3 * enlargement
@@ -469,7 +469,8 @@ def test_a_reduced_jpeg_has_the_same_faces(
 
 def test_faces_without_landmarks_are_enlarged_too() -> None:
     faces = Faces(np.array([[1, 2, 3, 4]], np.float32), np.ones(1, np.float32))
-    assert in_original_image(faces, 4).boxes.tolist() == [[4, 8, 12, 16]]
+    image = np.zeros((8, 8, 3), np.uint8)
+    assert DecodedImage(image, 4).restore(faces).boxes.tolist() == [[4, 8, 12, 16]]
 
 
 def claim(content: bytes, width: int, height: int) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from scrfd_ros.faces import Faces
-from scrfd_ros.images.compressed import bgr_from_compressed
+from scrfd_ros.images.decoded import DecodedImage
 from scrfd_ros.images.encodings import ENCODINGS
-from scrfd_ros.images.orientation import ROTATIONS, in_original_image, size_before_turn, upright
+from scrfd_ros.images.message import decode_message
+from scrfd_ros.images.orientation import ROTATIONS, size_before_turn, turn
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
 from scrfd_ros.recognition.alignment import align_faces
 
@@ -29,12 +31,17 @@ def lying(image: NDArray[np.uint8], rotation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(image, QUARTERS[rotation]))
 
 
+def of_size(width: int, height: int) -> NDArray[np.uint8]:
+    """An image that takes no memory."""
+    return np.broadcast_to(np.zeros(3, np.uint8), (height, width, 3))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (62, 48), (63, 47)])
 @pytest.mark.parametrize("rotation", ROTATIONS)
 def test_upright_turns_back(rotation: int, size: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)
     sent = lying(image, rotation)
-    found = upright(sent, rotation)
+    found = turn(sent, rotation)
     assert np.array_equal(found, image) and found.flags.c_contiguous
     assert size_before_turn(size, rotation) == sent.shape[1::-1]
 
@@ -52,7 +59,7 @@ def test_every_pixel_is_found_where_it_was_sent(
     points = np.tile(boxes.reshape(-1, 2, 2).mean(axis=1, keepdims=True), (1, 5, 1))
     faces = Faces(boxes, np.ones(1, np.float32), points)
     sent = size_before_turn((width, height), rotation)
-    found = in_original_image(faces, reduction, rotation, sent)
+    found = DecodedImage(of_size(*sent), reduction, rotation=rotation).restore(faces)
     # The numbers of columns and rows, turned as the pixels of an image are.
     columns, rows = np.meshgrid(np.arange(width), np.arange(height), sparse=True)
     marked = lying((columns == column) & (rows == row), rotation)
@@ -66,7 +73,7 @@ def test_every_pixel_is_found_where_it_was_sent(
 def test_corners_stay_in_order(values: list[float], rotation: int) -> None:
     (x1, x2), (y1, y2) = sorted(values[:2]), sorted(values[2:])
     faces = Faces(np.array([[x1, y1, x2, y2]], np.float32), np.ones(1, np.float32))
-    found = in_original_image(faces, 1, rotation, (640, 480))
+    found = DecodedImage(of_size(640, 480), rotation=rotation).restore(faces)
     assert found.landmarks is None and (found.sizes >= 0).all()
 
 
@@ -93,8 +100,9 @@ def test_people_are_found_as_if_the_camera_stood_upright(
 ) -> None:
     expected = pipeline(people).faces
     sent = lying(people, rotation)
-    found = pipeline(upright(sent, rotation)).faces
-    told = in_original_image(found, 1, rotation, sent.shape[1::-1])
+    decoded = DecodedImage(sent, rotation=rotation)
+    found = pipeline(decoded.upright).faces
+    told = decoded.restore(found)
     assert np.array_equal(found.boxes, expected.boxes) and len(told) == 6
     assert told.landmarks is not None and expected.landmarks is not None
     assert told.embeddings is not None and expected.embeddings is not None
@@ -119,7 +127,7 @@ def test_faces_are_cut_upright_out_of_the_image_as_sent(
     """
     faces = pipeline(people).faces
     sent = lying(people, rotation)
-    told = in_original_image(faces, 1, rotation, sent.shape[1::-1])
+    told = DecodedImage(sent, rotation=rotation).restore(faces)
     assert told.landmarks is not None and pipeline.recognizer is not None
     embeddings, _ = pipeline.recognizer.embed(align_faces(sent, told.landmarks))
     assert faces.embeddings is not None
@@ -131,18 +139,13 @@ def test_a_reduced_jpeg_that_is_turned(
     pipeline: FacePipeline, people: NDArray[np.uint8], rotation: int
 ) -> None:
     sent = lying(people, rotation)
-    content = cv2.imencode(".jpg", sent)[1].tobytes()
-    smallest = size_before_turn((640, 448), rotation)
-    image, reduction, _ = bgr_from_compressed("jpeg", content, smallest)
-    assert reduction == 1, "1279 columns are one too few"
-    image, reduction, _ = bgr_from_compressed(
-        "jpeg", content, size_before_turn((639, 442), rotation)
-    )
-    assert reduction == 2
-    found = pipeline.detector.detect(upright(image, rotation))
-    told = in_original_image(found, reduction, rotation, image.shape[1::-1])
-    expected = pipeline(people).faces
-    whole = in_original_image(expected, 1, rotation, sent.shape[1::-1])
+    message = SimpleNamespace(format="jpeg", data=cv2.imencode(".jpg", sent)[1].tobytes())
+    decoded = decode_message(message, rotation, (640, 448))
+    assert decoded.reduction == 1, "1279 columns are one too few"
+    decoded = decode_message(message, rotation, (639, 442))
+    assert decoded.reduction == 2
+    told = decoded.restore(pipeline.detector.detect(decoded.upright))
+    whole = DecodedImage(sent, rotation=rotation).restore(pipeline(people).faces)
     assert len(told) == len(whole) == 6
     assert np.abs(np.sort(told.boxes, axis=0) - np.sort(whole.boxes, axis=0)).max() < 6
 
@@ -152,4 +155,4 @@ def test_a_view_of_a_message_can_be_turned() -> None:
     values = np.arange(2 * 20, dtype=np.uint8).reshape(2, 20)[:, :18].reshape(2, 6, 3)
     values.flags.writeable = False
     for rotation in ROTATIONS:
-        assert np.array_equal(lying(upright(values, rotation), rotation), values)
+        assert np.array_equal(lying(turn(values, rotation), rotation), values)

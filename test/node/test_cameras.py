@@ -21,7 +21,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
 
-from scrfd_ros.node.images import bgr_from_image, image_message
+from scrfd_ros.images.encodings import bgr_from_image
+from scrfd_ros.node.images import image_message
 
 Images = Callable[[str], NDArray[np.uint8]]
 
@@ -177,7 +178,7 @@ def test_a_damaged_image_is_said_and_the_next_is_answered(tmp_path: Path) -> Non
         (status,) = wire.send_until(
             send, broken, "/diagnostics", lambda m: m.status[0].level == DiagnosticStatus.ERROR
         ).status
-        assert "image skipped: image compressed as 'jpeg', 10 bytes" in status.message
+        assert "image skipped: image compressed as 'jpeg', 8 bytes" in status.message
         black = cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1]
         whole = CompressedImage(format="jpeg", data=black.tobytes())
         wire.send_until(send, whole, "detections")

@@ -20,7 +20,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from scrfd_ros.faces import Faces
-from scrfd_ros.node.images import bgr_from_image
+from scrfd_ros.images.encodings import bgr_from_image
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.tracking.frame_clock import FrameTime
 

@@ -236,7 +236,7 @@ images = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(
 @given(images, st.sampled_from(("bgr8; png compressed bgr8", "png", "")))
 def test_png_is_lossless(image: NDArray[np.uint8], format: str) -> None:
     content = cv2.imencode(".png", image)[1].tobytes()
-    decoded, reduction, _ = bgr_from_compressed(format, content, (8, 8))
+    decoded, reduction, *_ = bgr_from_compressed(format, content, (8, 8))
     assert reduction == 1
     np.testing.assert_array_equal(decoded, image)
 
@@ -251,7 +251,7 @@ def test_a_reduced_jpeg_still_fills_what_it_is_for(
 ) -> None:
     image = np.full((*size[::-1], 3), color, np.uint8)
     content = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, 100))[1].tobytes()
-    reduced, reduction, _ = bgr_from_compressed("jpeg", content, smallest)
+    reduced, reduction, *_ = bgr_from_compressed("jpeg", content, smallest)
     assert reduction in (1, 2, 4, 8)
     assert reduced.shape == (-(-size[1] // reduction), -(-size[0] // reduction), 3)
     # One side decides how an image is fitted.

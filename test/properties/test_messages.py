@@ -19,8 +19,9 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from scrfd_ros.faces import Faces
+from scrfd_ros.images.encodings import bgr_from_image
 from scrfd_ros.msg import FaceArray
-from scrfd_ros.node.images import bgr_from_image, image_message
+from scrfd_ros.node.images import image_message
 from scrfd_ros.node.messages import CLASS_ID, detection_array, face_array, faces_of
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
 
