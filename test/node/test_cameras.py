@@ -346,9 +346,9 @@ def test_cameras_share_a_batch_on_a_gpu(
         images = dict(zip(names, ("t1.jpg", "obama.jpg", "gdp.jpg"), strict=True))
         for name, faces in zip(names, (6, 1, 3), strict=True):
             answers = wire.listen(Detection2DArray, f"{name}/detections")
-            image = image_message(image(images[name]), Header(frame_id=name))
+            message = image_message(image(images[name]), Header(frame_id=name))
             send = wire.camera(Image, f"{name}/image")
-            wire.send_until(send, image, f"{name}/detections")
+            wire.send_until(send, message, f"{name}/detections")
             assert {len(answer.detections) for answer in answers} == {faces}
             assert {answer.header.frame_id for answer in answers} == {name}
         wire.listen(DiagnosticArray, "/diagnostics")
