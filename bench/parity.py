@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from skimage.data import astronaut
 from tqdm import tqdm
 
+from scrfd_ros.config import DetectorConfig, PipelineConfig, RecognizerConfig
 from scrfd_ros.engines.agreement import compare_faces, insightface_stretch, worst
 from scrfd_ros.faces import Faces
 from scrfd_ros.images.files import read_image
@@ -91,10 +92,11 @@ def main() -> None:
         path = ensure_model(load_catalogue().find(name))
         reference = Reference(path, recognizer, size)
         pipeline = load_pipeline(
-            detector_path=path,
-            recognizer_path=recognizer,
-            backend="onnxruntime",
-            input_size=(size, size),
+            PipelineConfig(
+                backend="onnxruntime",
+                detector=DetectorConfig(engine_path=path, input_size=(size, size)),
+                recognizer=RecognizerConfig(engine_path=recognizer),
+            )
         )
         figures: list[dict[str, float]] = []
         for image in tqdm(images, f"{name} at {size}", leave=False, disable=None):

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from scrfd_ros.config import DetectorConfig, PipelineConfig
 from scrfd_ros.evaluation.verification import main_face
 from scrfd_ros.faces import Faces
 from scrfd_ros.files import write_text
@@ -86,7 +87,9 @@ def one_of(faces: Faces, row: int) -> Faces:
 
 def main() -> None:
     out, *folders = (Path(argument) for argument in sys.argv[1:])
-    people = find_people(load_pipeline(large_faces=True), folders)
+    people = find_people(
+        load_pipeline(PipelineConfig(detector=DetectorConfig(large_faces=True))), folders
+    )
     files = []
     for number, person in enumerate(people):
         files.append(f"{number:04}_{person.name}.png")

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from people import Person, find_people, one_of
 from tqdm import tqdm
 
+from scrfd_ros.config import DetectorConfig, PipelineConfig
 from scrfd_ros.evaluation.plots import new_plot, write_plot
 from scrfd_ros.evaluation.verification import equal_error_rate, main_face, roc
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
@@ -193,7 +194,9 @@ def error_left(quality: NDArray[np.float64], missed: NDArray[np.bool_]) -> NDArr
 
 def main() -> None:
     out, *folders = (Path(argument) for argument in sys.argv[1:])
-    people = find_people(load_pipeline(large_faces=True), folders)
+    people = find_people(
+        load_pipeline(PipelineConfig(detector=DetectorConfig(large_faces=True))), folders
+    )
     names = [person.name for person in people]
     people = [person for person in people if names.count(person.name) > 1]
     probes, lost = make_probes(load_pipeline(), people)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from people import Person, find_people
 from tqdm import tqdm
 
+from scrfd_ros.config import DetectorConfig, PipelineConfig, SuperResolutionConfig
 from scrfd_ros.engines.open import open_network
 from scrfd_ros.images.files import write_image
 from scrfd_ros.models.catalogue import SUPER_RESOLUTION, load_catalogue
@@ -80,7 +81,7 @@ def bicubic(face: Small) -> NDArray[np.uint8]:
 
 def main() -> None:
     out, *folders = (Path(argument) for argument in sys.argv[1:])
-    pipeline = load_pipeline(large_faces=True)
+    pipeline = load_pipeline(PipelineConfig(detector=DetectorConfig(large_faces=True)))
     people = [
         person for person in find_people(pipeline, folders) if person.faces.sizes[0, 1] >= LARGE
     ]
@@ -109,7 +110,7 @@ def main() -> None:
     print("|---|---:|---|---:|---:|---:|---:|---:|---:|")
     settings = [(height, False) for height in HEIGHTS] + [(height, True) for height in WORSE]
     for height, worse in settings:
-        enlarger = SuperResolution(network, 1.2 * height)
+        enlarger = SuperResolution(network, SuperResolutionConfig(max_size=round(1.2 * height)))
         ways = {
             "bilinear": lambda face: align_faces(*face),
             "bicubic": bicubic,

@@ -25,6 +25,7 @@ import yaml
 from mutations import Mutate, byte_mutations, image_mutations, serialized
 from numpy.typing import NDArray
 
+from scrfd_ros.config import DetectorConfig, PipelineConfig
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.errors import DownloadError, ScrfdError
 from scrfd_ros.evaluation.verification import read_pairs
@@ -48,6 +49,7 @@ from scrfd_ros.inference.tensorrt_library import Platform
 from scrfd_ros.models.catalogue import load_catalogue
 from scrfd_ros.models.checksums import pin_path, read_pin
 from scrfd_ros.models.transfer import SourceError, unpack_zip
+from scrfd_ros.pipeline import FacePipeline
 
 Once = Callable[[bytes], None]
 
@@ -129,8 +131,10 @@ def _images() -> list[bytes]:
 
 def _make_image(folder: Path) -> Once:
     """The way of an image from the camera to its faces, and the next image after it."""
-    detector = Scrfd(_Network(), (32, 32), tiles=(2, 2), large_faces=True)
-    simple = Scrfd(_Network(), (32, 32))
+    detector = Scrfd(
+        _Network(), DetectorConfig(input_size=(32, 32), tiles=(2, 2), large_faces=True)
+    )
+    simple = Scrfd(_Network(), DetectorConfig(input_size=(32, 32)))
     good = []
     for encoding in ENCODINGS:
         data = _image(encoding)
@@ -262,7 +266,7 @@ def _make_network(folder: Path) -> Once:
 
     def once(data: bytes) -> None:
         path.write_bytes(data)
-        Scrfd(OnnxRuntimeNetwork(path), (32, 32))
+        Scrfd(OnnxRuntimeNetwork(path), DetectorConfig(input_size=(32, 32)))
 
     return once
 
@@ -606,14 +610,9 @@ def _make_parameter(folder: Path) -> Once:
     rclpy.init(args=["--ros-args", "--log-level", "fatal"])
     node = Node("face_node", start_parameter_services=False)
     declare_parameters(node)
-    detector = Scrfd(_Network(), (32, 32))
+    detector = Scrfd(_Network(), DetectorConfig(input_size=(32, 32)))
     black = np.zeros((8, 8, 3), np.uint8)
-
-    class Pipeline:
-        min_quality, enlarger = 0.0, None
-
-    pipeline = Pipeline()
-    pipeline.detector = detector  # type: ignore[attr-defined]
+    pipeline = FacePipeline(PipelineConfig(detector=detector.config), detector)
 
     def once(data: bytes) -> None:
         try:
@@ -628,7 +627,7 @@ def _make_parameter(folder: Path) -> Once:
             except ParameterNotDeclaredException:  # with which the service answers
                 continue
             assert result.successful or result.reason
-        apply_live_parameters(node, pipeline)  # type: ignore[arg-type]
+        apply_live_parameters(node, pipeline)
         diagnostic_limits(node)
         detector.detect(black)
 

@@ -10,17 +10,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scrfd_ros.config import (
+        DetectorConfig,
+        PipelineConfig,
+        RecognizerConfig,
+        SuperResolutionConfig,
+        TrackingConfig,
+    )
     from scrfd_ros.errors import ScrfdError
     from scrfd_ros.faces import Faces
     from scrfd_ros.images.files import read_image
     from scrfd_ros.pipeline import FacePipeline, load_pipeline
 
-__all__ = ["FacePipeline", "Faces", "ScrfdError", "load_pipeline", "read_image"]
+__all__ = [
+    "DetectorConfig",
+    "FacePipeline",
+    "Faces",
+    "PipelineConfig",
+    "RecognizerConfig",
+    "ScrfdError",
+    "SuperResolutionConfig",
+    "TrackingConfig",
+    "load_pipeline",
+    "read_image",
+]
 
 _MODULES = {
+    "DetectorConfig": "scrfd_ros.config",
     "FacePipeline": "scrfd_ros.pipeline",
     "Faces": "scrfd_ros.faces",
+    "PipelineConfig": "scrfd_ros.config",
+    "RecognizerConfig": "scrfd_ros.config",
     "ScrfdError": "scrfd_ros.errors",
+    "SuperResolutionConfig": "scrfd_ros.config",
+    "TrackingConfig": "scrfd_ros.config",
     "load_pipeline": "scrfd_ros.pipeline",
     "read_image": "scrfd_ros.images.files",
 }

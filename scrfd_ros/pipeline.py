@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
-from pathlib import Path
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.arrays import checked_image, described
+from scrfd_ros.config import PipelineConfig
 from scrfd_ros.detection.scrfd import MAX_BATCH, Scrfd
 from scrfd_ros.engines.model_check import check_detector, check_recognizer
 from scrfd_ros.engines.open import open_network
 from scrfd_ros.faces import Faces, FloatArray
 from scrfd_ros.inference.cores import usable_cores
+from scrfd_ros.inference.network import Network
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, SUPER_RESOLUTION, installed_model
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.recognition.arcface import ArcFace
@@ -69,21 +71,26 @@ class FacePipeline:
     Keeps buffers between calls: use one per thread.
 
     Args:
-        detector, recognizer: None for no embeddings.
-        enlarger: enlarges small faces before they are embedded.
-        min_quality: faces less `face_quality` are not embedded; may be changed between calls.
+        config: replaces those of the detector and of the super-resolution.
+        detector: finds the faces.
+        recognizer: embeds them; None for no embeddings.
+        super_resolution: upscales small faces before they are embedded; None for none.
+
+    Raises:
+        ValueError: the config has another input size than the detector, or another maximum size
+            than the super-resolution.
     """
 
     def __init__(
         self,
+        config: PipelineConfig,
         detector: Scrfd,
         recognizer: ArcFace | None = None,
-        enlarger: SuperResolution | None = None,
-        min_quality: float = 0.0,
+        super_resolution: SuperResolution | None = None,
     ) -> None:
         self.detector = detector
-        self.enlarger = enlarger
-        self.min_quality = min_quality
+        self.super_resolution = super_resolution
+        self.config = config
         self.recognizer = recognizer if detector.has_landmarks else None
         self.warning = ""
         if recognizer is not None and not detector.has_landmarks:
@@ -99,9 +106,37 @@ class FacePipeline:
 
         None if faces or tiles are cut out of the image, which is then needed at full scale.
         """
-        if self.recognizer is not None or self.detector.tiles != (1, 1):
+        if self.recognizer is not None or self._config.detector.tiles != (1, 1):
             return None
-        return self.detector.input_size
+        return self._config.detector.input_size
+
+    @property
+    def config(self) -> PipelineConfig:
+        """The options of the next call. May be replaced between calls.
+
+        Networks stay as they were loaded: a change of the options that are not live, such as
+        detector.model, has no effect.
+
+        Raises:
+            ValueError: it is set to one of another input size, or of another maximum size of faces
+                to upscale.
+        """
+        return self._config
+
+    @config.setter
+    def config(self, config: PipelineConfig) -> None:
+        self.detector.config = config.detector
+        if self.super_resolution is not None:
+            self.super_resolution.config = config.super_resolution
+        self._config = config
+
+    def new_tracker(self) -> Tracker | None:
+        """A tracker for one camera, or None if faces are not tracked."""
+        if not self._config.tracking.enabled:
+            return None
+        from scrfd_ros.tracking.tracker import Tracker  # SciPy takes long to load
+
+        return Tracker(self._config.tracking)
 
     def __call__(
         self,
@@ -184,12 +219,13 @@ class FacePipeline:
         """Those of the rows that are worth to be embedded, and their aligned faces."""
         assert faces.landmarks is not None
         crops = align_faces(image, faces.landmarks[rows])
-        if self.min_quality > 0:
+        min_quality = self._config.recognizer.min_quality
+        if min_quality > 0:
             quality = face_quality(faces.scores[rows], faces.landmarks[rows], crops)
-            enough = quality >= self.min_quality
+            enough = quality >= min_quality
             rows, crops = rows[enough], crops[enough]
-        if self.enlarger is not None:  # not before: it draws detail that is not there
-            crops = self.enlarger.align(image, faces.landmarks[rows])
+        if self.super_resolution is not None:  # not before: it draws detail that is not there
+            crops = self.super_resolution.align(image, faces.landmarks[rows])
         return rows, crops
 
 
@@ -206,92 +242,67 @@ def _with_embeddings(
 
 
 def load_pipeline(
-    *,
-    detector: str = "2.5g",
-    recognizer: str | None = "w600k_mbf",
-    detector_path: Path | None = None,
-    recognizer_path: Path | None = None,
-    model_directory: Path | None = None,
-    backend: str = "auto",
-    cuda_graph: bool = False,
-    threads: int = 0,
-    input_size: tuple[int, int] = (640, 640),
-    score_threshold: float = 0.5,
-    nms_threshold: float = 0.4,
-    max_faces: int = 0,
-    tiles: tuple[int, int] = (1, 1),
-    large_faces: bool = False,
-    images: int = 1,
-    min_quality: float = 0.0,
-    enlarge: bool = False,
-    enlarger_path: Path | None = None,
-    enlarger_max_size: float = 32,
-    enlarger_max_faces: int = 4,
+    config: PipelineConfig = PipelineConfig(), *, max_images: int = 1
 ) -> FacePipeline:
-    """Load the networks and run each once or twice: they are checked, and the first image is
-    as quick as the next.
+    """Load the networks and run each once or twice, so that the first image is not slower.
+
+    Sets the number of OpenCV's threads too, which is one for the whole process.
 
     Args:
-        detector, recognizer: names in the catalogue; None for no recognizer.
-        detector_path, recognizer_path: model files, which win over the names.
-        model_directory: where models of the catalogue lie; None for the default.
-        backend, cuda_graph: see `scrfd_ros.engines.open.open_network`.
-        threads: on the processor, for ONNX Runtime and for OpenCV, which has one number for the
-            whole process; 0 for as many as there are cores that this process may use, see
-            `usable_cores`.
-        input_size, score_threshold, nms_threshold, max_faces, tiles, large_faces: see `Scrfd`.
-        images: so many come at once; an engine is built to take them as one batch, if the model
-            can.
-        min_quality: see `FacePipeline`.
-        enlarge: enlarge small faces before they are embedded.
-        enlarger_path: the model file for that; None for Real-ESRGAN of the catalogue.
-        enlarger_max_size, enlarger_max_faces: see `SuperResolution`.
+        config: the options.
+        max_images: maximum number of images that `FacePipeline.run` gets at once. An engine is
+            built to take them as one batch, if the model can.
 
     Raises:
-        ModelError: a model is unknown, missing, damaged, of another kind, or gives what cannot be
-            right, see `scrfd_ros.engines.model_check`.
+        ModelError: a model is unknown, missing, damaged or of another kind, or its outputs cannot
+            be right, see `scrfd_ros.engines.model_check`.
     """
-    detector_path = detector_path or installed_model(detector, DETECTOR, model_directory)
-    reason = "as set" if threads else "the cores that this process may use"
-    threads = threads or usable_cores()
+    threads = config.threads or usable_cores()
+    reason = "as set" if config.threads else "the cores that this process may use"
     _logger.info("%d threads for ONNX Runtime and for OpenCV: %s", threads, reason)
     cv2.setNumThreads(threads)
-    inputs = images * (1 if tiles == (1, 1) else 1 + math.prod(tiles))
-    network = open_network(
-        detector_path,
-        backend,
-        input_size=input_size,
-        batch=min(inputs, MAX_BATCH),
-        cuda_graph=cuda_graph,
-        threads=threads,
+    open_model = partial(
+        open_network, backend=config.backend, cuda_graph=config.cuda_graph, threads=threads
     )
-    faces = Scrfd(
-        network, input_size, score_threshold, nms_threshold, max_faces, tiles, large_faces
+    detector = _load_detector(config, open_model, max_images)
+    recognizer = _load_recognizer(config, open_model) if config.recognizer.enabled else None
+    upscaling = config.super_resolution.enabled
+    super_resolution = _load_super_resolution(config, open_model) if upscaling else None
+    return FacePipeline(config, detector, recognizer, super_resolution)
+
+
+def _load_detector(
+    config: PipelineConfig, open_model: Callable[..., Network], max_images: int
+) -> Scrfd:
+    options = config.detector
+    path = options.engine_path or installed_model(options.model, DETECTOR, config.model_directory)
+    views = 1 if options.tiles == (1, 1) else 1 + math.prod(options.tiles)
+    batch = min(max_images * views, MAX_BATCH)
+    network = open_model(path, input_size=options.input_size, batch=batch)
+    detector = Scrfd(network, options)
+    _warn(check_detector(detector))
+    return detector
+
+
+def _load_recognizer(config: PipelineConfig, open_model: Callable[..., Network]) -> ArcFace:
+    options = config.recognizer
+    path = options.engine_path or installed_model(options.model, RECOGNIZER, config.model_directory)
+    recognizer = ArcFace(open_model(path))
+    _warn(check_recognizer(recognizer))
+    return recognizer
+
+
+def _load_super_resolution(
+    config: PipelineConfig, open_model: Callable[..., Network]
+) -> SuperResolution:
+    options = config.super_resolution
+    path = options.engine_path or installed_model(
+        "realesrgan_x4plus", SUPER_RESOLUTION, config.model_directory
     )
-    _warn(check_detector(faces))
-    if recognizer_path is None and recognizer is not None:
-        recognizer_path = installed_model(recognizer, RECOGNIZER, model_directory)
-    if recognizer_path is None:
-        return FacePipeline(faces)
-    network = open_network(recognizer_path, backend, cuda_graph=cuda_graph, threads=threads)
-    enlarger = None
-    if enlarge:
-        enlarger_path = enlarger_path or installed_model(
-            "realesrgan_x4plus", SUPER_RESOLUTION, model_directory
-        )
-        side = window_size(enlarger_max_size)
-        enlarging = open_network(
-            enlarger_path,
-            backend,
-            input_size=(side, side),
-            batch=enlarger_max_faces,
-            cuda_graph=cuda_graph,
-            threads=threads,
-        )
-        enlarger = SuperResolution(enlarging, enlarger_max_size, enlarger_max_faces)
-    embedder = ArcFace(network)
-    _warn(check_recognizer(embedder))
-    return FacePipeline(faces, embedder, enlarger, min_quality)
+    side = window_size(options.max_size)
+    return SuperResolution(
+        open_model(path, input_size=(side, side), batch=options.max_faces), options
+    )
 
 
 def _warn(doubt: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from onnx_files import write_recognizer
+from pipelines import detector_of, pipeline_of
 from spots import SpotNetwork, draw_spots
 
 from scrfd_ros.arrays import MAX_SIDE, checked_image
@@ -20,7 +21,7 @@ from scrfd_ros.faces import Faces, stacked_embeddings
 from scrfd_ros.images.drawing import draw_faces
 from scrfd_ros.images.files import write_image
 from scrfd_ros.inference.load import load_network
-from scrfd_ros.pipeline import FacePipeline, Frame
+from scrfd_ros.pipeline import Frame
 from scrfd_ros.recognition.alignment import align_faces, similarity_transforms
 from scrfd_ros.recognition.arcface import ArcFace
 from scrfd_ros.recognition.quality import face_quality, face_sizes, pose, sharpness
@@ -75,7 +76,7 @@ def recognizer(tmp_path_factory: pytest.TempPathFactory) -> ArcFace:
 def doors(tmp_path: Path, recognizer: ArcFace) -> list[Callable[[Any], object]]:
     """All that take an image, each with what is there before it."""
     detector = Scrfd(SpotNetwork())
-    pipeline = FacePipeline(detector, recognizer)
+    pipeline = pipeline_of(detector, recognizer)
     enlarger = SuperResolution.__new__(SuperResolution)  # refuses before it needs its network
     return [
         checked_image,
@@ -135,7 +136,7 @@ def test_however_the_pixels_lie(layout: str, writeable: bool, recognizer: ArcFac
     image = LAYOUTS[layout](IMAGE.copy()).view()
     image.flags.writeable = writeable
     np.testing.assert_array_equal(image, IMAGE)
-    pipeline = FacePipeline(Scrfd(SpotNetwork(), tiles=(2, 1), large_faces=True), recognizer)
+    pipeline = pipeline_of(detector_of(SpotNetwork(), tiles=(2, 1), large_faces=True), recognizer)
     expected = pipeline(IMAGE).faces
     pipeline(~IMAGE)
     found = pipeline(image).faces

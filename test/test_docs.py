@@ -23,11 +23,11 @@ import yaml
 from ament_index_python.packages import get_package_prefix
 from bag_files import raw, write_bag
 from numpy.typing import NDArray
+from pipelines import loaded
 
 from scrfd_ros.cli.main import _COMMANDS, _parser, main
 from scrfd_ros.images.drawing import draw_faces
 from scrfd_ros.images.files import read_image, write_image
-from scrfd_ros.pipeline import load_pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -285,9 +285,7 @@ def test_scores_that_are_said_for_those_who_come_from_retinaface(
 ) -> None:
     text = (ROOT / "docs" / "retinaface.md").read_text("utf-8")
     (said,) = re.findall(rf"([\d.]+) to ([\d.]+) with `{name}`", text)
-    pipeline = load_pipeline(
-        detector_path=detector_path(name), recognizer=None, backend="onnxruntime"
-    )
+    pipeline = loaded(detector_path(name), backend="onnxruntime")
     scores = pipeline(image("t1.jpg")).faces.scores
     assert said == (f"{scores.min():.2f}", f"{scores.max():.2f}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,9 +15,18 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 from onnx_files import scrfd_outputs, write_detector, write_graph, write_recognizer
+from pipelines import loaded, pipeline_of
 
+from scrfd_ros.config import (
+    DetectorConfig,
+    PipelineConfig,
+    RecognizerConfig,
+    SuperResolutionConfig,
+    TrackingConfig,
+    with_values,
+)
 from scrfd_ros.detection.scrfd import Scrfd
-from scrfd_ros.errors import ModelError
+from scrfd_ros.errors import ModelError, ScrfdError
 from scrfd_ros.inference.load import load_network
 from scrfd_ros.inference.network import Network
 from scrfd_ros.pipeline import FacePipeline, Frame, load_pipeline
@@ -32,9 +42,7 @@ Image = Callable[[str], NDArray[np.uint8]]
 
 @pytest.fixture(scope="module")
 def pipeline(detector_path: ModelPath, recognizer_path: ModelPath) -> FacePipeline:
-    return load_pipeline(
-        detector_path=detector_path("2.5g"), recognizer_path=recognizer_path("w600k_mbf")
-    )
+    return loaded(detector_path("2.5g"), recognizer_path("w600k_mbf"))
 
 
 def test_is_detection_alignment_and_recognition(
@@ -82,7 +90,7 @@ def test_two_pixels(pipeline: FacePipeline) -> None:
 
 
 def test_without_recognizer(detector_path: ModelPath, image: Image) -> None:
-    pipeline = load_pipeline(detector_path=detector_path("500m"), recognizer=None)
+    pipeline = loaded(detector_path("500m"))
     result = pipeline(image("t1.jpg"))
     assert len(result.faces) == 6 and result.faces.landmarks is not None
     assert result.faces.embeddings is None
@@ -93,7 +101,7 @@ def test_without_recognizer(detector_path: ModelPath, image: Image) -> None:
 def test_detector_without_landmarks_gives_no_embeddings_and_says_so(tmp_path: Path) -> None:
     detector = write_detector(tmp_path / "scrfd_1g.onnx", scrfd_outputs(640, 640, landmarks=False))
     recognizer = write_recognizer(tmp_path / "recognizer.onnx")
-    pipeline = load_pipeline(detector_path=detector, recognizer_path=recognizer, max_faces=3)
+    pipeline = loaded(detector, recognizer, max_faces=3)
     assert pipeline.recognizer is None
     assert "scrfd_1g.onnx finds no landmarks" in pipeline.warning
     assert "no embeddings" in pipeline.warning
@@ -101,21 +109,20 @@ def test_detector_without_landmarks_gives_no_embeddings_and_says_so(tmp_path: Pa
     assert len(faces) == 3
     assert faces.landmarks is None and faces.embeddings is None
     # Without a recognizer there is nothing to warn of.
-    assert load_pipeline(detector_path=detector, recognizer=None).warning == ""
+    assert loaded(detector).warning == ""
 
 
 def test_options_reach_the_detector(detector_path: ModelPath, image: Image) -> None:
-    pipeline = load_pipeline(
-        detector_path=detector_path("500m"),
-        recognizer=None,
+    pipeline = loaded(
+        detector_path("500m"),
         input_size=(320, 224),
         score_threshold=0.8,
         nms_threshold=0.3,
         max_faces=2,
     )
     detector = pipeline.detector
-    assert detector.input_size == (320, 224)
-    assert (detector.score_threshold, detector.nms_threshold) == (0.8, 0.3)
+    assert detector.config is pipeline.config.detector
+    assert detector.config.input_size == (320, 224)
     faces = pipeline(image("t1.jpg")).faces
     assert len(faces) == 2 and faces.scores.min() >= 0.8
 
@@ -125,7 +132,8 @@ def test_loads_by_name(
 ) -> None:
     for path in (detector_path("500m"), recognizer_path("w600k_mbf")):
         (tmp_path / path.name).symlink_to(path)
-    pipeline = load_pipeline(detector="500m", model_directory=tmp_path)
+    config = PipelineConfig(model_directory=tmp_path, detector=DetectorConfig(model="500m"))
+    pipeline = load_pipeline(config)
     assert pipeline.detector.network.path == tmp_path / "scrfd_500m_bnkps.onnx"
     assert pipeline.recognizer is not None
     assert pipeline.recognizer.network.path == tmp_path / "w600k_mbf.onnx"
@@ -134,30 +142,27 @@ def test_loads_by_name(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        pytest.param({"detector": "500m"}, r"scrfd_500m_bnkps\.onnx", id="detector not fetched"),
-        pytest.param({"detector": "w600k_mbf"}, "w600k_mbf", id="a recognizer to detect with"),
-        pytest.param({"detector": "yolo"}, "yolo", id="unknown detector"),
-        pytest.param({"backend": "cuda"}, "unknown backend 'cuda'", id="unknown back end"),
+        pytest.param({"model": "500m"}, r"scrfd_500m_bnkps\.onnx", id="detector not fetched"),
+        pytest.param({"model": "w600k_mbf"}, "w600k_mbf", id="a recognizer to detect with"),
+        pytest.param({"model": "yolo"}, "yolo", id="unknown detector"),
     ],
 )
 def test_models_that_cannot_be_had(tmp_path: Path, options: dict[str, Any], message: str) -> None:
-    if "backend" in options:
-        options["detector_path"] = tmp_path / "any.onnx"
-    with pytest.raises(ModelError, match=message):
-        load_pipeline(model_directory=tmp_path, **options)
+    with pytest.raises(ScrfdError, match=message):
+        detector = DetectorConfig(**options)
+        load_pipeline(PipelineConfig(model_directory=tmp_path, detector=detector))
 
 
 def test_recognizer_not_fetched(tmp_path: Path, detector_path: ModelPath) -> None:
+    detector = DetectorConfig(engine_path=detector_path("500m"))
     with pytest.raises(ModelError, match=r"w600k_mbf\.onnx"):
-        load_pipeline(detector_path=detector_path("500m"), model_directory=tmp_path)
+        load_pipeline(PipelineConfig(model_directory=tmp_path, detector=detector))
 
 
 def test_several_images_at_once_are_as_one_by_one(
     detector_path: ModelPath, recognizer_path: ModelPath, image: Image
 ) -> None:
-    pipeline = load_pipeline(
-        detector_path=detector_path("500m"), recognizer_path=recognizer_path("w600k_mbf")
-    )
+    pipeline = loaded(detector_path("500m"), recognizer_path("w600k_mbf"))
     names = ("t1.jpg", "obama.jpg", "gdp.jpg")
     frames = [Frame(BLACK), *(Frame(image(name)) for name in names)]
     frames.append(Frame(image("biden.jpg"), Tracker(), 1.0))
@@ -177,9 +182,7 @@ def test_a_batch_that_fails_and_is_repeated_one_by_one_counts_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As the node does, so that no camera fails for another."""
-    pipeline = load_pipeline(
-        detector_path=detector_path("500m"), recognizer_path=recognizer_path("w600k_mbf")
-    )
+    pipeline = loaded(detector_path("500m"), recognizer_path("w600k_mbf"))
     assert pipeline.recognizer is not None
     embed = pipeline.recognizer.embed
 
@@ -188,7 +191,7 @@ def test_a_batch_that_fails_and_is_repeated_one_by_one_counts_once(
 
     results = {}
     for is_failing in (False, True):
-        trackers = [Tracker(refresh_period=0.0) for _ in range(2)]
+        trackers = [Tracker(TrackingConfig(refresh_period=0.0)) for _ in range(2)]
         found = []
         for number in range(4):
             images = (image("t1.jpg"), np.roll(image("obama.jpg"), 20 * number, axis=1))
@@ -221,12 +224,18 @@ def blurred(photograph: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[
     return result
 
 
+def choosing(pipeline: FacePipeline, min_quality: float) -> FacePipeline:
+    """The same pipeline, which embeds only faces of this quality."""
+    config = replace(pipeline.config, recognizer=RecognizerConfig(min_quality=min_quality))
+    return FacePipeline(config, pipeline.detector, pipeline.recognizer)
+
+
 def test_hopeless_faces_are_not_embedded(pipeline: FacePipeline, image: Image) -> None:
     people = image("t1.jpg")
     sharp = pipeline(people).faces
     spoilt = blurred(people, sharp.boxes[2])
     expected = pipeline(spoilt).faces
-    choosy = FacePipeline(pipeline.detector, pipeline.recognizer, min_quality=0.4)
+    choosy = choosing(pipeline, 0.4)
     faces = choosy(spoilt).faces
     assert faces.embeddings is not None and faces.embedded.sum() == len(faces) - 1
     row = np.abs(faces.boxes - sharp.boxes[2]).sum(axis=1).argmin()
@@ -235,7 +244,7 @@ def test_hopeless_faces_are_not_embedded(pipeline: FacePipeline, image: Image) -
         faces.embeddings[faces.embedded], expected.embeddings[faces.embedded], atol=1e-5
     )
     assert faces.as_json()[row]["embedding"] == []
-    choosy.min_quality = 1.0
+    choosy = choosing(pipeline, 1.0)
     none = choosy(spoilt).faces
     assert len(none) == len(faces) and not none.embedded.any()
 
@@ -246,7 +255,7 @@ def test_a_tracked_face_is_embedded_as_soon_as_it_is_useful(
     people = image("t1.jpg")
     sharp = pipeline(people).faces
     spoilt = blurred(people, sharp.boxes[0])
-    choosy = FacePipeline(pipeline.detector, pipeline.recognizer, min_quality=0.4)
+    choosy = choosing(pipeline, 0.4)
     tracker = Tracker()
     counts, ids = [], []
     for number, shown in enumerate((spoilt, spoilt, people, spoilt)):
@@ -269,14 +278,15 @@ def test_small_faces_are_enlarged(
     small = cv2.resize(image("t1.jpg"), None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
     results = [
         load_pipeline(
-            detector_path=detector_path("2.5g"),
-            recognizer_path=recognizer_path("w600k_mbf"),
-            enlarge=enlarge,
-            enlarger_path=enlarger,
-            enlarger_max_size=64,
-            enlarger_max_faces=3,
+            PipelineConfig(
+                detector=DetectorConfig(engine_path=detector_path("2.5g")),
+                recognizer=RecognizerConfig(engine_path=recognizer_path("w600k_mbf")),
+                super_resolution=SuperResolutionConfig(
+                    enabled=enabled, engine_path=enlarger, max_size=64, max_faces=3
+                ),
+            )
         )(small.astype(np.uint8)).faces
-        for enlarge in (False, True)
+        for enabled in (False, True)
     ]
     without, with_it = (faces.embeddings for faces in results)
     assert without is not None and with_it is not None
@@ -308,7 +318,7 @@ def test_images_that_failed_together_are_tracked_once_when_they_are_given_one_by
 ) -> None:
     detector = Fails(load_network(detector_path("500m")))
     recognizer = Fails(load_network(recognizer_path("w600k_mbf")))
-    pipeline = FacePipeline(Scrfd(detector), ArcFace(recognizer))
+    pipeline = pipeline_of(Scrfd(detector), ArcFace(recognizer))
     people, man = image("t1.jpg"), image("obama.jpg")
     undisturbed = Tracker(), Tracker()
     trackers = Tracker(), Tracker()
@@ -383,10 +393,31 @@ def test_an_embedding_that_is_not_finite_is_none(
     network = Overflows(load_network(write_recognizer(tmp_path / "recognizer.onnx")))
     recognizer = ArcFace(network)
     network.value = value
-    pipeline = FacePipeline(Scrfd(load_network(detector_path("500m"))), recognizer)
+    pipeline = pipeline_of(Scrfd(load_network(detector_path("500m"))), recognizer)
     with np.errstate(invalid="ignore"):
         faces = pipeline(image("t1.jpg"), Tracker() if tracked else None).faces
     assert faces.embeddings is not None and faces.embedding_norms is not None
     assert np.isfinite(faces.embeddings).all() and np.isfinite(faces.embedding_norms).all()
     assert 0 < faces.embedded.sum() < len(faces) == 6
     assert not faces.embeddings[~faces.embedded].any()
+
+
+def test_another_config_takes_effect_with_the_next_image(
+    detector_path: ModelPath, image: Image
+) -> None:
+    pipeline = loaded(detector_path("500m"))
+    pipeline.config = with_values(pipeline.config, {"detector.max_faces": 2})
+    assert pipeline.detector.config is pipeline.config.detector
+    assert len(pipeline(image("t1.jpg")).faces) == 2
+    with pytest.raises(ValueError, match=r"detector\.input_size is \(640, 640\)"):
+        pipeline.config = with_values(pipeline.config, {"detector.input_size": (320, 320)})
+    assert len(pipeline(image("t1.jpg")).faces) == 2
+
+
+def test_a_tracker_has_the_options_of_the_pipeline(detector_path: ModelPath) -> None:
+    detector = Scrfd(load_network(detector_path("500m")))
+    tracking = TrackingConfig(max_age=7.0)
+    tracker = FacePipeline(PipelineConfig(tracking=tracking), detector).new_tracker()
+    assert tracker is not None and tracker.config == tracking
+    none = PipelineConfig(tracking=TrackingConfig(enabled=False))
+    assert FacePipeline(none, detector).new_tracker() is None

@@ -20,6 +20,7 @@ from peers.libraries import Image, insightface_library, ours, own_pipeline
 from peers.library import photograph
 from peers.nodes import FAST, Feeder, Side, face_node_parameters
 from peers.timing import NetworkClock, Summary, in_turns, summary
+from scrfd_ros.config import PipelineConfig
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.faces import Faces
 from scrfd_ros.node.messages import detection_array
@@ -85,7 +86,7 @@ def _crowd_times(
     detector: Scrfd, people: Sequence[Image], repeat: int
 ) -> dict[str, dict[str, Summary]]:
     """What finding, tracking and publishing so many faces takes beside the network."""
-    pipeline = FacePipeline(detector)
+    pipeline = FacePipeline(PipelineConfig(detector=detector.config), detector)
     images = {count: crowd(people, count) for count in CROWDS}
     trackers = {count: Tracker() for count in CROWDS}
     times: dict[int, dict[str, list[float]]] = {

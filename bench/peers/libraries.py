@@ -17,6 +17,7 @@ from insightface.app import FaceAnalysis
 from insightface.app.common import Face
 from numpy.typing import NDArray
 
+from scrfd_ros.config import DetectorConfig, PipelineConfig, RecognizerConfig
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
 from scrfd_ros.models.download import ensure_model
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
@@ -66,10 +67,11 @@ def recognizer_path() -> Path:
 
 def own_pipeline() -> FacePipeline:
     return load_pipeline(
-        detector_path=detector_path(),
-        recognizer_path=recognizer_path(),
-        backend="onnxruntime",
-        input_size=INPUT_SIZE,
+        PipelineConfig(
+            backend="onnxruntime",
+            detector=DetectorConfig(engine_path=detector_path(), input_size=INPUT_SIZE),
+            recognizer=RecognizerConfig(engine_path=recognizer_path()),
+        )
     )
 
 

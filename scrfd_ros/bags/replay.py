@@ -32,7 +32,6 @@ from scrfd_ros.messages.bag_codec import (
 )
 from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.tracking.frame_clock import FrameClock, FrameTime
-from scrfd_ros.tracking.tracker import Tracker
 
 _LOG = logging.getLogger(__name__)
 
@@ -114,7 +113,7 @@ def replay(
             topic: Outcome(f"{namespace}/detections", f"{namespace}/faces")
             for topic, namespace in result_namespaces(selection.names).items()
         }
-        trackers = {topic: Tracker() if tracking else None for topic in outcomes}
+        trackers = {topic: pipeline.new_tracker() if tracking else None for topic in outcomes}
         clocks = {topic: FrameClock(topic) if tracking else None for topic in outcomes}
         with new_bag(output, bag.storage) as results, logging_redirect_tqdm():
             for outcome in outcomes.values():

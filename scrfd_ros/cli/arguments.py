@@ -9,6 +9,12 @@ import re
 import textwrap
 from pathlib import Path
 
+from scrfd_ros.config import (
+    DetectorConfig,
+    PipelineConfig,
+    RecognizerConfig,
+    SuperResolutionConfig,
+)
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.images.orientation import ROTATIONS
 from scrfd_ros.inference.cores import MAX_THREADS
@@ -136,23 +142,31 @@ def pipeline_of(args: argparse.Namespace) -> FacePipeline:
         raise ScrfdError(
             "--enlarge and --min-quality are for faces to recognize: there is no recognizer"
         )
-    pipeline = load_pipeline(
-        detector_path=model_path(args.detector, DETECTOR),
-        recognizer=None,
-        recognizer_path=(
-            None if args.recognizer == "none" else model_path(args.recognizer, RECOGNIZER)
-        ),
+    recognizes = args.recognizer != "none"
+    config = PipelineConfig(
         backend=args.backend,
         threads=args.threads,
-        input_size=args.input_size,
-        score_threshold=args.score,
-        nms_threshold=args.nms,
-        tiles=args.tiles,
-        large_faces=args.large_faces,
-        min_quality=args.min_quality,
-        enlarge=args.enlarge,
-        enlarger_path=model_path("realesrgan_x4plus", SUPER_RESOLUTION) if args.enlarge else None,
+        detector=DetectorConfig(
+            engine_path=model_path(args.detector, DETECTOR),
+            input_size=args.input_size,
+            score_threshold=args.score,
+            nms_threshold=args.nms,
+            tiles=args.tiles,
+            large_faces=args.large_faces,
+        ),
+        recognizer=RecognizerConfig(
+            enabled=recognizes,
+            engine_path=model_path(args.recognizer, RECOGNIZER) if recognizes else None,
+            min_quality=args.min_quality,
+        ),
+        super_resolution=SuperResolutionConfig(
+            enabled=args.enlarge,
+            engine_path=(
+                model_path("realesrgan_x4plus", SUPER_RESOLUTION) if args.enlarge else None
+            ),
+        ),
     )
+    pipeline = load_pipeline(config)
     if pipeline.warning:
         print(textwrap.fill(f"note: {pipeline.warning}", 80))
     return pipeline

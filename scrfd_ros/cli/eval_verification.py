@@ -61,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     pairs = read_pairs(args.pairs)
     paths = find_images(args.images, pairs)
     pipeline = pipeline_of(args)
-    detector, network = pipeline.detector, recognizer_of(pipeline).network
+    config, detector = pipeline.config, pipeline.detector
+    network = recognizer_of(pipeline).network
     output = args.output or Path("output", "verification", f"{args.pairs.stem}_{network.name}")
     ensure_writable(output / "result.json")
     embeddings, found = embed_images(pipeline, paths, args.aligned)
@@ -87,13 +88,13 @@ def run(args: argparse.Namespace) -> int:
             "path": str(detector.network.path),
             "sha256": detector.network.sha256,
             "runs_on": detector.network.backend,
-            "input_size": list(detector.input_size),
-            "score_threshold": detector.score_threshold,
-            "nms_threshold": detector.nms_threshold,
-            "tiles": list(detector.tiles),
-            "large_faces": detector.large_faces,
-            "min_quality": pipeline.min_quality,
-            "enlarged": pipeline.enlarger is not None,
+            "input_size": list(config.detector.input_size),
+            "score_threshold": config.detector.score_threshold,
+            "nms_threshold": config.detector.nms_threshold,
+            "tiles": list(config.detector.tiles),
+            "large_faces": config.detector.large_faces,
+            "min_quality": config.recognizer.min_quality,
+            "enlarged": pipeline.super_resolution is not None,
         },
         "recognizer": {
             "path": str(network.path),

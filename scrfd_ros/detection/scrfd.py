@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.arrays import checked_image
+from scrfd_ros.config import DetectorConfig
 from scrfd_ros.detection.letterbox import Letterbox
 from scrfd_ros.detection.nms import nms
 from scrfd_ros.detection.views import View, plan_views
@@ -29,8 +30,6 @@ from scrfd_ros.inference.network import Network
 
 PIXEL_MEAN = 127.5
 PIXEL_SCALE = 128.0
-SIZE_MULTIPLE = 32
-"""Input width and height must be multiples of the coarsest stride."""
 
 _STRIDES_AND_ANCHORS = {3: ((8, 16, 32), 2), 5: ((8, 16, 32, 64, 128), 1)}
 OUTPUT_COUNTS = (6, 9, 10, 15)
@@ -110,35 +109,17 @@ class Scrfd:
 
     Args:
         network: one input [1 or N, 3, H, W] float32, the outputs of `match_outputs`.
-        input_size: width and height, in pixels, that images are letterboxed to; multiples of 32.
-        score_threshold: faces that score less are dropped, 0 to 1.
-        nms_threshold: IoU above which the lower of two boxes is dropped, 0 to 1.
-        max_faces: keep at most so many, the best scores first; 0 for all.
-        tiles, large_faces: see `plan_views`.
-
-    All but the network and its size may be changed between calls.
+        config: may be replaced between calls by one of the same input size. Its model and
+            engine_path have no meaning here.
 
     Raises:
         ModelError: the network is not an SCRFD network, or does not take this input size.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        input_size: tuple[int, int] = (640, 640),
-        score_threshold: float = 0.5,
-        nms_threshold: float = 0.4,
-        max_faces: int = 0,
-        tiles: tuple[int, int] = (1, 1),
-        large_faces: bool = False,
-    ) -> None:
+    def __init__(self, network: Network, config: DetectorConfig = DetectorConfig()) -> None:
         self.network = network
-        self.score_threshold = score_threshold
-        self.nms_threshold = nms_threshold
-        self.max_faces = max_faces
-        self.tiles = tiles
-        self.large_faces = large_faces
-        width, height = self.input_size = input_size
+        self._config = config
+        width, height = config.input_size
         self._check_input(width, height)
         self._letterboxes: list[Letterbox] = []
         self._blob = np.empty((0, 3, height, width), np.float32)
@@ -158,16 +139,29 @@ class Scrfd:
         self.batch = self._most_at_once(black)
 
     @property
+    def config(self) -> DetectorConfig:
+        """The options of the next call.
+
+        Raises:
+            ValueError: it is set to one of another input size.
+        """
+        return self._config
+
+    @config.setter
+    def config(self, config: DetectorConfig) -> None:
+        if config.input_size != self._config.input_size:
+            raise ValueError(
+                f"detector.input_size is {self._config.input_size} and cannot change to "
+                f"{config.input_size}: load the detector again"
+            )
+        self._config = config
+
+    @property
     def has_landmarks(self) -> bool:
         """Whether this network finds landmarks, which recognition needs."""
         return self.levels[0].landmark is not None
 
     def _check_input(self, width: int, height: int) -> None:
-        if width < SIZE_MULTIPLE or height < SIZE_MULTIPLE or width % 32 or height % 32:
-            raise ModelError(
-                f"detector input size {width}x{height}: width and height must be multiples of "
-                f"{SIZE_MULTIPLE}, such as 640x640"
-            )
         inputs = self.network.inputs
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] not in (3, None):
             found = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in inputs)
@@ -262,7 +256,7 @@ class Scrfd:
         """
         image = checked_image(image, "image")
         inputs = self._views_by_input(image)
-        width, height = self.input_size
+        width, height = self._config.input_size
         blob = np.empty((len(inputs), 3, height, width), np.float32)
         for planes, views in zip(blob, inputs, strict=True):
             self._writer.write(Letterbox(width, height)(image, views), planes)
@@ -286,7 +280,7 @@ class Scrfd:
             outputs: from `infer`, of each input that `prepare` made of the image.
             size: width and height of the image, pixels.
         """
-        views = _by_input(plan_views(*size, *self.input_size, self.tiles, self.large_faces))
+        views = _by_input(self._views(*size))
         parts: list[_Candidates] = []
         for of_input, group in zip(outputs, views, strict=True):
             parts += _in_image(self._candidates(of_input), group)
@@ -294,14 +288,18 @@ class Scrfd:
 
     def _views_by_input(self, image: NDArray[np.uint8]) -> list[list[View]]:
         height, width = image.shape[:2]
-        return _by_input(plan_views(width, height, *self.input_size, self.tiles, self.large_faces))
+        return _by_input(self._views(width, height))
+
+    def _views(self, width: int, height: int) -> tuple[View, ...]:
+        config = self._config
+        return plan_views(width, height, *config.input_size, config.tiles, config.large_faces)
 
     def _draw(
         self, inputs: Sequence[tuple[NDArray[np.uint8], Sequence[View]]]
     ) -> NDArray[np.float32]:
         """Letterbox and normalize some images' views, float32 [N, 3, H, W]; a buffer."""
         if len(inputs) > len(self._letterboxes):
-            width, height = self.input_size
+            width, height = self._config.input_size
             self._blob = np.empty((len(inputs), 3, height, width), np.float32)
             self._letterboxes = [Letterbox(width, height) for _ in inputs]
         for (image, views), letterbox, planes in zip(
@@ -320,7 +318,8 @@ class Scrfd:
         sound &= (points[:, 0] <= points[:, 1]).all(axis=1)
         order = np.argsort(-scores, kind="stable")
         order = order[sound[order]]
-        kept = nms(points[order, :2].reshape(-1, 4), self.nms_threshold, self.max_faces or None)
+        config = self._config
+        kept = nms(points[order, :2].reshape(-1, 4), config.nms_threshold, config.max_faces or None)
         order = order[kept]
         points = points[order]
         return Faces(
@@ -332,7 +331,7 @@ class Scrfd:
     def _candidates(self, outputs: Outputs) -> _Candidates:
         """What scores enough on one input, in its pixels."""
         scores = np.concatenate([outputs[level.score].reshape(-1) for level in self.levels])
-        rows = np.flatnonzero(scores >= self.score_threshold)
+        rows = np.flatnonzero(scores >= self._config.score_threshold)
         landmarks = len(LANDMARK_NAMES) if self.has_landmarks else 0
         points = np.empty((len(rows), 2 + landmarks, 2), np.float32)
         bounds = np.searchsorted(rows, self._firsts)

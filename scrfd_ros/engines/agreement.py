@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.config import DetectorConfig
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.detection.views import fitted_size
 from scrfd_ros.faces import Faces
@@ -224,8 +225,8 @@ def compare_detectors(
     """
     limits = LIMITS[precision]
     lowest = SCORE_THRESHOLD - limits["max_score_difference"]
-    checked = Scrfd(candidate, input_size, lowest)
-    trusted = Scrfd(reference, input_size, lowest)
+    config = DetectorConfig(input_size=input_size, score_threshold=lowest)
+    checked, trusted = Scrfd(candidate, config), Scrfd(reference, config)
     figures: dict[str, float] = dict.fromkeys(_COMMON_LIMITS, 0)
     for image in images:
         outputs = checked.infer(checked.prepare(image))

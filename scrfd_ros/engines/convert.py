@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from scrfd_ros.detection.scrfd import OUTPUT_COUNTS, SIZE_MULTIPLE, Scrfd
+from scrfd_ros.config import SIZE_MULTIPLE, DetectorConfig
+from scrfd_ros.detection.scrfd import OUTPUT_COUNTS, Scrfd
 from scrfd_ros.engines.agreement import (
     Agreement,
     compare_detectors,
@@ -337,7 +338,7 @@ def _calibration_batches(network: Network, settings: Settings) -> Iterator[NDArr
         yield from ArcFace(network).prepare(crops)[:, None]
     elif kind == DETECTOR:
         _, _, height, width = input_shapes(network, settings).opt
-        detector = Scrfd(network, (width, height))
+        detector = Scrfd(network, DetectorConfig(input_size=(width, height)))
         for image in images:
             yield detector.prepare(image)
     else:

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.config import DetectorConfig
 from scrfd_ros.detection.scrfd import PIXEL_MEAN, PIXEL_SCALE, Level, Outputs, Scrfd
 from scrfd_ros.engines.drawn_faces import (
     BACKGROUND,
@@ -51,7 +52,8 @@ def check_network(network: Network, kind: str | None, input_size: tuple[int, int
     """
     if kind == DETECTOR:
         height, width = network.inputs[0].shape[2:]
-        return check_detector(Scrfd(network, (width or input_size[0], height or input_size[1])))
+        size = width or input_size[0], height or input_size[1]
+        return check_detector(Scrfd(network, DetectorConfig(input_size=size)))
     return check_recognizer(ArcFace(network)) if kind == RECOGNIZER else ""
 
 
@@ -64,7 +66,7 @@ def check_detector(detector: Scrfd) -> str:
         ModelError: it cannot work as it is; names the likely cause.
     """
     path = detector.network.path
-    width, height = detector.input_size
+    width, height = detector.config.input_size
     drawing = drawn_faces()
     side = min(width, height, len(drawing))
     scale = side / len(drawing)
@@ -77,7 +79,7 @@ def check_detector(detector: Scrfd) -> str:
         _refuse_impossible(detector, outputs)
         if side < _SMALLEST:
             return ""
-        faces = detector.decode([outputs], detector.input_size)
+        faces = detector.decode([outputs], detector.config.input_size)
         rows = _found(faces, scale)
         if len(rows) < _FOUND:
             cause = _cause(detector, outputs, blob, scale)
@@ -105,18 +107,12 @@ def check_detector(detector: Scrfd) -> str:
 @contextlib.contextmanager
 def _alone(detector: Scrfd) -> Iterator[None]:
     """The detector with one look at an image, and the thresholds of the check."""
-    settings = {
-        "score_threshold": _SCORE, "nms_threshold": 0.4, "max_faces": 0,
-        "tiles": (1, 1), "large_faces": False,
-    }  # fmt: skip
-    before = {name: getattr(detector, name) for name in settings}
+    before = detector.config
+    detector.config = DetectorConfig(input_size=before.input_size, score_threshold=_SCORE)
     try:
-        for name, value in settings.items():
-            setattr(detector, name, value)
         yield
     finally:
-        for name, value in before.items():
-            setattr(detector, name, value)
+        detector.config = before
 
 
 def _refuse_impossible(detector: Scrfd, outputs: Outputs) -> None:
@@ -202,7 +198,7 @@ def _cause(detector: Scrfd, outputs: Outputs, blob: FloatArray, scale: float) ->
     """What has to be changed for the drawn faces to be found; empty where nothing helps."""
 
     def explains(changed: Outputs) -> bool:
-        faces = detector.decode([changed], detector.input_size)
+        faces = detector.decode([changed], detector.config.input_size)
         return len(faces) <= _MAX_FACES and len(_found(faces, scale)) >= _FOUND
 
     orders: Mapping[str, tuple[tuple[str, ...], _Change]] = {
@@ -283,7 +279,7 @@ def _check_landmarks(
         (_y_first, "its landmarks are y before x, expected x before y"),
     ):
         changed = detector.decode(
-            [_changed(detector, outputs, ("landmark",), change)], detector.input_size
+            [_changed(detector, outputs, ("landmark",), change)], detector.config.input_size
         ).landmarks
         assert changed is not None
         if apart(changed[list(rows.values())]) <= _LANDMARKS_APART:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from scrfd_ros.config import DetectorConfig, PipelineConfig, RecognizerConfig
 from scrfd_ros.errors import BackendError, ScrfdError
 from scrfd_ros.inference.cuda import cuda_device
 from scrfd_ros.inference.tensorrt_library import import_tensorrt, product
@@ -109,10 +110,10 @@ class Measurement:
                 }
                 for kind, network in networks.items()
             },
-            "input_size": list(pipeline.detector.input_size),
-            "score_threshold": pipeline.detector.score_threshold,
-            "nms_threshold": pipeline.detector.nms_threshold,
-            "max_faces": pipeline.detector.max_faces,
+            "input_size": list(pipeline.config.detector.input_size),
+            "score_threshold": pipeline.config.detector.score_threshold,
+            "nms_threshold": pipeline.config.detector.nms_threshold,
+            "max_faces": pipeline.config.detector.max_faces,
             "faces": self.faces,
             "images_per_second": self.images_per_second,
             "milliseconds": {
@@ -219,14 +220,15 @@ def load_configurations(
     for backend in backends:
         for detector, recognizer in pairs:
             try:
-                pipeline = load_pipeline(
-                    detector_path=detector,
-                    recognizer=None,
-                    recognizer_path=recognizer,
+                config = PipelineConfig(
                     backend=backend,
-                    input_size=input_size,
                     threads=threads,
+                    detector=DetectorConfig(engine_path=detector, input_size=input_size),
+                    recognizer=RecognizerConfig(
+                        enabled=recognizer is not None, engine_path=recognizer
+                    ),
                 )
+                pipeline = load_pipeline(config)
             except ScrfdError as error:
                 errors[f"{backend}: {error}"] = error
             else:
@@ -319,7 +321,7 @@ def network_times(measurements: Sequence[Measurement]) -> list[NetworkTime]:
 def detection_times(measurements: Sequence[Measurement]) -> list[DetectionTime]:
     """Each detector on each hardware, from an image in memory to its faces."""
     sizes = {
-        each.configuration.detector: each.configuration.pipeline.detector.input_size
+        each.configuration.detector: each.configuration.pipeline.config.detector.input_size
         for each in measurements
     }
     rows = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -186,11 +186,11 @@ def compare_pipelines(
     """
     if reference.recognizer is not None and candidate.recognizer is not None:
         refuse_different_models(reference.recognizer, candidate.recognizer)
-    certain = reference.detector.score_threshold
+    certain = reference.config.detector.score_threshold
+    lowest = max(certain - limits["max_score_difference"], _LOWEST_SCORE)
     for pipeline in (reference, candidate):
-        pipeline.detector.score_threshold = max(
-            certain - limits["max_score_difference"], _LOWEST_SCORE
-        )
+        detector = replace(pipeline.config.detector, score_threshold=lowest)
+        pipeline.config = replace(pipeline.config, detector=detector)
     differences = {}
     for name, image in images:
         expected, found = reference(image).faces, candidate(image).faces

@@ -16,7 +16,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from scrfd_ros.detection.scrfd import SIZE_MULTIPLE, Scrfd
+from scrfd_ros.config import SIZE_MULTIPLE
+from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.errors import ModelError, ScrfdError
 from scrfd_ros.faces import Faces
 from scrfd_ros.files import write_bytes
@@ -243,16 +244,8 @@ def at_original_size(pipeline: FacePipeline) -> FindFaces:
     # Most images share a few sizes; each holds buffers and costs a run when it is made.
     @functools.lru_cache(maxsize=8)
     def sized(width: int, height: int) -> FacePipeline:
-        return FacePipeline(
-            Scrfd(
-                network,
-                (width, height),
-                detector.score_threshold,
-                detector.nms_threshold,
-                tiles=detector.tiles,
-                large_faces=detector.large_faces,
-            )
-        )
+        config = replace(detector.config, input_size=(width, height), max_faces=0)
+        return FacePipeline(replace(pipeline.config, detector=config), Scrfd(network, config))
 
     def find(image: NDArray[np.uint8]) -> Faces:
         height, width = image.shape[:2]
@@ -265,17 +258,17 @@ def at_original_size(pipeline: FacePipeline) -> FindFaces:
 
 def settings_of(protocol: str, pipeline: FacePipeline) -> dict[str, object]:
     """What the detections of a pipeline depend on, as JSON can hold it."""
-    detector = pipeline.detector
+    detector, config = pipeline.detector, pipeline.config.detector
     return {
         "protocol": protocol,
         "detector": detector.network.name,
         "sha256": detector.network.sha256,
         "backend": detector.network.backend,
-        "input_size": list(detector.input_size) if protocol == "vga" else None,
-        "score": detector.score_threshold,
-        "nms": detector.nms_threshold,
-        "tiles": list(detector.tiles),
-        "large_faces": detector.large_faces,
+        "input_size": list(config.input_size) if protocol == "vga" else None,
+        "score": config.score_threshold,
+        "nms": config.nms_threshold,
+        "tiles": list(config.tiles),
+        "large_faces": config.large_faces,
     }
 
 

@@ -32,7 +32,6 @@ from scrfd_ros.node.parameters import (
     configured_cameras,
     configured_human_faces,
     configured_pipeline,
-    configured_tracker,
     declare_parameters,
 )
 from scrfd_ros.node.reminders import Reminders
@@ -99,7 +98,7 @@ class FaceNode(GuardedLifecycleNode):
         self._worker.max_batch = self._pipeline.detector.batch
         compressed = self.get_parameter("image_transport").value == "compressed"
         for name, rotation in configured_cameras(self).items():
-            tracker = configured_tracker(self)
+            tracker = self._pipeline.new_tracker()
             self._cameras.append(Camera(self, name, compressed, tracker, rotation))
         warn_of_unused_qos(
             self, (name for camera in self._cameras for name in camera.subscription_parameters)

@@ -92,7 +92,7 @@ def label_info(pipeline: FacePipeline, header: Header) -> LabelInfo:
     return LabelInfo(
         header=header,
         class_map=[VisionClass(class_id=0, class_name=CLASS_ID)],
-        threshold=pipeline.detector.score_threshold,
+        threshold=pipeline.config.detector.score_threshold,
     )
 
 

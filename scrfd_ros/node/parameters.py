@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,14 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSReliabilityPolicy
 
-from scrfd_ros.detection.scrfd import SIZE_MULTIPLE
+from scrfd_ros.config import (
+    SIZE_MULTIPLE,
+    DetectorConfig,
+    PipelineConfig,
+    RecognizerConfig,
+    SuperResolutionConfig,
+    TrackingConfig,
+)
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.images.orientation import ROTATIONS
 from scrfd_ros.inference.cores import MAX_THREADS
@@ -26,7 +33,6 @@ from scrfd_ros.inference.load import BACKENDS
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
 from scrfd_ros.node.diagnostics import Limits
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
-from scrfd_ros.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from scrfd_ros.node.hri import HumanFaces
@@ -364,30 +370,36 @@ def configured_pipeline(node: Node) -> FacePipeline:
     def path(name: str) -> Path | None:
         return Path(value(name)).expanduser() if value(name) else None
 
-    enabled = value("recognizer.enabled")
-    if value("super_resolution.enabled") and not enabled:
-        raise ScrfdError(
-            "super_resolution.enabled is true, but recognizer.enabled is false: faces are enlarged "
-            "to be recognized; set recognizer.enabled to true, or super_resolution.enabled to false"
-        )
     width, height = value("detector.input_size")
     columns, rows = value("detector.tiles")
-    return load_pipeline(
-        detector=value("detector.model"),
-        detector_path=path("detector.engine_path"),
-        recognizer=value("recognizer.model") if enabled else None,
-        recognizer_path=path("recognizer.engine_path") if enabled else None,
-        model_directory=path("model_directory"),
+    config = PipelineConfig(
         backend=value("backend"),
         cuda_graph=value("cuda_graph"),
         threads=value("threads"),
-        input_size=(width, height),
-        tiles=(columns, rows),
-        images=len(value("cameras")),
-        enlarge=value("super_resolution.enabled"),
-        enlarger_path=path("super_resolution.engine_path"),
-        enlarger_max_size=value("super_resolution.max_size"),
+        model_directory=path("model_directory"),
+        detector=DetectorConfig(
+            model=value("detector.model"),
+            engine_path=path("detector.engine_path"),
+            input_size=(width, height),
+            tiles=(columns, rows),
+        ),
+        recognizer=RecognizerConfig(
+            enabled=value("recognizer.enabled"),
+            model=value("recognizer.model"),
+            engine_path=path("recognizer.engine_path"),
+        ),
+        super_resolution=SuperResolutionConfig(
+            enabled=value("super_resolution.enabled"),
+            engine_path=path("super_resolution.engine_path"),
+            max_size=value("super_resolution.max_size"),
+        ),
+        tracking=TrackingConfig(
+            enabled=value("tracking.enabled"),
+            max_age=value("tracking.max_age"),
+            refresh_period=value("tracking.refresh_period"),
+        ),
     )
+    return load_pipeline(config, max_images=len(value("cameras")))
 
 
 def configured_cameras(node: Node) -> dict[str, int]:
@@ -406,16 +418,6 @@ def configured_cameras(node: Node) -> dict[str, int]:
             f"or one for each, in the order of cameras"
         )
     return dict(zip(names, rotations, strict=True))
-
-
-def configured_tracker(node: Node) -> Tracker | None:
-    """The tracker for one camera that the node's parameters ask for."""
-    if not node.get_parameter("tracking.enabled").value:
-        return None
-    return Tracker(
-        max_age=node.get_parameter("tracking.max_age").value,
-        refresh_period=node.get_parameter("tracking.refresh_period").value,
-    )
 
 
 def configured_human_faces(node: Node) -> HumanFaces | None:
@@ -451,11 +453,22 @@ def diagnostic_limits(node: Node) -> Limits:
 
 def apply_live_parameters(node: Node, pipeline: FacePipeline) -> None:
     """Hand the thresholds as they are now to the detector."""
-    detector = pipeline.detector
-    detector.score_threshold = node.get_parameter("detector.score_threshold").value
-    detector.nms_threshold = node.get_parameter("detector.nms_threshold").value
-    detector.max_faces = node.get_parameter("detector.max_faces").value
-    detector.large_faces = node.get_parameter("detector.large_faces").value
-    pipeline.min_quality = node.get_parameter("recognizer.min_quality").value
-    if pipeline.enlarger is not None:
-        pipeline.enlarger.max_faces = node.get_parameter("super_resolution.max_faces").value
+
+    def value(name: str) -> Any:
+        return node.get_parameter(name).value
+
+    config = pipeline.config
+    pipeline.config = replace(
+        config,
+        detector=replace(
+            config.detector,
+            score_threshold=value("detector.score_threshold"),
+            nms_threshold=value("detector.nms_threshold"),
+            max_faces=value("detector.max_faces"),
+            large_faces=value("detector.large_faces"),
+        ),
+        recognizer=replace(config.recognizer, min_quality=value("recognizer.min_quality")),
+        super_resolution=replace(
+            config.super_resolution, max_faces=value("super_resolution.max_faces")
+        ),
+    )

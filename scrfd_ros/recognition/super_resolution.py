@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.arrays import checked_image
+from scrfd_ros.config import SuperResolutionConfig
 from scrfd_ros.errors import ModelError
 from scrfd_ros.inference.blob import BlobWriter
 from scrfd_ros.inference.network import Network
@@ -40,19 +41,20 @@ class SuperResolution:
     Args:
         network: one input [N or 1, 3, H, W] float32, RGB from 0 to 1, and one output, the same
             enlarged by a whole number. H and W are free, or the `window_size` of `max_size`.
-        max_size: faces are enlarged if the square that becomes the aligned face has a smaller side
-            in the image, pixels. It is about as high as the face's box (0.96 to 1.12 times).
-        max_faces: enlarge at most so many in an image, the first ones. May be changed any time.
+        config: may be replaced between calls by one of the same max_size. A face is smaller than
+            max_size if the square that becomes the aligned face has a smaller side in the image.
+            It is about as high as the face's box (0.96 to 1.12 times).
 
     Raises:
         ModelError: the network has another form, or cannot run.
     """
 
-    def __init__(self, network: Network, max_size: float = 32, max_faces: int = 4) -> None:
+    def __init__(
+        self, network: Network, config: SuperResolutionConfig = SuperResolutionConfig()
+    ) -> None:
         self.network = network
-        self.max_size = max_size
-        self.max_faces = max_faces
-        self._window = window_size(max_size)
+        self._config = config
+        self._window = window_size(config.max_size)
         self._writer = BlobWriter(0.0, 255.0)
         expected = (3, self._window, self._window)
         if (
@@ -73,12 +75,30 @@ class SuperResolution:
         if self._factor < 1 or enlarged.shape != (1, 3, side, side):
             raise ModelError(self._not_super_resolution(enlarged.shape))
 
+    @property
+    def config(self) -> SuperResolutionConfig:
+        """The options of the next call.
+
+        Raises:
+            ValueError: it is set to one of another maximum size.
+        """
+        return self._config
+
+    @config.setter
+    def config(self, config: SuperResolutionConfig) -> None:
+        if config.max_size != self._config.max_size:
+            raise ValueError(
+                f"super_resolution.max_size is {self._config.max_size} and cannot change to "
+                f"{config.max_size}: load the network again"
+            )
+        self._config = config
+
     def _not_super_resolution(self, output: tuple[int | None, ...]) -> str:
         inputs = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in self.network.inputs)
         return (
-            f"{self.network.path}: a network that enlarges faces of {self.max_size:g} pixels has "
-            f"one input [N, 3, {self._window}, {self._window}] (sizes may be free) and one output, "
-            f"the same enlarged; found {inputs} and an output {list(output)}"
+            f"{self.network.path}: a network that enlarges faces of {self._config.max_size} pixels "
+            f"has one input [N, 3, {self._window}, {self._window}] (sizes may be free) and one "
+            f"output, the same enlarged; found {inputs} and an output {list(output)}"
         )
 
     def _infer(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -98,7 +118,8 @@ class SuperResolution:
         crops = align_faces(image, landmarks)
         transforms = similarity_transforms(landmarks)
         scales = np.linalg.norm(transforms[:, :, 0], axis=1)
-        rows = np.flatnonzero(scales * self.max_size > CROP_SIZE)[: self.max_faces]
+        rows = np.flatnonzero(scales * self._config.max_size > CROP_SIZE)
+        rows = rows[: self._config.max_faces]
         blob = np.empty((len(rows), 3, self._window, self._window), np.float32)
         corners = np.empty((len(rows), 2), np.float32)
         for row, planes, corner in zip(rows, blob, corners, strict=True):

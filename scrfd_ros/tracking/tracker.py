@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from scrfd_ros.config import TrackingConfig
 from scrfd_ros.faces import Faces, FloatArray, boxes_around
 from scrfd_ros.recognition.alignment import CROP_SIZE
 
@@ -85,13 +86,11 @@ class Tracker:
     Without embeddings it is left at the nearest. Ids are 1, 2, 3 ...; none is used for two faces.
 
     Args:
-        max_age: seconds a face may be missed and keep its id.
-        refresh_period: seconds after which a face is embedded anew at the latest; 0 for always.
+        config: may be replaced between calls.
     """
 
-    def __init__(self, max_age: float = 2.0, refresh_period: float = 5.0) -> None:
-        self.max_age = max_age
-        self.refresh_period = refresh_period
+    def __init__(self, config: TrackingConfig = TrackingConfig()) -> None:
+        self.config = config
         self._time = -np.inf
         self._epoch = 0
         self._next_id = 1
@@ -124,7 +123,7 @@ class Tracker:
             )
         self._epoch = epoch
         tracks = self._tracks[:0] if is_anew else self._tracks
-        tracks = tracks[time - tracks["seen"] <= self.max_age]
+        tracks = tracks[time - tracks["seen"] <= self.config.max_age]
         newest = np.argsort(-tracks["seen"], kind="stable")[:_MAX_TRACKS]
         self._tracks = tracks[newest]
         overdue = self._time - self._tracks["seen"]  # by the last image: 0 unless missed
@@ -221,7 +220,7 @@ class Tracker:
         tracks = self._tracks[self._slots]
         age = self._time - tracks["embedded_time"]
         # Earlier by a part that differs with each id, so that a group is not refreshed at once.
-        stale = age > self.refresh_period * (1 - tracks["id"] * _GOLDEN_RATIO % 1 / 2)
+        stale = age > self.config.refresh_period * (1 - tracks["id"] * _GOLDEN_RATIO % 1 / 2)
         coarse = tracks["embedded_size"] < CROP_SIZE
         grown = coarse & (_scale(tracks["size"]) > _GROWTH * tracks["embedded_size"])
         doubtful = tracks["doubtful"] & (age >= _SURE_TIME)

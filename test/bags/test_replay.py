@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from bag_files import DELAY, STORAGES, Entry, jpeg, raw, text, write_bag
 from numpy.typing import NDArray
+from pipelines import loaded
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, Writer
 
 from scrfd_ros.bags.replay import compare, read_recordings, replay, result_namespaces
@@ -28,7 +30,7 @@ from scrfd_ros.messages.bag_codec import (
     encoded,
     faces_of,
 )
-from scrfd_ros.pipeline import FacePipeline, load_pipeline
+from scrfd_ros.pipeline import FacePipeline
 
 Load = Callable[..., FacePipeline]
 Image = NDArray[np.uint8]
@@ -43,10 +45,9 @@ def load(detector_path: Callable[[str], Path], recognizer_path: Callable[[str], 
     """Loads a pipeline, with or without its recognizer."""
 
     def load(recognizer: bool = True) -> FacePipeline:
-        return load_pipeline(
-            detector_path=detector_path("500m"),
-            recognizer=None,
-            recognizer_path=recognizer_path("w600k_mbf") if recognizer else None,
+        return loaded(
+            detector_path("500m"),
+            recognizer_path("w600k_mbf") if recognizer else None,
             backend="onnxruntime",
         )
 
@@ -130,13 +131,13 @@ def test_every_image_in_order(
     for entry, (_, _, _, detections), (_, _, _, faces) in zip(
         images, results[::2], results[1::2], strict=True
     ):
-        image = decoded(entry.data, entry.kind)
+        sent = decoded(entry.data, entry.kind)
         if entry.topic == FRONT:
-            image = image.data.reshape(image.height, image.width, 3)
+            image = sent.data.reshape(sent.height, sent.width, 3)
         else:
-            image = cv2.imdecode(image.data, cv2.IMREAD_COLOR)
+            image = cv2.imdecode(sent.data, cv2.IMREAD_COLOR)
         assert_same(faces_of(faces), pipeline(image).faces)
-        assert detections.header == faces.header == image.header
+        assert detections.header == faces.header == sent.header
         assert (faces.detector, faces.recognizer) == tuple(n.name for n in networks)
         assert (faces.detector_sha256, faces.recognizer_sha256) == tuple(n.sha256 for n in networks)
         assert len(detections.detections) == len(faces.faces)
@@ -144,7 +145,7 @@ def test_every_image_in_order(
             assert encoded(detection, detection.__msgtype__) == encoded(
                 face.detection, detection.__msgtype__
             )
-            assert detection.header == image.header
+            assert detection.header == sent.header
             assert (detection.id, detection.results[0].hypothesis.class_id) == ("", "face")
     with Reader(output) as reader:
         assert {entry.digest for entry in reader.connections} - {""} <= {
@@ -224,7 +225,8 @@ def test_tiles_are_cut_from_the_whole_of_a_jpeg(people: Image, load: Load, tmp_p
     large = cv2.resize(people, None, fx=2, fy=2)
     bag = write_bag(tmp_path / "bag", [jpeg("/image/compressed", START, large)])
     pipeline = load(recognizer=False)
-    pipeline.detector.tiles = (2, 1)
+    detector = replace(pipeline.config.detector, tiles=(2, 1))
+    pipeline.config = replace(pipeline.config, detector=detector)
     sizes = []
     detect_all = pipeline.detector.detect_all
     pipeline.detector.detect_all = lambda images, done: (  # type: ignore[method-assign]

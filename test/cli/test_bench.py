@@ -205,7 +205,7 @@ def test_takes_the_models_that_are_there(
         pytest.param(["--detector", "500"], "'500' is not the name of a detector", id="detector"),
         pytest.param(["--recognizer", "2.5g"], "expected a recognizer", id="a detector"),
         pytest.param(["--detector", "none.onnx"], "none.onnx: cannot read", id="missing model"),
-        pytest.param(["--input-size", "100x64"], "must be multiples of 32", id="odd size"),
+        pytest.param(["--input-size", "100x64"], "in multiples of 32", id="odd size"),
         pytest.param(["--input-size", "64x64"], "takes images of 640x640 only", id="fixed size"),
         pytest.param(["--image", "none.png"], "none.png: cannot read the", id="missing image"),
         pytest.param(["--json", "{text}/report.json"], "cannot write: File exists", id="no folder"),

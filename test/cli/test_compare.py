@@ -156,7 +156,7 @@ def test_a_bag(run: Run, people: Image, tmp_path: Path) -> None:
         ("500m,input-size=320", "expected WIDTHxHEIGHT such as 640x640, found '320'"),
         ("500m,backend=cpu", "expected auto or tensorrt or onnxruntime, found 'cpu'"),
         ("500m,precision=fp16,precision=fp32", "'precision' in"),
-        ("500m,input-size=100x100", "must be multiples of 32"),
+        ("500m,input-size=100x100", "in multiples of 32"),
         ("500m,backend=tensorrt,precision=fp16", "precision is for ONNX Runtime. Build an engine"),
         ("600m", "'600m' is not the name of a model"),
         ("none.onnx", "none.onnx: cannot read the model file"),

@@ -331,7 +331,7 @@ def test_a_golden_bag_that_cannot_be_used_is_refused_first(
     [
         (["--topic", "/camera/image"], "there are no images on /camera/image; expected"),
         (["--detector", "600m"], "600m"),
-        (["--input-size", "100x100"], "must be multiples of 32"),
+        (["--input-size", "100x100"], "in multiples of 32"),
     ],
     ids=["unknown topic", "unknown model", "wrong size"],
 )

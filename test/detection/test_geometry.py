@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from pipelines import detector_of
 from spots import SpotNetwork, draw_spots, spot_landmarks
 
 from scrfd_ros.detection.scrfd import Scrfd
@@ -59,7 +60,7 @@ def assert_agree(found: Faces, boxes: list[list[float]], scales: Sequence[float]
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_the_whole_image(size: tuple[int, int], input_size: tuple[int, int]) -> None:
     boxes = spots_along(size)
-    found = Scrfd(SpotNetwork(), input_size, nms_threshold=1).detect(draw_spots(size, boxes))
+    found = detector_of(SpotNetwork(), input_size, nms_threshold=1).detect(draw_spots(size, boxes))
     assert len(found) == len(boxes)
     assert_agree(found, boxes, plan_views(*size, *input_size)[0].scales)
 
@@ -69,7 +70,7 @@ def test_the_whole_image(size: tuple[int, int], input_size: tuple[int, int]) -> 
 def test_the_second_look(size: tuple[int, int], input_size: tuple[int, int]) -> None:
     width, height = size
     box = [0.1 * width, 0.1 * height, 0.92 * width, 0.95 * height]
-    detector = Scrfd(SpotNetwork(), input_size, nms_threshold=1, large_faces=True)
+    detector = detector_of(SpotNetwork(), input_size, nms_threshold=1, large_faces=True)
     found = detector.detect(draw_spots(size, [box]))
     assert len(found) == 2, "one in each look"
     assert_agree(found, [box], plan_views(*size, *input_size, large_faces=True)[1].scales)
@@ -93,7 +94,7 @@ def test_tiles(size: tuple[int, int], tiles: tuple[int, int]) -> None:
         for y in np.arange(0.3, size[1] - side, step)
         for x in np.arange(0.4, size[0] - side, step)
     ]
-    found = Scrfd(SpotNetwork(), nms_threshold=1, tiles=tiles).detect(draw_spots(size, boxes))
+    found = detector_of(SpotNetwork(), nms_threshold=1, tiles=tiles).detect(draw_spots(size, boxes))
     assert_agree(found, boxes, np.array([view.scales for view in others]).min(axis=0))
 
 
@@ -112,7 +113,7 @@ def test_jpegs_decoded_smaller(size: tuple[int, int], reduction: int) -> None:
     assert decoded.reduction == reduction
     image = decoded.image
     image[image <= 3] = 0
-    found = decoded.restore(Scrfd(SpotNetwork(), nms_threshold=1).detect(image))
+    found = decoded.restore(detector_of(SpotNetwork(), nms_threshold=1).detect(image))
     scales = plan_views(*image.shape[1::-1], 640, 640)[0].scales
     assert_agree(found, boxes, np.array(scales) / reduction)
 
@@ -156,7 +157,7 @@ def test_cameras_that_are_turned(size: tuple[int, int], rotation: int, reduction
     assert decoded.reduction == reduction
     decoded.image[decoded.image <= 3] = 0
     turned = decoded.upright
-    whole = decoded.restore(Scrfd(SpotNetwork(), nms_threshold=1).detect(turned))
+    whole = decoded.restore(detector_of(SpotNetwork(), nms_threshold=1).detect(turned))
     scales = plan_views(turned.shape[1], turned.shape[0], 640, 640)[0].scales
     pixel = np.array(scales[::-1] if rotation % 180 else scales) / reduction
     expected = np.array(boxes, np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 from onnx_files import Recorded, scrfd_outputs, write_detector, write_graph, write_recognizer
+from pipelines import detector_of
 
 from scrfd_ros.detection.scrfd import Scrfd, match_outputs
-from scrfd_ros.errors import ModelError
+from scrfd_ros.errors import ModelError, ScrfdError
 from scrfd_ros.inference.network import Tensor
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 
@@ -178,7 +180,7 @@ def test_decodes_every_anchor(
     shuffled = {name: outputs[name] for name in RANDOM.permutation(list(outputs)).tolist()}
     network = OnnxRuntimeNetwork(write_detector(tmp_path / "detector.onnx", shuffled))
     # Of IoU more than 1 there is none: nothing is suppressed.
-    detector = Scrfd(network, size, score_threshold=0.4, nms_threshold=1.0)
+    detector = detector_of(network, size, score_threshold=0.4, nms_threshold=1.0)
     faces = detector.detect(np.zeros((image_size[1], image_size[0], 3), np.uint8))
 
     five = "strides" in layout
@@ -210,7 +212,7 @@ def detector(tmp_path: Path) -> Detector:
             array[:] = 0 if name.startswith("score") else 0.5
         outputs["score_8"][0, : len(scores), 0] = scores
         path = write_detector(tmp_path / "detector.onnx", outputs)
-        return Scrfd(OnnxRuntimeNetwork(path), (32, 32), **options)  # type: ignore[arg-type]
+        return detector_of(OnnxRuntimeNetwork(path), (32, 32), **options)  # type: ignore[arg-type]
 
     return make
 
@@ -228,7 +230,7 @@ def test_best_first_and_at_most_max_faces(detector: Detector) -> None:
     scrfd = detector(scores, max_faces=3)
     np.testing.assert_allclose(scrfd.detect(BLACK).scores, [0.9, 0.8, 0.7])
     np.testing.assert_array_equal(scrfd.detect(BLACK).boxes[0], [4, -4, 12, 4])
-    scrfd.max_faces = 0
+    scrfd.config = replace(scrfd.config, max_faces=0)
     np.testing.assert_allclose(scrfd.detect(BLACK).scores, [0.9, 0.8, 0.7, 0.6])
 
 
@@ -241,9 +243,9 @@ def test_max_faces_counts_after_suppression(detector: Detector) -> None:
 def test_thresholds_can_change_between_calls(detector: Detector) -> None:
     scrfd = detector([0.9, 0.8, 0.3])
     assert len(scrfd.detect(BLACK)) == 1
-    scrfd.nms_threshold = 1.0
+    scrfd.config = replace(scrfd.config, nms_threshold=1.0)
     assert len(scrfd.detect(BLACK)) == 2
-    scrfd.score_threshold = 0.2
+    scrfd.config = replace(scrfd.config, score_threshold=0.2)
     assert len(scrfd.detect(BLACK)) == 3
 
 
@@ -268,7 +270,7 @@ def test_only_faces_that_are_not_finite_are_left_out(
     outputs["score_8"][0, [0, 2, 4], 0] = [0.7, 0.8, 0.9]
     outputs[output][0, 2, 0] = value
     network = OnnxRuntimeNetwork(write_detector(tmp_path / "half.onnx", outputs))
-    found = Scrfd(network, (32, 32)).detect(BLACK)
+    found = detector_of(network, (32, 32)).detect(BLACK)
     np.testing.assert_allclose(found.scores, [0.9, 0.7])
     assert found.boxes[:, 0].tolist() == [12, -4]
 
@@ -320,7 +322,7 @@ def test_network_gets_the_pixels_it_expects(tmp_path: Path, normalizes_input: bo
     )
     network = OnnxRuntimeNetwork(path)
     assert network.normalizes_input == normalizes_input
-    scrfd = Scrfd(network, (32, 32))
+    scrfd = detector_of(network, (32, 32))
     assert len(scrfd.detect(np.full((32, 32, 3), 128, np.uint8))) == 0
     scores = scrfd.detect(np.full((32, 32, 3), 255, np.uint8)).scores
     np.testing.assert_allclose(scores, [(255 - 127.5) / 128] * 16, rtol=1e-5)
@@ -333,8 +335,15 @@ def test_network_gets_the_pixels_it_expects(tmp_path: Path, normalizes_input: bo
 )
 def test_refuses_input_sizes_off_the_grid(tmp_path: Path, size: tuple[int, int]) -> None:
     network = OnnxRuntimeNetwork(write_detector(tmp_path / "any.onnx", scrfd_outputs(32, 32)))
-    with pytest.raises(ModelError, match=f"{size[0]}x{size[1]}: .* multiples of 32"):
-        Scrfd(network, size)
+    with pytest.raises(ScrfdError, match=r"detector\.input_size: \[.* multiples of 32"):
+        detector_of(network, size)
+
+
+def test_the_input_size_stays(detector: Detector) -> None:
+    scrfd = detector([0.9])
+    with pytest.raises(ValueError, match=r"cannot change to \(64, 32\): load the detector again"):
+        scrfd.config = replace(scrfd.config, input_size=(64, 32))
+    assert len(scrfd.detect(BLACK)) == 1
 
 
 @pytest.mark.parametrize(
@@ -368,7 +377,7 @@ def test_refuses_input_sizes_off_the_grid(tmp_path: Path, size: tuple[int, int])
 def test_refuses_inputs(tmp_path: Path, input_shape: tuple[int | str, ...], message: str) -> None:
     path = write_detector(tmp_path / "other.onnx", scrfd_outputs(320, 320), input_shape)
     with pytest.raises(ModelError, match=message) as caught:
-        Scrfd(OnnxRuntimeNetwork(path), (320, 320))
+        detector_of(OnnxRuntimeNetwork(path), (320, 320))
     assert str(caught.value).startswith(f"{path}: ")
 
 
@@ -378,7 +387,7 @@ def test_refuses_a_second_input(tmp_path: Path) -> None:
     )
     network.inputs = (*network.inputs, Tensor("sizes", (1, 2)))
     with pytest.raises(ModelError, match=r"found input\.1 \[1, 3, None, None\], sizes \[1, 2\]$"):
-        Scrfd(network, (32, 32))
+        detector_of(network, (32, 32))
 
 
 @pytest.mark.parametrize(
@@ -393,7 +402,7 @@ def test_refuses_a_second_input(tmp_path: Path) -> None:
 def test_takes_fixed_and_free_inputs(tmp_path: Path, input_shape: tuple[int | str, ...]) -> None:
     outputs = scrfd_outputs(32, 64)
     path = write_detector(tmp_path / "detector.onnx", outputs, input_shape)
-    scrfd = Scrfd(OnnxRuntimeNetwork(path), (32, 64), score_threshold=0.0, nms_threshold=1.0)
+    scrfd = detector_of(OnnxRuntimeNetwork(path), (32, 64), score_threshold=0.0, nms_threshold=1.0)
     anchors = math.prod((4, 8, 2)) + math.prod((2, 4, 2)) + math.prod((1, 2, 2))
     assert len(scrfd.detect(BLACK)) == anchors
 
@@ -413,14 +422,14 @@ def test_declared_output_shapes_do_not_matter(
     path = write_detector(
         tmp_path / "detector.onnx", outputs, declared={name: declared for name in outputs}
     )
-    assert Scrfd(OnnxRuntimeNetwork(path), (32, 32)).has_landmarks
+    assert detector_of(OnnxRuntimeNetwork(path), (32, 32)).has_landmarks
 
 
 def test_a_recognizer_is_not_a_detector(tmp_path: Path) -> None:
     path = write_recognizer(tmp_path / "w600k_mbf.onnx")
     message = "not those of an SCRFD network at 640x320: their number is 1. .* 516 \\[1, 512\\]$"
     with pytest.raises(ModelError, match=message) as caught:
-        Scrfd(OnnxRuntimeNetwork(path), (640, 320))
+        detector_of(OnnxRuntimeNetwork(path), (640, 320))
     assert str(caught.value).startswith(f"{path}: ")
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from onnx_files import scrfd_outputs, write_detector
+from pipelines import detector_of
 from spots import SpotNetwork, draw_spots
 
 from scrfd_ros.detection.scrfd import Scrfd
@@ -150,7 +152,7 @@ def test_large_faces(
     light: OnnxRuntimeNetwork, image: Images, name: str, size: tuple[int, int]
 ) -> None:
     photograph = image(name)
-    without, with_second = Scrfd(light), Scrfd(light, large_faces=True)
+    without, with_second = Scrfd(light), detector_of(light, large_faces=True)
     (box,) = without.detect(photograph).boxes
     missed = 0
     for part in (0.1, 0.3, 0.5, 0.7, 0.9, 1.1):
@@ -169,7 +171,7 @@ def test_second_look_leaves_other_faces_alone(
     light: OnnxRuntimeNetwork, image: Images, name: str
 ) -> None:
     expected = Scrfd(light).detect(image(name))
-    found = Scrfd(light, large_faces=True).detect(image(name))
+    found = detector_of(light, large_faces=True).detect(image(name))
     assert len(found) == len(expected) > 0
     assert ious(found.boxes, expected.boxes).max(axis=1).min() > 0.99
     np.testing.assert_allclose(found.scores, expected.scores, atol=0.005)
@@ -184,7 +186,7 @@ def test_second_look_begins_and_ends_where_it_is_drawn(tmp_path: Path) -> None:
     outputs["score_8"][0, list(rows.values()), 0] = [0.9, 0.8, 0.7]
     outputs["bbox_8"][0, rows[0, 64]] = 0.75  # 48 pixels, half of the input: counts
     network = OnnxRuntimeNetwork(write_detector(tmp_path / "detector.onnx", outputs))
-    found = Scrfd(network, (96, 96), large_faces=True).detect(np.zeros((48, 96, 3), np.uint8))
+    found = detector_of(network, (96, 96), large_faces=True).detect(np.zeros((48, 96, 3), np.uint8))
     np.testing.assert_allclose(found.scores, [0.9, 0.7])
     np.testing.assert_array_equal(found.boxes, [[-24, -24, 24, 24], [20, 60, 28, 68]])
 
@@ -201,7 +203,7 @@ def test_tiles_merge_without_duplicates(
         fy=scale,
         interpolation=cv2.INTER_AREA,
     ).astype(np.uint8)
-    found = Scrfd(light, tiles=tiles).detect(photograph)
+    found = detector_of(light, tiles=tiles).detect(photograph)
     assert len(found) == 29
     expected = Scrfd(light).detect(photograph)
     assert ious(found.boxes, expected.boxes).max(axis=1).min() > 0.6
@@ -215,7 +217,7 @@ def test_a_crowd_of_small_faces(light: OnnxRuntimeNetwork, image: Images) -> Non
     crowd[:2128] = np.tile(small, (7, 10, 1))[:, :3840]
     people = 7 * 9 * 29  # whole photographs
     assert len(Scrfd(light).detect(crowd)) < 0.01 * people
-    found = Scrfd(light, tiles=(8, 5)).detect(crowd)
+    found = detector_of(light, tiles=(8, 5)).detect(crowd)
     whole = found.boxes[:, 2] < 9 * 420
     assert 0.98 * people < whole.sum() <= people
     overlaps = ious(found.boxes, found.boxes) - np.eye(len(found))
@@ -229,7 +231,7 @@ def test_a_crowd_of_small_faces(light: OnnxRuntimeNetwork, image: Images) -> Non
 def test_any_size_of_image(
     light: OnnxRuntimeNetwork, size: tuple[int, int], tiles: tuple[int, int], large_faces: bool
 ) -> None:
-    detector = Scrfd(light, (64, 64), tiles=tiles, large_faces=large_faces)
+    detector = detector_of(light, (64, 64), tiles=tiles, large_faces=large_faces)
     found = detector.detect(np.zeros((*size[::-1], 3), np.uint8))
     assert np.isfinite(found.boxes).all()
 
@@ -239,7 +241,7 @@ def test_long_images(light: OnnxRuntimeNetwork, image: Images, turned: bool) -> 
     row = cv2.resize(image("t1.jpg"), (640, 443), interpolation=cv2.INTER_AREA)
     panorama = np.concatenate([row] * 6, axis=0 if turned else 1).astype(np.uint8)
     tiles = (1, 6) if turned else (6, 1)
-    found = Scrfd(light, tiles=tiles).detect(panorama)
+    found = detector_of(light, tiles=tiles).detect(panorama)
     assert len(found) == 36
     assert (ious(found.boxes, found.boxes) - np.eye(36)).max() < 0.4
 
@@ -286,15 +288,15 @@ def test_several_images_in_batches(
     photographs = [image(name) for name in ("t1.jpg", "obama.jpg", "gdp.jpg")]
     network = Batches(detector_path("500m"), max_batch, on_gpu)
     # 4 tiles and the whole of two images; of the third, which has no room beside it, too.
-    detector = Scrfd(network, (320, 320), tiles=(2, 2))
+    detector = detector_of(network, (320, 320), tiles=(2, 2))
     network.sizes.clear()
     found = detector.detect_all(photographs[:2])
     assert network.sizes == sizes
-    alone = Scrfd(light, (320, 320), tiles=(2, 2))
+    alone = detector_of(light, (320, 320), tiles=(2, 2))
     for photograph, faces in zip(photographs, found, strict=False):
         equal(faces, alone.detect(photograph))
-    detector.tiles = (1, 1)  # fewer inputs than before
-    alone.tiles = (1, 1)
+    for each in (detector, alone):  # fewer inputs than before
+        each.config = replace(each.config, tiles=(1, 1))
     equal(detector.detect(photographs[2]), alone.detect(photographs[2]))
 
 
@@ -304,7 +306,7 @@ def test_a_network_that_flattens_its_batch_runs_one_by_one(tmp_path: Path) -> No
         tmp_path / "flat.onnx", scrfd_outputs(32, 32, rank=2), ("N", 3, "height", "width")
     )
     network = Batches(path, None)
-    detector = Scrfd(network, (32, 32), tiles=(2, 1))
+    detector = detector_of(network, (32, 32), tiles=(2, 1))
     network.sizes.clear()
     detector.detect(np.zeros((32, 64, 3), np.uint8))
     assert network.sizes == [1, 1, 1]
@@ -321,7 +323,7 @@ def test_a_network_that_refuses_its_batch_runs_one_by_one(tmp_path: Path) -> Non
         tmp_path / "free.onnx", scrfd_outputs(32, 32, rank=2), ("N", 3, "height", "width")
     )
     network = Refuses(path, None)
-    detector = Scrfd(network, (32, 32), tiles=(2, 1))
+    detector = detector_of(network, (32, 32), tiles=(2, 1))
     network.sizes.clear()
     detector.detect(np.zeros((32, 64, 3), np.uint8))
     assert network.sizes == [1, 1, 1]
@@ -331,12 +333,12 @@ def test_a_network_that_refuses_its_batch_runs_one_by_one(tmp_path: Path) -> Non
 def test_memory_does_not_grow_with_the_tiles(on_gpu: bool, batch: int) -> None:
     """Drawn and looked at in batches: so many inputs are held, whatever has been asked for."""
     network = SpotNetwork(on_gpu)
-    detector = Scrfd(network, (320, 320), nms_threshold=1)
+    detector = detector_of(network, (320, 320), nms_threshold=1)
     box = [30.0, 20.0, 70.0, 60.0]
     spot = draw_spots((800, 600), [box])
     peaks = []
     for tiles in ((2, 1), (4, 4), (8, 8)):
-        detector.tiles = tiles
+        detector.config = replace(detector.config, tiles=tiles)
         network.batches.clear()
         tracemalloc.start()
         found = detector.detect(spot)

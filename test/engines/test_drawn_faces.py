@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pipelines import detector_of
 
-from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.engines.drawn_faces import drawn_faces, drawn_landmarks
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 from scrfd_ros.recognition.alignment import align_faces
@@ -31,7 +31,7 @@ from scrfd_ros.recognition.arcface import ArcFace
 def test_all_are_found(
     name: str, size: tuple[int, int], detector_path: Callable[[str], Path]
 ) -> None:
-    faces = Scrfd(OnnxRuntimeNetwork(detector_path(name)), size).detect(drawn_faces())
+    faces = detector_of(OnnxRuntimeNetwork(detector_path(name)), size).detect(drawn_faces())
     assert len(faces) == 4
     assert faces.scores.min() > 0.65
     assert faces.landmarks is not None

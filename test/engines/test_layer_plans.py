@@ -24,11 +24,10 @@ import onnx
 import pytest
 from layer_plans import DETECTORS, RECOGNIZERS, DetectorPlan, write_arcface, write_scrfd
 from onnx import TensorProto, helper, shape_inference
+from pipelines import detector_of, loaded
 
-from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 from scrfd_ros.models.catalogue import DETECTOR, load_catalogue
-from scrfd_ros.pipeline import load_pipeline
 from scrfd_ros.recognition.arcface import ArcFace
 
 SIZE = WIDTH, HEIGHT = 320, 256
@@ -169,7 +168,7 @@ def test_recognizers_are_as_large_as_the_real_files(recognizer: tuple[str, Path]
 
 def test_detectors_find_faces(detector: tuple[str, Path]) -> None:
     name, path = detector
-    scrfd = Scrfd(OnnxRuntimeNetwork(path), SIZE)
+    scrfd = detector_of(OnnxRuntimeNetwork(path), SIZE)
     assert scrfd.has_landmarks == load_catalogue().find(name, DETECTOR).landmarks
     found = [scrfd.detect(image) for image in NOISE]
     for faces in found:
@@ -237,9 +236,7 @@ def test_pipeline_embeds_where_there_are_landmarks(
     detector: tuple[str, Path], mbf_path: Path
 ) -> None:
     name, path = detector
-    pipeline = load_pipeline(
-        detector_path=path, recognizer_path=mbf_path, input_size=SIZE, max_faces=3
-    )
+    pipeline = loaded(path, mbf_path, input_size=SIZE, max_faces=3)
     faces = pipeline(NOISE[0]).faces
     assert len(faces) == 3
     if load_catalogue().find(name, DETECTOR).landmarks:

@@ -19,15 +19,14 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from onnx_files import scrfd_outputs, write_detector, write_graph
+from pipelines import detector_of, loaded
 
 from scrfd_ros.cli.main import main
-from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.engines.model_check import check_detector, check_recognizer
 from scrfd_ros.errors import ModelError
 from scrfd_ros.inference.load import load_network
 from scrfd_ros.models.catalogue import load_catalogue
 from scrfd_ros.models.download import ensure_model
-from scrfd_ros.pipeline import load_pipeline
 from scrfd_ros.recognition.arcface import ArcFace
 
 ModelPath = Callable[[str], Path]
@@ -49,10 +48,12 @@ SIZE = (320, 320)
 def test_real_detectors_pass(
     name: str, size: tuple[int, int], threads: int, detector_path: ModelPath
 ) -> None:
-    detector = Scrfd(load_network(detector_path(name), threads=threads), size, 0.9, tiles=(2, 2))
+    detector = detector_of(
+        load_network(detector_path(name), threads=threads), size, score_threshold=0.9, tiles=(2, 2)
+    )
     assert check_detector(detector) == ""
     # Its settings are as they were.
-    assert (detector.score_threshold, detector.tiles) == (0.9, (2, 2))
+    assert (detector.config.score_threshold, detector.config.tiles) == (0.9, (2, 2))
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -234,7 +235,7 @@ def test_broken_detectors_are_refused(
     path = tmp_path / "broken.onnx"
     onnx.save(model, str(path))
     with pytest.raises(ModelError, match=sentence) as caught:
-        load_pipeline(detector_path=path, recognizer=None, input_size=SIZE)
+        loaded(path, input_size=SIZE)
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and "\n" not in message
 
@@ -246,7 +247,7 @@ def test_a_graph_that_normalizes_and_says_so_passes(
     known_by_sub_and_mul(model)
     path = tmp_path / "raw.onnx"
     onnx.save(model, str(path))
-    load_pipeline(detector_path=path, recognizer=None, input_size=SIZE)
+    loaded(path, input_size=SIZE)
     assert "raw.onnx" not in caplog.text
 
 
@@ -261,7 +262,7 @@ def test_a_detector_that_finds_nothing_is_a_doubt(
     multiplied(1, (0.5, 0.5, 0.5))(model)
     path = tmp_path / "weak.onnx"
     onnx.save(model, str(path))
-    load_pipeline(detector_path=path, recognizer=None, input_size=SIZE)
+    loaded(path, input_size=SIZE)
     (doubt,) = doubts(caplog)
     assert doubt.startswith(
         f"{path}: finds 0 of the 4 faces in the drawing that models are checked with and 0 where "
@@ -272,7 +273,7 @@ def test_a_detector_that_finds_something_else_is_a_doubt(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write_detector(tmp_path / "other.onnx", scrfd_outputs(128, 128))
-    load_pipeline(detector_path=path, recognizer=None, input_size=(128, 128))
+    loaded(path, input_size=(128, 128))
     (doubt,) = doubts(caplog)
     assert re.search(r"other\.onnx: finds . of the 4 faces .* and [1-9]\d* where none are", doubt)
 
@@ -284,7 +285,7 @@ def test_landmarks_that_are_elsewhere_are_a_doubt(
     multiplied(10, (0, 0, 0))(model)
     path = tmp_path / "odd.onnx"
     onnx.save(model, str(path))
-    load_pipeline(detector_path=path, recognizer=None, input_size=SIZE)
+    loaded(path, input_size=SIZE)
     (doubt,) = doubts(caplog)
     assert "of a head's height from those of the drawn faces" in doubt
 
@@ -408,11 +409,11 @@ def test_forms_that_are_refused_before_they_run(tmp_path: Path, detector_path: M
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     onnx.save(model, str(tmp_path / "two.onnx"))
     with pytest.raises(ModelError, match=r"two\.onnx: takes 2 images at once"):
-        load_pipeline(detector_path=tmp_path / "two.onnx", recognizer=None)
+        loaded(tmp_path / "two.onnx")
     model = onnx.load(str(detector_path("500m")))
     model.graph.output.append(model.graph.output[0])
     model.graph.output[-1].name = "more"
     model.graph.node.append(helper.make_node("Identity", [model.graph.output[0].name], ["more"]))
     onnx.save(model, str(tmp_path / "more.onnx"))
     with pytest.raises(ModelError, match=r"more\.onnx: .*not those of an SCRFD network"):
-        load_pipeline(detector_path=tmp_path / "more.onnx", recognizer=None)
+        loaded(tmp_path / "more.onnx")

@@ -18,6 +18,7 @@ from faulty_processes import LONGEST, NOBODY, kills, open_to_all
 from numpy.typing import NDArray
 from onnx_files import write_recognizer
 
+from scrfd_ros.config import DetectorConfig, PipelineConfig
 from scrfd_ros.engines import open as engines
 from scrfd_ros.engines.open import open_network
 from scrfd_ros.errors import BackendError, ModelError
@@ -229,7 +230,11 @@ def test_pipeline_on_tensorrt(
         os.symlink(path, tmp_path / path.name)
     pipelines = [
         load_pipeline(
-            detector="500m", model_directory=tmp_path, backend=backend, input_size=(320, 320)
+            PipelineConfig(
+                backend=backend,
+                model_directory=tmp_path,
+                detector=DetectorConfig(model="500m", input_size=(320, 320)),
+            )
         )
         for backend in ("tensorrt", "onnxruntime")
     ]

@@ -16,6 +16,7 @@ from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 from insightface.model_zoo.scrfd import SCRFD
 from insightface.utils.face_align import norm_crop
 from numpy.typing import NDArray
+from pipelines import detector_of, pipeline_of
 from skimage.data import astronaut
 
 from scrfd_ros.detection.scrfd import Scrfd
@@ -23,7 +24,6 @@ from scrfd_ros.detection.views import plan_views
 from scrfd_ros.engines.agreement import insightface_stretch
 from scrfd_ros.faces import Faces
 from scrfd_ros.inference.load import load_network
-from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.recognition.arcface import ArcFace
 
@@ -48,16 +48,14 @@ def arcface(recognizer_path: Callable[[str], Path]) -> ArcFace:
 def detector(model_path: Callable[[str], Path]) -> Callable[..., Scrfd]:
     """Detectors by name and input size."""
     return lru_cache(
-        lambda name, size=(640, 640): Scrfd(
-            load_network(model_path(name)), size, score_threshold=0.5, nms_threshold=0.4
-        )
+        lambda name, size=(640, 640): detector_of(load_network(model_path(name)), size)
     )
 
 
 @pytest.fixture(scope="module")
 def embedded(detector: Callable[..., Scrfd], arcface: ArcFace, image: Image) -> Find:
     """Faces with embeddings by detector and image."""
-    return lru_cache(lambda model, name: FacePipeline(detector(model), arcface)(image(name)).faces)
+    return lru_cache(lambda model, name: pipeline_of(detector(model), arcface)(image(name)).faces)
 
 
 @pytest.mark.parametrize(

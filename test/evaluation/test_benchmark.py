@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from onnx_files import scrfd_outputs, write_detector, write_recognizer
+from pipelines import detector_of, pipeline_of
 
-from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.errors import ModelError
 from scrfd_ros.evaluation.benchmark import (
     Configuration,
@@ -27,7 +27,6 @@ from scrfd_ros.evaluation.benchmark import (
 from scrfd_ros.inference.load import load_network
 from scrfd_ros.inference.network import Network
 from scrfd_ros.models.catalogue import load_catalogue
-from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.recognition.arcface import ArcFace
 
 BLACK = np.zeros((64, 64, 3), np.uint8)
@@ -126,7 +125,7 @@ def test_takes_turns_and_counts_the_second_run_of_each_after_the_warm_up(detecto
             name,
             None,
             "onnxruntime",
-            FacePipeline(Scrfd(Logged(load_network(detector), log, name), (64, 64))),
+            pipeline_of(detector_of(Logged(load_network(detector), log, name), (64, 64))),
         )
         for name in ("a", "b", "c")
     ]
@@ -193,7 +192,7 @@ def made_up(detector: Path, recognizer: Path) -> list[Measurement]:
         names: tuple[str, str], runs_on: str, milliseconds: Mapping[str, Sequence[float]]
     ) -> Measurement:
         networks = [Logged(load_network(path), [], "", runs_on) for path in (detector, recognizer)]
-        pipeline = FacePipeline(Scrfd(networks[0], (64, 64)), ArcFace(networks[1]))
+        pipeline = pipeline_of(detector_of(networks[0], (64, 64)), ArcFace(networks[1]))
         return Measurement(
             Configuration(*names, runs_on.partition(" ")[0], pipeline),
             faces=1,

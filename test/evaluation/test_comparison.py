@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ import pytest
 from bag_files import jpeg, raw, text, write_bag
 from numpy.typing import NDArray
 from onnx_files import scrfd_outputs, write_detector, write_recognizer
+from pipelines import loaded
 
 from scrfd_ros.engines.agreement import LIMITS
 from scrfd_ros.errors import ImageError, ModelError, ScrfdError
@@ -23,7 +25,7 @@ from scrfd_ros.evaluation.comparison import (
 )
 from scrfd_ros.images.files import read_image, write_image
 from scrfd_ros.inference.load import load_network
-from scrfd_ros.pipeline import FacePipeline, load_pipeline
+from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.recognition.arcface import ArcFace
 
 Image = NDArray[np.uint8]
@@ -42,10 +44,9 @@ def people(image: Callable[[str], Image]) -> Image:
 @pytest.fixture
 def load(detector_path: ModelPath, recognizer_path: ModelPath) -> Callable[..., FacePipeline]:
     def load(size: int = 640, recognizer: bool = False, score: float = 0.5) -> FacePipeline:
-        return load_pipeline(
-            detector_path=detector_path("500m"),
-            recognizer=None,
-            recognizer_path=recognizer_path("w600k_mbf") if recognizer else None,
+        return loaded(
+            detector_path("500m"),
+            recognizer_path("w600k_mbf") if recognizer else None,
             backend="onnxruntime",
             input_size=(size, size),
             score_threshold=score,
@@ -103,7 +104,8 @@ def test_faces_of_one_side_are_drawn_red(
     load: Callable[..., FacePipeline], people: Image, tmp_path: Path
 ) -> None:
     nearly = load()
-    nearly.detector.max_faces = 1
+    detector = replace(nearly.config.detector, max_faces=1)
+    nearly.config = replace(nearly.config, detector=detector)
     report = compare_pipelines(load(), nearly, [("people.png", people)], LIMIT, tmp_path)
     assert report.figures["missed_faces"].value == 1
     assert report.figures["missed_faces"].image == "people.png"
@@ -146,11 +148,7 @@ def test_landmarks_of_one_side_only_are_infinitely_far(
     for landmarks in (True, False):
         outputs = scrfd_outputs(64, 64, landmarks=landmarks)
         path = write_detector(tmp_path / f"{landmarks}.onnx", outputs)
-        pipelines.append(
-            load_pipeline(
-                detector_path=path, recognizer=None, backend="onnxruntime", input_size=(64, 64)
-            )
-        )
+        pipelines.append(loaded(path, backend="onnxruntime", input_size=(64, 64)))
     report = compare_pipelines(*pipelines, [("x.jpg", BLACK)], LIMIT)
     assert "max landmark distance: inf, at most 0.01 wanted" in report.failures
     content = json.loads(json.dumps(report.as_json(), allow_nan=False))

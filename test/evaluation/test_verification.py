@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pipelines import loaded
 
 from scrfd_ros.errors import ImageError, ModelError, ScrfdError
 from scrfd_ros.evaluation.verification import (
@@ -36,7 +37,6 @@ from scrfd_ros.evaluation.verification import (
 from scrfd_ros.faces import Faces
 from scrfd_ros.images.files import read_image, write_image
 from scrfd_ros.models.download import ensure_picture
-from scrfd_ros.pipeline import load_pipeline
 from scrfd_ros.recognition.alignment import align_faces
 
 
@@ -353,9 +353,7 @@ def test_pairs_without_a_face_have_the_lowest_score() -> None:
 def test_real_images_are_embedded_once_whole_or_aligned(
     tmp_path: Path, detector_path: Callable[[str], Path], recognizer_path: Callable[[str], Path]
 ) -> None:
-    pipeline = load_pipeline(
-        detector_path=detector_path("2.5g"), recognizer_path=recognizer_path("w600k_mbf")
-    )
+    pipeline = loaded(detector_path("2.5g"), recognizer_path("w600k_mbf"))
     blank = tmp_path / "blank.png"
     write_image(blank, np.zeros((200, 300, 3), np.uint8))
     paths = [ensure_picture(name) for name in ("obama.jpg", "obama2.jpg", "biden.jpg")]
@@ -380,7 +378,7 @@ def test_real_images_are_embedded_once_whole_or_aligned(
 
 
 def test_a_pipeline_without_recognizer_is_refused(detector_path: Callable[[str], Path]) -> None:
-    pipeline = load_pipeline(detector_path=detector_path("2.5g"), recognizer=None)
+    pipeline = loaded(detector_path("2.5g"))
     with pytest.raises(ModelError, match="needs a recognizer"):
         embed_images(pipeline, [], False)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from layer_plans import write_arcface, write_scrfd
 from numpy.typing import NDArray
+from pipelines import loaded
 
 from scrfd_ros.engines.agreement import compare_outputs
 from scrfd_ros.engines.build import build_engine
@@ -27,7 +28,6 @@ from scrfd_ros.inference.tensorrt import (
     primary_context,
 )
 from scrfd_ros.inference.tensorrt_library import load_tensorrt
-from scrfd_ros.pipeline import load_pipeline
 
 try:
     load_tensorrt()
@@ -179,15 +179,9 @@ def test_pipeline(
     image: Callable[[str], NDArray[np.uint8]],
     engine: Callable[[str, str], Path],
 ) -> None:
-    on_gpu = load_pipeline(
-        detector_path=engine("2.5g", "fp16"), recognizer_path=engine("w600k_mbf", "fp16")
-    )
+    on_gpu = loaded(engine("2.5g", "fp16"), engine("w600k_mbf", "fp16"))
     assert isinstance(on_gpu.detector.network, TensorRtNetwork)
-    reference = load_pipeline(
-        detector_path=detector_path("2.5g"),
-        recognizer_path=recognizer_path("w600k_mbf"),
-        backend="onnxruntime",
-    )
+    reference = loaded(detector_path("2.5g"), recognizer_path("w600k_mbf"), backend="onnxruntime")
     found, expected = on_gpu(image("t1.jpg")).faces, reference(image("t1.jpg")).faces
     assert len(found) == len(expected) == 6
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=2)

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pipelines import loaded
 
 from scrfd_ros.faces import Faces
 from scrfd_ros.images.decoded import DecodedImage
 from scrfd_ros.images.encodings import ENCODINGS
 from scrfd_ros.images.message import decode_message
 from scrfd_ros.images.orientation import ROTATIONS, size_before_turn, turn
-from scrfd_ros.pipeline import FacePipeline, load_pipeline
+from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.recognition.alignment import align_faces
 
 TURNED = ROTATIONS[1:]
@@ -81,11 +82,7 @@ def test_corners_stay_in_order(values: list[float], rotation: int) -> None:
 def pipeline(
     detector_path: Callable[[str], Path], recognizer_path: Callable[[str], Path]
 ) -> FacePipeline:
-    return load_pipeline(
-        detector_path=detector_path("2.5g"),
-        recognizer_path=recognizer_path("w600k_mbf"),
-        backend="onnxruntime",
-    )
+    return loaded(detector_path("2.5g"), recognizer_path("w600k_mbf"), backend="onnxruntime")
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ import pytest
 from ament_index_python.packages import get_package_prefix
 
 from scrfd_ros.cli.main import main
+from scrfd_ros.config import DetectorConfig, PipelineConfig, RecognizerConfig
 from scrfd_ros.inference.cores import MAX_THREADS, usable_cores
 from scrfd_ros.pipeline import load_pipeline
 
@@ -143,11 +144,12 @@ def test_threads_reach_all_that_computes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.INFO):
-        pipeline = load_pipeline(
-            detector_path=detector_path("500m"),
-            recognizer_path=recognizer_path("w600k_mbf"),
+        config = PipelineConfig(
             threads=threads,
+            detector=DetectorConfig(engine_path=detector_path("500m")),
+            recognizer=RecognizerConfig(engine_path=recognizer_path("w600k_mbf")),
         )
+        pipeline = load_pipeline(config)
     expected = threads or usable_cores()
     assert pipeline.recognizer is not None
     for part in (pipeline.detector, pipeline.recognizer):

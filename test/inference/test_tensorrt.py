@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from onnx_files import write_recognizer
+from pipelines import detector_of
 
-from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.engines.convert import Settings, convert
 from scrfd_ros.errors import BackendError, ModelError
 from scrfd_ros.inference.engine_file import metadata_path
@@ -66,7 +66,7 @@ def test_tensors_are_bound_by_name(
     network, reference = open_engine(path), OnnxRuntimeNetwork(model)
     names = [tensor.name for tensor in reference.outputs]
     assert [tensor.name for tensor in network.outputs] == names[::-1], "the order differs"
-    detector, expected = Scrfd(network, (320, 320)), Scrfd(reference, (320, 320))
+    detector, expected = detector_of(network, (320, 320)), detector_of(reference, (320, 320))
     found, wanted = (each.detect(image("t1.jpg")) for each in (detector, expected))
     assert len(found) == 6
     np.testing.assert_array_equal(found.boxes, wanted.boxes)

@@ -10,6 +10,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -303,7 +304,7 @@ def test_a_network_that_fails_costs_one_image(
     # Every face of every image is embedded, so that the recognizer has something to do.
     (camera,) = in_process.node._cameras
     assert camera.tracker is not None
-    camera.tracker.refresh_period = 0.0
+    camera.tracker.config = replace(camera.tracker.config, refresh_period=0.0)
 
     failing.error = error
     in_process.answers.clear()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from pipelines import loaded
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 
@@ -20,14 +21,11 @@ HEADER = Header(stamp=Time(sec=7, nanosec=11), frame_id="camera")
 
 @pytest.fixture(scope="module")
 def pipelines(detector_path, recognizer_path) -> dict[str, FacePipeline]:  # type: ignore[no-untyped-def]
-    from scrfd_ros.pipeline import load_pipeline
 
     detector = detector_path("500m")
     return {
-        "recognizes": load_pipeline(
-            detector_path=detector, recognizer_path=recognizer_path("w600k_mbf")
-        ),
-        "detects": load_pipeline(detector_path=detector, recognizer=None),
+        "recognizes": loaded(detector, recognizer_path("w600k_mbf")),
+        "detects": loaded(detector),
     }
 
 

@@ -15,6 +15,7 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseWithCovariance
 from harness import Harness, running_face_node
 from numpy.typing import NDArray
+from pipelines import loaded
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.rosbag2 import Reader
 from std_msgs.msg import Header
@@ -26,7 +27,7 @@ from scrfd_ros.messages import bag_codec
 from scrfd_ros.msg import FaceArray
 from scrfd_ros.node import messages
 from scrfd_ros.node.images import image_message
-from scrfd_ros.pipeline import FacePipeline, load_pipeline
+from scrfd_ros.pipeline import FacePipeline
 
 REPEAT = 3.0  # seconds without an answer after which an image is sent again
 
@@ -37,10 +38,9 @@ def pipelines(
 ) -> dict[bool, FacePipeline]:
     """With and without a recognizer."""
     return {
-        recognizes: load_pipeline(
-            detector_path=detector_path("500m"),
-            recognizer=None,
-            recognizer_path=recognizer_path("w600k_mbf") if recognizes else None,
+        recognizes: loaded(
+            detector_path("500m"),
+            recognizer_path("w600k_mbf") if recognizes else None,
             backend="onnxruntime",
         )
         for recognizes in (True, False)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pipelines import detector_of, pipeline_of
 
-from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.errors import ModelError
 from scrfd_ros.faces import Faces
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
@@ -66,7 +66,7 @@ def make(
     """Gives pipelines that share their networks, and nothing else."""
     network = Falls(detector_path("500m"))
     recognizer = OnnxRuntimeNetwork(recognizer_path("w600k_mbf"))
-    return lambda: FacePipeline(Scrfd(network, SIZE), ArcFace(recognizer))
+    return lambda: pipeline_of(detector_of(network, SIZE), ArcFace(recognizer))
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +94,8 @@ def alone(make: Callable[[], FacePipeline], images: list[NDArray[np.uint8]]) -> 
 
 
 def choose(pipeline: FacePipeline, options: Options) -> None:
-    pipeline.detector.tiles = options.tiles
-    pipeline.detector.large_faces = options.large_faces
-    pipeline.detector.max_faces = options.max_faces
+    detector = replace(pipeline.config.detector, **asdict(options))
+    pipeline.config = replace(pipeline.config, detector=detector)
 
 
 def equal(found: Faces, expected: Faces) -> None:

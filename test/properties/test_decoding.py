@@ -8,6 +8,7 @@ at all, when it is asked to.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx_files import scrfd_outputs, write_detector
+from pipelines import detector_of
 from slow_detector import slow_decode, slow_nms
 
 from scrfd_ros.detection.scrfd import Scrfd
@@ -56,7 +58,9 @@ def detectors(tmp_path_factory: pytest.TempPathFactory) -> Any:
     def detector(size: tuple[int, int], strides: tuple[int, ...], landmarks: bool) -> Scrfd:
         path = folder / f"{size[0]}x{size[1]}_{len(strides)}_{landmarks}.onnx"
         outputs = scrfd_outputs(*size, strides=strides, landmarks=landmarks)
-        return Scrfd(OnnxRuntimeNetwork(write_detector(path, outputs)), size, THRESHOLD)
+        return detector_of(
+            OnnxRuntimeNetwork(write_detector(path, outputs)), size, score_threshold=THRESHOLD
+        )
 
     return detector
 
@@ -89,8 +93,13 @@ def test_equals_a_loop_over_all_anchors(
 ) -> None:
     size, strides, landmarks = layout
     detector: Scrfd = detectors(*layout)
-    detector.tiles, detector.large_faces = tiles, large_faces
-    detector.nms_threshold, detector.max_faces = nms_threshold, max_faces
+    detector.config = replace(
+        detector.config,
+        tiles=tiles,
+        large_faces=large_faces,
+        nms_threshold=nms_threshold,
+        max_faces=max_faces,
+    )
     views = plan_views(*image, *size, tiles, large_faces)
 
     random = np.random.default_rng(seed)
@@ -114,7 +123,7 @@ def test_equals_a_loop_over_all_anchors(
             array[int(where * len(array)) :][:count] = value
 
     found = detector.decode(outputs, image)
-    expected = slow_decode(outputs, views, size, THRESHOLD)
+    expected = slow_decode(outputs, views, size, score_threshold=THRESHOLD)
     kept = slow_nms([face.box for face in expected], nms_threshold)[: max_faces or None]
     best = [expected[row] for row in kept]
     assert found.scores.tolist() == [face.score for face in best]

@@ -11,6 +11,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scrfd_ros.config import TrackingConfig
 from scrfd_ros.faces import Faces
 from scrfd_ros.tracking.frame_clock import FrameClock, FrameTime
 from scrfd_ros.tracking.tracker import Tracker
@@ -120,7 +121,7 @@ def face_at(x: float) -> Faces:
 
 def still_face(found: Sequence[FrameTime]) -> list[int]:
     """The ids that a face which does not move has in each image."""
-    tracker = Tracker(MAX_AGE)
+    tracker = Tracker(TrackingConfig(max_age=MAX_AGE))
     ids = []
     for time in found:
         followed = tracker.update(face_at(0), *time)[0].ids
@@ -142,7 +143,7 @@ def test_a_still_face_keeps_its_id_unless_time_starts_anew(
 @given(SEGMENTS)
 def test_people_who_passed_are_let_go(segments: list[tuple[str, int, int, int, int]]) -> None:
     images = images_of(segments)
-    tracker = Tracker(MAX_AGE)
+    tracker = Tracker(TrackingConfig(max_age=MAX_AGE))
     arrivals: list[int] = []
     for number, (image, time) in enumerate(zip(images, told(images), strict=True)):
         tracker.update(face_at(100.0 * number), *time)  # somebody else each time
@@ -182,7 +183,7 @@ def test_the_same_images_give_the_same_times(
 
 def test_a_flood_of_people_at_one_time_is_bounded() -> None:
     """Nothing tells that time passes: neither stamps nor arrivals, as in a bag made by a script."""
-    clock, tracker = FrameClock("/image"), Tracker(MAX_AGE)
+    clock, tracker = FrameClock("/image"), Tracker(TrackingConfig(max_age=MAX_AGE))
     for number in range(1200):
         tracker.update(face_at(100.0 * number), *clock.time_of(0, 0, 0))
     assert len(tracker._tracks) <= 1001

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from pipelines import loaded
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
@@ -23,7 +24,7 @@ from scrfd_ros.images.encodings import bgr_from_image
 from scrfd_ros.msg import FaceArray
 from scrfd_ros.node.images import image_message
 from scrfd_ros.node.messages import CLASS_ID, detection_array, face_array, faces_of
-from scrfd_ros.pipeline import FacePipeline, load_pipeline
+from scrfd_ros.pipeline import FacePipeline
 
 # What is far outside of any image, and what is next to nothing, included.
 coordinates = st.one_of(
@@ -65,9 +66,7 @@ def all_faces(draw: st.DrawFn) -> Faces:
 
 @pytest.fixture(scope="module")
 def pipeline(detector_path: Callable[[str], Path]) -> FacePipeline:
-    return load_pipeline(
-        detector_path=detector_path("500m"), recognizer=None, backend="onnxruntime"
-    )
+    return loaded(detector_path("500m"), backend="onnxruntime")
 
 
 def same(found: NDArray[np.float32] | None, expected: NDArray[np.float32] | None) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from numpy.typing import NDArray
 
+from scrfd_ros.config import TrackingConfig
 from scrfd_ros.faces import Faces, FloatArray, boxes_around
 from scrfd_ros.tracking.tracker import OTHER_PERSON, SAME_PERSON, Tracker
 
@@ -60,7 +61,9 @@ class AnythingGoes(RuleBasedStateMachine):
         seed=seeds,
     )
     def begin(self, max_age: float, refresh: float, recognizes: bool, seed: int) -> None:
-        self.tracker, self.other = (Tracker(max_age, refresh) for _ in range(2))
+        self.tracker, self.other = (
+            Tracker(TrackingConfig(max_age=max_age, refresh_period=refresh)) for _ in range(2)
+        )
         self.max_age = max_age
         self.recognizes = recognizes
         self.random = np.random.default_rng(seed)
@@ -150,7 +153,7 @@ def test_people_apart_keep_their_ids_when_missed_for_a_while(
     people: int, frames: list[tuple[float, int]], speed: float, recognizes: bool
 ) -> None:
     """Ten face sizes apart, walking together, each seen in half of the images."""
-    tracker = Tracker(max_age=2.0)
+    tracker = Tracker(TrackingConfig(max_age=2.0))
     size, time = 40.0, 0.0
     ids: dict[int, int] = {}
     last_seen = np.zeros(people)
@@ -180,7 +183,7 @@ def test_a_face_within_reach_keeps_its_id(
     missed: float, away: float, degrees: float, growth: float, images: int
 ) -> None:
     """Reach is half a size, and 8 more for each second missed, up to 2; growth counts too."""
-    tracker = Tracker(max_age=2.0)
+    tracker = Tracker(TrackingConfig(max_age=2.0))
     size = 40.0
     start = np.array((500.0, 500.0))
     (number,) = ids_of(tracker.update(faces_at(start, size), 0.0)[0])
@@ -205,7 +208,7 @@ def test_who_is_back_takes_his_id_though_the_first_view_is_bad(
     missed: float, first: float, near: bool, later: float
 ) -> None:
     """As it takes two views to make somebody a stranger, wherever he comes back."""
-    tracker = Tracker(max_age=5.0)
+    tracker = Tracker(TrackingConfig(max_age=5.0))
     time = 0.0
     person = np.zeros(1, np.intp)
     place = np.array((100.0, 100.0))
@@ -241,7 +244,7 @@ def seen(tracker: Tracker, place: NDArray[np.float64], time: float, view: FloatA
 def test_a_stranger_gets_an_id_of_his_own_and_keeps_it(
     missed: float, strangeness: float, near: bool
 ) -> None:
-    tracker = Tracker(max_age=5.0)
+    tracker = Tracker(TrackingConfig(max_age=5.0))
     time = 0.0
     place = np.array((100.0, 100.0))
     someone = views_of(np.zeros(1, np.intp), 0.95)

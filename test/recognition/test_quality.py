@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pipelines import loaded
 
-from scrfd_ros.pipeline import FacePipeline, load_pipeline
+from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.recognition.alignment import CROP_SIZE, TEMPLATE, align_faces
 from scrfd_ros.recognition.quality import (
     ENOUGH_PIXELS,
@@ -133,9 +134,7 @@ def test_pose_of_landmarks_in_one_point_is_finite() -> None:
 def pipeline(
     detector_path: Callable[[str], Path], recognizer_path: Callable[[str], Path]
 ) -> FacePipeline:
-    return load_pipeline(
-        detector_path=detector_path("2.5g"), recognizer_path=recognizer_path("w600k_mbf")
-    )
+    return loaded(detector_path("2.5g"), recognizer_path("w600k_mbf"))
 
 
 def test_real_faces_that_are_blurred_or_made_small_are_less_useful(

@@ -12,13 +12,14 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 from onnx_files import Recorded, Shape, write_graph, write_recognizer
+from pipelines import loaded
 
+from scrfd_ros.config import SuperResolutionConfig
 from scrfd_ros.errors import ModelError
 from scrfd_ros.inference.load import load_network
 from scrfd_ros.inference.network import Tensor
 from scrfd_ros.models.catalogue import SUPER_RESOLUTION, load_catalogue
 from scrfd_ros.models.download import ensure_model
-from scrfd_ros.pipeline import load_pipeline
 from scrfd_ros.recognition.alignment import TEMPLATE, align_faces
 from scrfd_ros.recognition.super_resolution import SuperResolution, window_size
 
@@ -60,7 +61,7 @@ def people(
     image: Callable[[str], NDArray[np.uint8]], detector_path: Callable[[str], Path]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Six faces of 26 to 35 pixels, and their landmarks."""
-    pipeline = load_pipeline(detector_path=detector_path("500m"), recognizer=None)
+    pipeline = loaded(detector_path("500m"))
     large = image("t1.jpg")
     landmarks = pipeline(large).faces.landmarks
     assert landmarks is not None
@@ -79,7 +80,7 @@ def test_enlarged_faces_lie_where_the_others_do(
     factor: int, people: tuple[NDArray[np.uint8], NDArray[np.float32]], tmp_path: Path
 ) -> None:
     network = load_network(write_enlarger(tmp_path / "e.onnx", factor=factor))
-    enlarger = SuperResolution(network, max_size=60, max_faces=6)
+    enlarger = SuperResolution(network, SuperResolutionConfig(max_size=60, max_faces=6))
     image, landmarks = people
     expected = align_faces(image, landmarks)
     found = enlarger.align(image, landmarks)
@@ -98,7 +99,7 @@ def test_a_turned_face_is_in_its_window_as_a_whole(tmp_path: Path) -> None:
     landmarks = ((TEMPLATE - 55.5) @ turn.T * 31 / 112 + 50).astype(np.float32)[None]
     white = np.full((100, 100, 3), 255, np.uint8)
     network = load_network(write_enlarger(tmp_path / "e.onnx"))
-    assert SuperResolution(network, max_size=32).align(white, landmarks).min() == 255
+    assert SuperResolution(network).align(white, landmarks).min() == 255
 
 
 def test_what_is_beyond_the_image_is_black(
@@ -107,7 +108,9 @@ def test_what_is_beyond_the_image_is_black(
     image, landmarks = people
     left, top = landmarks[0].mean(axis=0).astype(int)
     cut = np.ascontiguousarray(image[top:, left:])
-    enlarger = SuperResolution(load_network(write_enlarger(tmp_path / "e.onnx")), 60)
+    enlarger = SuperResolution(
+        load_network(write_enlarger(tmp_path / "e.onnx")), SuperResolutionConfig(max_size=60)
+    )
     (found,) = enlarger.align(cut, (landmarks[:1] - (left, top)).astype(np.float32))
     assert not found[:40].any() and not found[:, :40].any()
     assert found[80:, 80:].any()
@@ -118,17 +121,14 @@ def test_only_small_faces_and_not_too_many(
 ) -> None:
     image, landmarks = people
     network = Recorded(load_network(write_enlarger(tmp_path / "e.onnx")))
-    limit = float(np.median(sizes(landmarks)))
-    enlarger = SuperResolution(network, limit, max_faces=2)
+    limit = round(float(np.median(sizes(landmarks))))
+    enlarger = SuperResolution(network, SuperResolutionConfig(max_size=limit, max_faces=2))
     network.shapes.clear()
     changed = (enlarger.align(image, landmarks) != align_faces(image, landmarks)).any((1, 2, 3))
     assert network.shapes == [(2, 3, window_size(limit), window_size(limit))]
     assert changed.sum() == 2
-    others = landmarks[~changed]
-    SuperResolution(network, limit, max_faces=9).align(image, others)
-    network.shapes.clear()
     # The first of the small ones come first.
-    everyone = SuperResolution(network, limit, max_faces=9)
+    everyone = SuperResolution(network, SuperResolutionConfig(max_size=limit, max_faces=9))
     small = (everyone.align(image, landmarks) != align_faces(image, landmarks)).any((1, 2, 3))
     assert 2 < small.sum() < 6
     assert np.flatnonzero(changed).tolist() == np.flatnonzero(small)[:2].tolist()
@@ -147,14 +147,16 @@ def test_batches(
     tmp_path: Path,
 ) -> None:
     one_by_one = load_network(write_enlarger(tmp_path / "one.onnx", ONE))
-    expected = SuperResolution(one_by_one, 60, 9).align(*people)
+    all_small = SuperResolutionConfig(max_size=60, max_faces=9)
+    expected = SuperResolution(one_by_one, all_small).align(*people)
     network = Recorded(load_network(write_enlarger(tmp_path / "e.onnx", shape)))
     network.max_batch = most
-    enlarger = SuperResolution(network, 60, max_faces=0)
+    enlarger = SuperResolution(network, SuperResolutionConfig(max_size=60, max_faces=1))
     network.shapes.clear()
-    np.testing.assert_array_equal(enlarger.align(*people), align_faces(*people))
-    assert network.shapes == []
-    enlarger.max_faces = 9
+    enlarger.align(*people)
+    assert [batch for batch, *_ in network.shapes] == [1]
+    network.shapes.clear()
+    enlarger.config = all_small
     np.testing.assert_array_equal(enlarger.align(*people), expected)
     assert [batch for batch, *_ in network.shapes] == batches
 
@@ -197,7 +199,7 @@ def test_other_networks_are_refused(
     write: Callable[[Path], Path], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match=message):
-        SuperResolution(load_network(write(tmp_path / "other.onnx")), max_size=32)
+        SuperResolution(load_network(write(tmp_path / "other.onnx")))
 
 
 def test_a_second_input_is_refused(tmp_path: Path) -> None:
@@ -209,7 +211,9 @@ def test_a_second_input_is_refused(tmp_path: Path) -> None:
 
 def test_a_network_of_the_right_window(tmp_path: Path) -> None:
     enlarger = SuperResolution(load_network(write_enlarger(tmp_path / "e.onnx", (1, 3, 48, 48))))
-    assert (enlarger.max_size, enlarger.max_faces) == (32, 4)
+    assert (enlarger.config.max_size, enlarger.config.max_faces) == (32, 4)
+    with pytest.raises(ValueError, match="cannot change to 40: load the network again"):
+        enlarger.config = SuperResolutionConfig(max_size=40)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +242,9 @@ def test_real_esrgan_shows_the_same_faces_sharper(
     people: tuple[NDArray[np.uint8], NDArray[np.float32]],
 ) -> None:
     entry = load_catalogue().find("realesrgan_x4plus", SUPER_RESOLUTION)
-    enlarger = SuperResolution(load_network(ensure_model(entry)), max_size=40, max_faces=2)
+    enlarger = SuperResolution(
+        load_network(ensure_model(entry)), SuperResolutionConfig(max_size=40, max_faces=2)
+    )
     image, landmarks = people
     expected = align_faces(image, landmarks)[:2]
     found = enlarger.align(image, landmarks)[:2]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from scrfd_ros.config import TrackingConfig
 from scrfd_ros.faces import Faces
 from scrfd_ros.tracking.frame_clock import FrameClock, FrameTime
 from scrfd_ros.tracking.tracker import Tracker
@@ -289,7 +290,7 @@ def test_a_time_that_no_clock_gives_is_refused(time: float) -> None:
 
 @pytest.mark.parametrize("kind", ["zero", "constant", "negative", "stuck after a while"])
 def test_embeddings_get_old_by_arrival_where_stamps_stand_still(kind: str) -> None:
-    tracker = Tracker(refresh_period=5.0)
+    tracker = Tracker(TrackingConfig(refresh_period=5.0))
     faces = Faces(np.array([[10, 10, 50, 50]], np.float32), np.ones(1, np.float32))
     embedded = []
     for number, time in enumerate(times(KINDS[kind], 600)):

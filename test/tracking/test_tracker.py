@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from clips import people_passing
 from numpy.typing import NDArray
+from pipelines import loaded
 
+from scrfd_ros.config import TrackingConfig
 from scrfd_ros.faces import Faces
-from scrfd_ros.pipeline import load_pipeline
 from scrfd_ros.tracking.tracker import Tracker
 
 
@@ -47,7 +48,7 @@ def test_no_faces() -> None:
 
 @pytest.mark.parametrize(("missed", "expected"), [(0.9, 1), (1.1, 2)], ids=["short", "long"])
 def test_a_face_that_is_missed(missed: float, expected: int) -> None:
-    tracker = Tracker(max_age=1.0)
+    tracker = Tracker(TrackingConfig(max_age=1.0))
     ids(tracker, faces_at((50, 50)), 0.0)
     assert ids(tracker, faces_at((50, 50)), missed) == [expected]
 
@@ -74,7 +75,7 @@ def test_the_order_of_the_faces_does_not_matter() -> None:
 
 
 def test_who_is_embedded() -> None:
-    tracker = Tracker(refresh_period=1.0)
+    tracker = Tracker(TrackingConfig(refresh_period=1.0))
     embedding = np.eye(2, 8, dtype=np.float32)
     faces, rows = tracker.update(faces_at((50, 50), (150, 50)), 0.0)
     assert rows.tolist() == [0, 1], "new ones"
@@ -101,9 +102,9 @@ def test_people_who_pass_each_other(
     recognizer_path: Callable[[str], Path],
     image: Callable[[str], NDArray[np.uint8]],
 ) -> None:
-    pipeline = load_pipeline(
-        detector_path=detector_path("500m"),
-        recognizer_path=recognizer_path("w600k_mbf"),
+    pipeline = loaded(
+        detector_path("500m"),
+        recognizer_path("w600k_mbf"),
         backend="onnxruntime",
         input_size=(640, 480),
     )
