@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks after a camera: what is wrong with its images is told in the log and the diagnostics."""
+"""Watches a camera: reports problems with its images in the log and the diagnostics."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from scrfd_ros.node.no_images import (
 )
 from scrfd_ros.node.reminders import Reminders
 
-_PATIENCE = 5.0  # seconds without an image after which the reason is looked for
-_WINDOW = 30  # looks that losses are counted over
-_MAX_SHARE = 0.05  # of images that are lost or fail
+_PATIENCE = 5.0  # seconds without an image or a result after which the reason is reported
+_WINDOW = 30  # looks over which losses and failures are counted
+# Losses and failures below both are not reported.
+_MAX_SHARE = 0.05
 _MIN_NUMBER = 5
-_MIX_PERIOD = 10.0  # seconds
-_GRAPH_PATIENCE = 30.0  # seconds that a publisher which has died may be in the graph, and more
+_MIX_PERIOD = 10.0  # seconds in which images of several publishers arrive in turns
+_GRAPH_PATIENCE = 30.0  # seconds; a dead publisher stays in the graph for up to 20 s
 _OTHER_TRANSPORTS = ("/compressedDepth", "/zstd")  # CompressedImage too, but no JPEG or PNG
 
 
@@ -35,7 +36,7 @@ class CameraWatch:
     """Watches one camera from its activation on.
 
     Args:
-        node: in whose log the problems are told.
+        node: in whose log problems are reported.
         camera: whose counts get the sentences for the diagnostics.
     """
 
@@ -43,21 +44,21 @@ class CameraWatch:
         self._node = node
         self.camera = camera
         self._reminders = Reminders()
-        self._is_silence_told = False
-        # Of each look what had been received, lost and failed.
+        self._is_silence_logged = False
+        # Images received, lost and failed until each look.
         self._samples: deque[tuple[int, int, int]] = deque(maxlen=_WINDOW + 1)
         self._alone_at = time.monotonic()
 
     def look(self, now: float, stale_after: float, is_paused: bool) -> None:
-        """Update what is known; to be called once a second, by the executor's thread.
+        """Look for problems; to be called once a second, on the executor's thread.
 
         Args:
             now: monotonic seconds.
-            stale_after: seconds without an image that are not too many.
+            stale_after: seconds without an image before the camera is reported as silent.
             is_paused: the time of /clock stands still.
         """
         camera = self.camera
-        if camera.waiting_since is None:  # nobody wants images
+        if camera.waiting_since is None:  # nobody subscribes to results
             camera.counts.silence = ""
             for subject in ("losses", "failures", "results", "publishers"):
                 camera.counts.warn(subject, "")
@@ -68,8 +69,8 @@ class CameraWatch:
             self._explain(now, is_silent, is_paused)
         if camera.has_images and not is_silent:
             camera.counts.silence = ""
-            if self._is_silence_told:
-                self._is_silence_told = False
+            if self._is_silence_logged:
+                self._is_silence_logged = False
                 self._node.get_logger().info(f"images come on {camera.topic}")
         self._look_at_shares(now)
         self._look_for_results(now)
@@ -79,12 +80,12 @@ class CameraWatch:
         camera = self.camera
         graph = self._graph(is_paused)
         if not is_silent and not (graph.refused and all(one.node for one in graph.refused)):
-            return  # the name of a node is known a little later than its publishers
+            return  # the graph learns the name of a node a little later than its publishers
         camera.is_refusing = False
         sentence = why_no_image(graph) if is_silent else incompatible(graph)
         camera.counts.silence = sentence
         if self._warn("silence", f"no images come: {sentence}", now):
-            self._is_silence_told = is_silent or not camera.has_images
+            self._is_silence_logged = is_silent or not camera.has_images
 
     def _look_at_shares(self, now: float) -> None:
         counts = self.camera.counts.snapshot()
@@ -108,7 +109,7 @@ class CameraWatch:
                 f"{counts.last_reason}"
             )
         self._set_warning("losses", losses, now)
-        self.camera.counts.warn("failures", failures)  # in the log each is an error already
+        self.camera.counts.warn("failures", failures)  # each is an error in the log already
 
     def _look_for_results(self, now: float) -> None:
         counts = self.camera.counts.snapshot()
@@ -164,7 +165,7 @@ class CameraWatch:
         ]
 
     def _image_topics(self) -> dict[str, str]:
-        """The topics with images that other nodes publish, with their types."""
+        """Topics with images from other nodes, and their types."""
         own = self._node.get_fully_qualified_name()
         return {
             topic: kind
@@ -179,7 +180,7 @@ class CameraWatch:
     def _publishers(self, topic: str) -> list[TopicEndpointInfo]:
         try:
             return list(self._node.get_publishers_info_by_topic(topic))
-        except NameValidationException:  # programs without ROS may give any name
+        except NameValidationException:  # programs without ROS may use any name
             return []
 
     def _set_warning(self, subject: str, sentence: str, now: float) -> None:
@@ -188,7 +189,7 @@ class CameraWatch:
             self._warn(subject, sentence, now, of_one_kind=True)
 
     def _warn(self, subject: str, sentence: str, now: float, of_one_kind: bool = False) -> bool:
-        """Tell it in the log if it is due; returns whether it was."""
+        """Log a warning if it is due; returns whether it was."""
         is_due = self._reminders.is_due(subject, "" if of_one_kind else sentence, now)
         if is_due:
             self._node.get_logger().warning(sentence)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real image through the real node: published over DDS, answered, checked and drawn."""
+"""Sends a real image through the real node over DDS; checks and draws the answer."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from scrfd_ros.node.images import image_message
 from scrfd_ros.node.messages import faces_of
 from scrfd_ros.recognition.similarity import nearest_others
 
-NAMESPACE = f"scrfd_demo_{os.getpid()}"  # so that nothing else on the network answers
-MODELS = ("2.5g", "w600k_mbf")  # what face_node takes by default
+NAMESPACE = f"scrfd_demo_{os.getpid()}"  # so that no other node on the network answers
+MODELS = ("2.5g", "w600k_mbf")  # the defaults of face_node
 IMAGE = "t1.jpg"
 PEOPLE = 6
-SAME_PERSON = 0.5  # images of one person have a greater cosine than this
+MAX_COSINE = 0.5  # of different people's embeddings
 FRAMES = 20
 START_TIMEOUT = 60.0  # seconds for the node to load its networks and to be discovered
-ANSWER_TIMEOUT = 3.0  # seconds for one image; a lost one is sent again
+ANSWER_TIMEOUT = 3.0  # seconds, after which the image is sent again
 TRIES = 10
 
 
@@ -62,16 +62,16 @@ class Camera(Node):
         self._answers[type(message)] = message
 
     def connected(self) -> bool:
-        """Whether the node listens to the images and speaks on both topics."""
+        """Whether the node subscribes to the images and publishes both results."""
         return self._images.get_subscription_count() > 0 and all(
             self.count_publishers(topic) for topic in ("detections", "faces")
         )
 
     def ask(self) -> tuple[Detection2DArray, FaceArray, float]:
-        """Publish the image; returns both answers and the milliseconds until the second.
+        """Publish the image; returns both answers and the milliseconds until both were there.
 
         Raises:
-            ScrfdError: no answer came, in several tries.
+            ScrfdError: there was no answer in `TRIES` tries.
         """
         for _ in range(TRIES):
             header = Header(stamp=self.get_clock().now().to_msg(), frame_id="demo_camera")
@@ -89,10 +89,10 @@ class Camera(Node):
 
 
 def check(detections: Detection2DArray, message: FaceArray) -> None:
-    """Hold the two answers against each other and against what is known of the image.
+    """Check that the two answers agree with each other and with what is known of the image.
 
     Raises:
-        ScrfdError: they are not as they should be.
+        ScrfdError: they do not; names every difference.
     """
     problems = []
     if len(detections.detections) != PEOPLE:
@@ -108,7 +108,7 @@ def check(detections: Detection2DArray, message: FaceArray) -> None:
         assert embeddings is not None
         if not np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3):
             problems.append("an embedding is not of length 1")
-        if nearest_others(embeddings)[1].max() > SAME_PERSON:
+        if nearest_others(embeddings)[1].max() > MAX_COSINE:
             problems.append("two people look the same")
     if problems:
         raise ScrfdError(f"the node's answer is wrong: {'; '.join(problems)}")
@@ -126,16 +126,16 @@ def report(faces: Faces, latencies: list[float]) -> None:
             f"  {cosines[row]:6.2f}"
         )
     print(
-        f"\n{len(faces)} people, all different: no cosine is over {SAME_PERSON}.\n"
+        f"\n{len(faces)} people, all different: no cosine is over {MAX_COSINE}.\n"
         f"Image published to faces received: median {np.median(latencies):.0f} ms, "
         f"slowest {max(latencies):.0f} ms of {len(latencies)}."
     )
 
 
 def use_transport_profile() -> None:
-    """Have Fast DDS take the package's profile in this process and those it starts.
+    """Have Fast DDS use the package's profile in this process and its children.
 
-    Without it, most images of this size get lost on the way. One that the user has set stays.
+    Without it, most images of this size get lost. A profile that the user has set stays.
     """
     names = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # old and new
     if not any(os.environ.get(name) for name in names):
@@ -147,7 +147,7 @@ def run(output: Path, verbose: bool = False) -> None:
     """Run the demonstration; writes demo.png and demo.json into the folder `output`.
 
     Args:
-        verbose: have the node say what it does.
+        verbose: show the node's log.
     """
     for name in MODELS:
         ensure_model(load_catalogue().find(name))
@@ -160,7 +160,7 @@ def run(output: Path, verbose: bool = False) -> None:
     command = [str(executable), "--ros-args", "-r", f"__ns:=/{NAMESPACE}"]
     if not verbose:
         command += ["--log-level", "warn"]
-    # A session of its own, so that Ctrl-C in a terminal reaches it once only: through us.
+    # In a session of its own it does not get the terminal's SIGINT; this program ends it.
     process = subprocess.Popen(command, start_new_session=True)
     camera = Camera(image)
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How each camera does, for /diagnostics."""
+"""The state of each camera as a status of /diagnostics."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from scrfd_ros.pipeline import FacePipeline
 
 @dataclass(frozen=True)
 class Limits:
-    """From where on something is wrong.
+    """Limits beyond which a camera has a problem.
 
     Attributes:
         stale_after: seconds without an image.
-        min_rate: results a second; 0 for any.
+        min_rate: results per second; 0 for no limit.
     """
 
     stale_after: float
@@ -31,9 +31,9 @@ class Limits:
 
 
 class Problem(NamedTuple):
-    """What is wrong with a camera, in a sentence, and how bad it is: a level of DiagnosticStatus.
+    """What is wrong with a camera, in a sentence, and its level of DiagnosticStatus.
 
-    Levels are compared by their value: OK, WARN, ERROR, STALE.
+    Levels rise in this order: OK, WARN, ERROR, STALE.
     """
 
     level: bytes
@@ -43,9 +43,9 @@ class Problem(NamedTuple):
 def camera_status(
     camera: Camera, pipeline: FacePipeline, node_name: str, limits: Limits
 ) -> DiagnosticStatus:
-    """The state of one camera: OK, WARN (works, but see), ERROR (images fail), STALE (no images).
+    """The state of a camera: OK, WARN (has problems), ERROR (images fail), STALE (no images).
 
-    Its level is that of the worst problem; its message has a sentence for each, the worst first.
+    The level is that of the worst problem; the message has a sentence for each, the worst first.
     """
     now = time.monotonic()
     counts = camera.counts.snapshot()

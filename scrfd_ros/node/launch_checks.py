@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the launch files check before they start anything, and say when something has ended.
+"""Checks of the launch files' arguments, and what launch reports when a process ends.
 
-Nothing here imports launch, so that all of it can be used and tested where launch is missing.
+This module does not import launch, so that it can be tested without it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scrfd_ros.errors import ScrfdError
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
-# Arguments that launch itself takes, whatever a launch file declares.
+# Arguments of launch itself, beside those that a launch file declares.
 _OF_LAUNCH = {
     "launch-prefix",
     "launch-prefix-filter",
@@ -29,7 +29,7 @@ _OF_LAUNCH = {
 
 
 def is_launched(file: Path, command: Sequence[str]) -> bool:
-    """Whether `ros2 launch` was asked for this very launch file, not for one that includes it.
+    """Whether `ros2 launch` was called with this launch file, not with one that includes it.
 
     Args:
         file: the launch file.
@@ -42,14 +42,14 @@ def is_launched(file: Path, command: Sequence[str]) -> bool:
 
 
 def check_arguments(given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse arguments that are none of a launch file's.
+    """Refuse arguments that a launch file does not have.
 
     Args:
         given: words of the command line, such as `image:=/image_raw`.
-        known: names of all arguments that there are.
+        known: names of the launch file's arguments.
 
     Raises:
-        ScrfdError: one is not known; names the nearest that is.
+        ScrfdError: an argument is unknown; names the nearest known one.
     """
     names = sorted(known)
     for word in given:
@@ -70,10 +70,10 @@ def camera_names(text: str) -> list[str]:
 
 
 def check_image(image: str, cameras: Sequence[str]) -> None:
-    """Refuse an image topic that cannot be meant.
+    """Refuse an image topic that is empty, or the same for several cameras.
 
     Raises:
-        ScrfdError: it is empty, or one topic for several cameras.
+        ScrfdError: see above.
     """
     if not image.strip():
         raise ScrfdError("image is empty: expected a topic, such as image:=/camera/image_raw")
@@ -85,10 +85,10 @@ def check_image(image: str, cameras: Sequence[str]) -> None:
 
 
 def boolean(name: str, text: str) -> bool:
-    """What an argument says, `true` or `false` in any case.
+    """The value of an argument that is `true` or `false`, in any case.
 
     Raises:
-        ScrfdError: it says something else.
+        ScrfdError: it is something else.
     """
     if text.lower() not in ("true", "false"):
         raise ScrfdError(f"{name}:={text}: expected true or false")
@@ -96,22 +96,23 @@ def boolean(name: str, text: str) -> bool:
 
 
 def check_log_level(level: str) -> None:
-    """Refuse a level that ROS does not know; `LOGGER:=LEVEL` for one logger is one.
+    """Refuse an unknown log level. `LOGGER:=LEVEL`, for one logger, is known.
 
     Raises:
-        ScrfdError: it is unknown.
+        ScrfdError: the level is unknown.
     """
     if level.rpartition(":=")[2].lower() not in LOG_LEVELS:
         raise ScrfdError(f"log_level:={level}: expected one of: {', '.join(LOG_LEVELS)}")
 
 
 def check_parameters_file(path: Path) -> None:
-    """Refuse a file that gives no node any parameters.
+    """Refuse a file without parameters.
 
-    launch_ros says it in one line that is soon out of sight, and the node starts with defaults.
+    launch_ros logs one line, which is soon out of sight, and starts the node with defaults.
 
     Raises:
-        ScrfdError: it is not there, cannot be read, is not YAML, or has no `ros__parameters`.
+        ScrfdError: the file does not exist, is not readable, is not YAML, or has no
+            `ros__parameters`.
     """
     expected = "expected a YAML file of parameters, such as a copy of config/faces.yaml"
     if not path.is_file():
@@ -140,9 +141,9 @@ def _has_parameters(content: Any) -> bool:
 
 
 def tell_end(context: Any, event: Any) -> None:
-    """Have `ros2 launch` end with 1, as a process has ended with another status than 0.
+    """Have `ros2 launch` end with status 1 if a process has ended with another status than 0.
 
-    By itself it ends with 0. What else it has started runs on.
+    By default it ends with 0. Other processes of the launch keep running.
 
     Args:
         context: the LaunchContext.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages that did not come, from the numbers that publishers give theirs."""
+"""Lost messages, from the sequence numbers that publishers give to their messages."""
 
 from __future__ import annotations
 
@@ -11,31 +11,30 @@ _SWITCHES = 4
 
 
 class PublisherNumbers:
-    """Counts the messages of a topic that did not come.
+    """Counts the lost messages of a topic.
 
-    Each publisher numbers its messages, but a message does not tell whose it is. It is taken to be
-    of the publisher whose last number is the next smaller one. Thus what is counted is never more
-    than what was lost; with several publishers it can be less.
+    Each publisher numbers its messages, but a message does not name its publisher. It is ascribed
+    to the publisher with the nearest smaller last number. The count never exceeds the number of
+    lost messages; with several publishers it can be lower.
 
     Attributes:
-        switches: when the last messages came that continue another publisher's numbers than the
-            message before, seconds; a publisher that begins is none.
+        switches: arrival times, seconds, of the last messages that continue another publisher's
+            numbers than the message before; the first message of a publisher does not count.
     """
 
     def __init__(self) -> None:
         self.switches: deque[float] = deque(maxlen=_SWITCHES)
-        self._heads: list[int] = []  # of each publisher the last number
+        self._heads: list[int] = []  # each publisher's last number
         self._known: set[Hashable] = set()
         self._current = 0
 
     def missing(self, number: int, now: float, publishers: Callable[[], Set[Hashable]]) -> int:
-        """How many messages are missing before this one.
+        """The number of messages that are missing before this one.
 
         Args:
-            number: that its publisher has given it.
+            number: of the message, from its publisher.
             now: seconds, rising.
-            publishers: returns what identifies those that the topic has now; called when there is
-                a gap only.
+            publishers: returns identifiers of the topic's present publishers; called only at a gap.
         """
         older = [row for row, head in enumerate(self._heads) if head < number]
         if older:
@@ -56,7 +55,7 @@ class PublisherNumbers:
         return 0
 
     def is_mixed(self, now: float, seconds: float) -> bool:
-        """Whether messages of several publishers came in turns in the last seconds."""
+        """Whether messages of several publishers arrived in turns in the last seconds."""
         return len(self.switches) == _SWITCHES and now - self.switches[0] <= seconds
 
     def _is_the_first_of_another(self, publishers: Set[Hashable]) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why no image comes, from what the ROS graph tells: a sentence for the log and the diagnostics."""
+"""Why no images arrive, as far as the ROS graph shows: a sentence for log and diagnostics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from difflib import SequenceMatcher
 RAW = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
 NO_NAMES = ("_NODE_NAME_UNKNOWN_", "_CREATED_BY_BARE_DDS_APP_")
-"""What rcl calls nodes whose names are not known: those just found, and programs without ROS."""
+"""What rcl calls nodes with unknown names: newly discovered ones, and programs without ROS."""
 
 TRANSPORTS = {RAW: "raw", COMPRESSED: "compressed"}
 _SUFFIX = "/compressed"
@@ -23,10 +23,10 @@ class Endpoint:
     """A publisher on the image topic.
 
     Attributes:
-        node: its full name; empty if it is not known.
+        node: full name of its node; empty if unknown.
         type: of its messages, such as `RAW`.
         qos: its profile, in words.
-        fits: whether a subscription with the node's profile gets its messages.
+        fits: whether its QoS is compatible with the subscription's.
     """
 
     node: str
@@ -37,16 +37,16 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Graph:
-    """What is known when no image comes.
+    """The part of the ROS graph that explains why no images arrive.
 
     Attributes:
         name: of the image topic before remapping, such as `image` or `front/image`.
-        base: the full name of that topic.
-        topic: the full name of what is subscribed: the same, or a compressed one.
-        type: of the images that are expected: `RAW` or `COMPRESSED`.
+        base: full name of the image topic.
+        topic: full name of the subscribed topic: the same, or a compressed one.
+        type: of the expected images: `RAW` or `COMPRESSED`.
         qos: profile of the subscription, in words.
-        endpoints: publishers on the topic.
-        image_topics: the topics with images that others publish, with their types.
+        endpoints: publishers on the subscribed topic.
+        image_topics: other topics with images, and their types.
         is_paused: the time of /clock stands still.
     """
 
@@ -61,12 +61,12 @@ class Graph:
 
     @property
     def refused(self) -> list[Endpoint]:
-        """Publishers of such images whose QoS does not fit."""
+        """Publishers of the expected type whose QoS is incompatible."""
         return [one for one in self.endpoints if one.type == self.type and not one.fits]
 
 
 def why_no_image(graph: Graph) -> str:
-    """The likeliest cause and what to do, in a sentence without a full stop."""
+    """The likeliest cause and its remedy, in a sentence without a full stop."""
     fitting = [one for one in graph.endpoints if one.type == graph.type and one.fits]
     reasons = [incompatible(graph)] if graph.refused else []
     if fitting:
@@ -80,13 +80,13 @@ def why_no_image(graph: Graph) -> str:
             f"{graph.type}"
         )
         if other.type in TRANSPORTS:
-            sentence += f": {_way(graph, graph.topic, other.type)}"
+            sentence += f": {_remedy(graph, graph.topic, other.type)}"
         return sentence
     return f"nobody publishes on {graph.topic}{_nearby(graph)}"
 
 
 def incompatible(graph: Graph) -> str:
-    """That the QoS of publishers does not fit, and what to do."""
+    """That the QoS of publishers is incompatible, and the remedy."""
     return (
         f"the QoS of {_names(graph.refused)} ({graph.refused[0].qos}) is incompatible with the "
         f"node's ({graph.qos}): start the node with the parameter "
@@ -111,7 +111,7 @@ def _matched(graph: Graph, endpoints: Sequence[Endpoint]) -> str:
 def _nearby(graph: Graph) -> str:
     def distance(topic: str) -> tuple[bool, bool, float, str]:
         has_no_faces = any(word in topic.lower() for word in _WITHOUT_FACES)
-        needs_remapping = "remap" in _way(graph, topic, graph.image_topics[topic])
+        needs_remapping = "remap" in _remedy(graph, topic, graph.image_topics[topic])
         likeness = SequenceMatcher(None, graph.base.lower(), topic.lower()).ratio()
         return has_no_faces, needs_remapping, -likeness, topic
 
@@ -123,7 +123,7 @@ def _nearby(graph: Graph) -> str:
         )
     nearest, *others = topics
     kind = graph.image_topics[nearest]
-    sentence = f"; images are on {nearest} ({_short(kind)}): {_way(graph, nearest, kind)}"
+    sentence = f"; images are on {nearest} ({_short(kind)}): {_remedy(graph, nearest, kind)}"
     if others:
         listed = [f"{topic} ({_short(graph.image_topics[topic])})" for topic in others]
         more = len(listed) - _MAX_TOPICS
@@ -132,8 +132,8 @@ def _nearby(graph: Graph) -> str:
     return sentence
 
 
-def _way(graph: Graph, topic: str, kind: str) -> str:
-    """What to do so that the node takes a topic with images of a kind."""
+def _remedy(graph: Graph, topic: str, kind: str) -> str:
+    """How to have the node take the images of this type from this topic."""
     steps = []
     if kind != graph.type:
         steps.append(f"set the parameter image_transport to {TRANSPORTS[kind]}")

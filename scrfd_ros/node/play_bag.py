@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plays a bag to face_node, from its first image on: ros2 run scrfd_ros play_bag BAG
 
-`ros2 bag play` begins whether or not anybody listens: networks take seconds to load, and player and
-node take up to some seconds more to find each other. So it is started when the node is active,
-paused, and resumed when the node hears it. It plays the node's images and the clock, and leaves
-alone what would come twice: the bag's own clock, detections, transforms, diagnostics.
+`ros2 bag play` starts at once, whether or not anybody listens. But networks take seconds to load,
+and player and node take up to some seconds to discover each other. So this program starts the
+player paused when the node is active, and resumes it when the node receives its clock. It plays
+only the node's images and a clock: not the bag's own clock, detections, transforms or diagnostics,
+which would then come from two sources.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 
 from scrfd_ros.errors import ScrfdError
-from scrfd_ros.node.no_images import NO_NAMES
+from scrfd_ros.node.no_images import NO_NAMES, TRANSPORTS
 from scrfd_ros.node.parent import end_with_parent
 from scrfd_ros.node.signals import call_at_signal
 
 PLAYER = "rosbag2_player"
 RESUME = f"/{PLAYER}/resume"
-IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+IMAGES = tuple(TRANSPORTS)
 RESULTS = "vision_msgs/msg/Detection2DArray"
 
-_REPEAT = 0.5  # seconds between two looks
-_LOST = 5.0  # seconds after which a request is sent again
-_PATIENCE = 10.0  # seconds for what the player has to find before it begins
+_POLL_PERIOD = 0.5  # seconds between requests for the node's state
+_RESPONSE_TIMEOUT = 5.0  # seconds after which a request is sent again
+_PATIENCE = 10.0  # seconds for node and player to discover each other
 
 
 class _Ended(Exception):
@@ -51,7 +52,7 @@ class _Ended(Exception):
 
 
 def check_bag(bag: Path) -> None:
-    """Refuse a bag that is not there.
+    """Refuse a bag that does not exist.
 
     Raises:
         ScrfdError: there is no such file or folder.
@@ -61,10 +62,10 @@ def check_bag(bag: Path) -> None:
 
 
 def check_player() -> None:
-    """Refuse to go on where `ros2 bag play` is missing.
+    """Refuse to go on without `ros2 bag play`.
 
     Raises:
-        ScrfdError: it, or the messages of its services, are not installed.
+        ScrfdError: the player or the messages of its services are not installed.
     """
     try:
         import rosbag2_interfaces.srv  # noqa: F401
@@ -80,7 +81,7 @@ def check_player() -> None:
 
 
 def image_topics(bag: Path) -> dict[str, str] | None:
-    """Image topics of a bag and their types; None for a bag whose metadata.yaml is not there."""
+    """Image topics of a bag and their types; None for a bag without a usable metadata.yaml."""
     try:
         content = yaml.safe_load((bag / "metadata.yaml").read_text("utf-8"))
         topics = content["rosbag2_bagfile_information"]["topics_with_message_count"]
@@ -95,7 +96,7 @@ def image_topics(bag: Path) -> dict[str, str] | None:
 
 
 class _Session:
-    """What this program sees of face_node and of the player."""
+    """The connection of this program to face_node and the player."""
 
     def __init__(self, target: str) -> None:
         self.node = Node("play_bag", use_global_arguments=False)
@@ -111,7 +112,7 @@ class _Session:
         self.node.create_subscription(Clock, "/clock", self._take_time, 1)
 
     def end(self) -> None:
-        """Have whatever waits raise `_Ended`."""
+        """Have `wait` raise `_Ended`."""
         self._ended.set()
 
     def wait(self, condition: Callable[[], bool], seconds: float = float("inf")) -> bool:
@@ -126,19 +127,19 @@ class _Session:
         return True
 
     def call(self, client: Any, request: Any) -> Any:
-        """The response to a request that may be repeated."""
+        """The response to a request, which is repeated until there is one."""
         self.wait(client.service_is_ready)
         while True:
             future = client.call_async(request)
-            # A service can be there before it knows where to send its first response.
-            if self.wait(future.done, _LOST):
+            # A new service may not have discovered this client, and its response would be lost.
+            if self.wait(future.done, _RESPONSE_TIMEOUT):
                 return future.result()
 
     def wait_until_active(self) -> None:
         """Wait for the node to be active.
 
         Raises:
-            ScrfdError: it starts by itself, and has not become active.
+            ScrfdError: the node has `autostart` and did not become active, or is shut down.
         """
         name, logger = self._target, self.node.get_logger()
         if not self.wait(self._state.service_is_ready, _PATIENCE):
@@ -151,7 +152,7 @@ class _Session:
             if state.id == State.PRIMARY_STATE_FINALIZED:
                 raise ScrfdError(f"{name} has been shut down: start it again")
             if state.id in (State.PRIMARY_STATE_UNCONFIGURED, State.PRIMARY_STATE_INACTIVE):
-                passive += 1  # one answer can be from before it began
+                passive += 1  # the first answer may be from before its autostart
                 if passive == 2:
                     if self.parameter("autostart").bool_value:
                         raise ScrfdError(f"{name} is {state.label}: its log above says why")
@@ -162,14 +163,14 @@ class _Session:
                     )
             else:
                 passive = 0
-            self.wait(lambda: False, _REPEAT)
+            self.wait(lambda: False, _POLL_PERIOD)
 
     def parameter(self, name: str) -> Any:
         """The ParameterValue of one of the node's parameters."""
         return self.call(self._parameters, GetParameters.Request(names=[name])).values[0]
 
     def topics(self, types: Sequence[str], publishers: bool) -> dict[str, str]:
-        """What the node publishes or subscribes to, of some types: topic and type."""
+        """Topics of some types that the node publishes or subscribes to, and their types."""
         look = (
             self.node.get_publisher_names_and_types_by_node
             if publishers
@@ -177,15 +178,15 @@ class _Session:
         )
         try:
             found = look(*self._place)
-        except Exception:  # of different types in different versions: it is not known yet
+        except Exception:  # its type depends on the version of ROS: the node is unknown yet
             return {}
         return {topic: kind for topic, (kind, *_) in found if kind in types}
 
     def wait_for_subscriptions(self) -> dict[str, str]:
-        """The image topics of the node, and their types, as soon as all are there."""
+        """Wait for all subscriptions to images; returns their topics and types."""
         cameras = len(self.parameter("cameras").string_array_value)
         if self.parameter("lazy").bool_value:
-            # A replay is made for its results, so here is who wants them.
+            # A lazy node takes images in only for subscribers of its results.
             self.wait(lambda: len(self.topics([RESULTS], True)) >= cameras)
             from vision_msgs.msg import Detection2DArray
 
@@ -201,12 +202,12 @@ class _Session:
         return [info.node_name for info in self.node.get_publishers_info_by_topic(topic)]
 
     def check_clocks(self) -> bool:
-        """Refuse a clock beside the player's, which may be found late, too; never True.
+        """Refuse a second clock beside the player's. Returns False, for use in conditions.
 
         Raises:
-            ScrfdError: there is one.
+            ScrfdError: another node publishes /clock.
         """
-        # The player's own clock is found before its name; a name that comes late is looked at then.
+        # A publisher can be discovered before the name of its node; such a name is checked later.
         others = [name for name in self.publishers("/clock") if name not in (PLAYER, *NO_NAMES)]
         if others:
             raise ScrfdError(f"{others[0]} publishes /clock too: two clocks are none, end it first")
@@ -215,8 +216,8 @@ class _Session:
     def wait_until_heard(self) -> bool:
         """Wait until the node has the time of the paused player; False if that takes too long.
 
-        Then each has matched what the other had before: the player announces its clock before
-        its images, and the node had subscribed to both before there was a player.
+        Then the node also receives the player's images: the player announces its clock before its
+        images, and the node subscribed to both before the player started.
         """
         return self.wait(lambda: self._time is not None and self._time == self._stamp, _PATIENCE)
 
@@ -240,7 +241,7 @@ def _play(session: _Session, bag: Path) -> int:
         raise ScrfdError("another `ros2 bag play` is running: end it first")
     command = ["ros2", "bag", "play", f"{bag}", "--clock", "--start-paused"]
     command += ["--disable-keyboard-controls", "--topics", *topics]
-    # A session of its own: an interrupt of the terminal reaches it from here, and once.
+    # In a session of its own it does not get the terminal's SIGINT; this program ends it.
     with subprocess.Popen(command, start_new_session=True) as player:
         try:
             if _resume(session, player, bag, topics):
@@ -257,7 +258,7 @@ def _play(session: _Session, bag: Path) -> int:
 def _resume(
     session: _Session, player: subprocess.Popen[bytes], bag: Path, topics: dict[str, str]
 ) -> bool:
-    """Resume the player as soon as it is heard; False if it has ended before."""
+    """Resume the player as soon as the node receives its clock; False if the player has ended."""
     from rosbag2_interfaces.srv import Resume
 
     logger = session.node.get_logger()

@@ -15,7 +15,7 @@ from rclpy.node import Node
 
 _PARAMETERS = "ros__parameters"
 _EXAMPLE = f'for example "/**: {{{_PARAMETERS}: {{detector.model: 500m}}}}"'
-# Every node has these, or has them in other versions of ROS 2 than this one.
+# Every node has these, at least in some versions of ROS 2.
 _OF_EVERY_NODE = {"use_sim_time", "start_type_description_service"}
 _OVERRIDE = re.compile(r"((qos_overrides\..*\.)(?:publisher|subscription))\w*\.\w+")
 
@@ -53,11 +53,11 @@ def warn_of_unused_qos(node: Node, later: Iterable[str]) -> None:
 
 
 def unused_parameters(given: Iterable[str], known: Iterable[str]) -> list[str]:
-    """A sentence for each parameter that was given and is not known.
+    """A sentence for each parameter that was given and does not exist.
 
     Args:
         given: names of parameters, as the user wrote them.
-        known: names of all parameters that there are, with those of the QoS of topics.
+        known: names of all parameters that exist, with those for the QoS of topics.
     """
     known = set(known)
     return [
@@ -84,7 +84,7 @@ def _hint(name: str, known: set[str]) -> str:
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
     spellings = {other.lower(): other for other in known}
-    # Of the whole name, and of its last part: the section may have been left out.
+    # By the whole name, then by its last part: the user may have left out the section.
     found = get_close_matches(name.lower(), spellings, n=1)
     if found:
         return spellings[found[0]]
@@ -94,7 +94,7 @@ def _nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def bad_params_file(arguments: Sequence[str]) -> str | None:
-    """What is wrong with the first parameter file that cannot be used, in one sentence.
+    """What is wrong with the first unusable parameter file, in one sentence; None if all are fine.
 
     Args:
         arguments: of the command line.
@@ -120,13 +120,13 @@ def bad_params_file(arguments: Sequence[str]) -> str | None:
 
 
 def for_other_nodes(arguments: Sequence[str], node: str) -> list[str]:
-    """A sentence for each parameter file, key in it, and argument that misses the node by its name.
+    """A sentence for each parameter file, key in it, and argument that names another node.
 
-    Keys for other nodes are nothing to tell of, unless they resemble this one's, or are all there
-    is.
+    Keys for other nodes are reported only if they resemble this node's name, or if the file has no
+    key for this node.
 
     Args:
-        arguments: of the command line; the files in it can be read.
+        arguments: of the command line; its parameter files must be readable.
         node: fully qualified name of the node.
     """
     name = node.rpartition("/")[2]
@@ -157,7 +157,7 @@ def for_other_nodes(arguments: Sequence[str], node: str) -> list[str]:
 
 
 def ignored_arguments(arguments: Sequence[str]) -> list[str]:
-    """The arguments that ROS 2 does not look at: those outside --ros-args."""
+    """The arguments that ROS 2 ignores: those outside --ros-args."""
     ignored = []
     is_ros = False
     for argument in arguments:
@@ -171,7 +171,7 @@ def ignored_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def _after(arguments: Sequence[str], options: Sequence[str]) -> Iterator[str]:
-    """What follows these options within --ros-args."""
+    """The values of these options within --ros-args."""
     outside = ignored_arguments(arguments)
     for option, value in itertools.pairwise(arguments):
         if option in options and option not in outside:
@@ -179,18 +179,18 @@ def _after(arguments: Sequence[str], options: Sequence[str]) -> Iterator[str]:
 
 
 def _params_files(arguments: Sequence[str]) -> list[str]:
-    """Those that can be read more than once: no pipe."""
+    """The parameter files that can be read more than once: not pipes."""
     files = _after(arguments, ("--params-file",))
     return [file for file in files if not Path(file).is_fifo()]
 
 
 def _read(file: str) -> Any:
-    """A parameter file, all values of which are left as they are spelled."""
+    """The content of a parameter file, with all values as text."""
     return yaml.BaseLoader(Path(file).read_text("utf-8")).get_single_data() or {}
 
 
 def _sections(document: dict[Any, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Names of nodes, which may be nested, with what is in their ros__parameters, or None."""
+    """Names of nodes, which may be nested, with their ros__parameters, or None."""
     for key, value in document.items():
         name = f"{above}/{str(key).lstrip('/')}" if above else str(key)
         if isinstance(value, dict) and _PARAMETERS in value:
@@ -202,7 +202,7 @@ def _sections(document: dict[Any, Any], above: str = "") -> Iterator[tuple[str, 
 
 
 def _matches(key: str, node: str) -> bool:
-    """Whether a key of a parameter file, in which * and ** stand for names, is for a node."""
+    """Whether a key of a parameter file, with * and ** as wildcards, matches a node."""
     pattern = re.escape(f"/{key.lstrip('/')}")
     pattern = pattern.replace(r"/\*\*", r"(/\w+)*").replace(r"/\*", r"/\w+")
     return re.fullmatch(pattern, node) is not None
