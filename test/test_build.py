@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 from ament_index_python.packages import get_package_share_directory
+from catkin_pkg.changelog import Changelog, populate_changelog_from_rst
 from catkin_pkg.package import parse_package
+from catkin_pkg.package_version import get_forthcoming_label, rename_section
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -199,6 +201,19 @@ def test_package_xml_is_valid_and_agrees_with_setup_cfg() -> None:
     assert package.name == config["metadata"]["name"]
     assert package.version == config["metadata"]["version"]
     assert package.licenses == [config["metadata"]["license"]]
+
+
+def test_release_tools_read_the_changelog() -> None:
+    """Those of ROS 2, which name the section of the next release by its version and date."""
+    text = (ROOT / "CHANGELOG.rst").read_text("utf-8")
+    label = get_forthcoming_label(text)
+    assert label == "Forthcoming"
+    package = parse_package(str(ROOT / "package.xml"))
+    released = rename_section(text, label, f"{package.version} (2000-01-01)")
+    changelog = populate_changelog_from_rst(Changelog(package.name), released)
+    (version, date, entries), *_ = changelog.foreach_version()
+    assert (version, date.year) == (package.version, 2000)
+    assert entries
 
 
 def test_package_xml_declares_the_packages_that_cmake_looks_for() -> None:
