@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write files, with errors that name them."""
+"""Write files, with errors that name them, and lock them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from scrfd_ros.errors import ScrfdError
 
@@ -55,7 +55,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(part) as stream:
+        with locked_file(part) as stream:
             try:
                 stream.truncate(0)
                 stream.write(content)
@@ -69,19 +69,6 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise ScrfdError(f"{path}: cannot write: {error.strerror}") from error
 
 
-@contextlib.contextmanager
-def _locked(part: Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing, with no other process or thread having it open here."""
-    while True:
-        with part.open("ab") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            # Who held the lock may have renamed or removed the file: then lock its successor.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(stream.fileno()), part.stat()):
-                    yield stream
-                    return
-
-
 def write_content(path: Path, content: bytes) -> None:
     """Write a file in place, making folders as needed: `write_bytes` also survives a crash.
 
@@ -93,3 +80,56 @@ def write_content(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as error:
         raise ScrfdError(f"{path}: cannot write: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def locked_file(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[BinaryIO]:
+    """Open a file to read and to append, with no other process or thread having it open so.
+
+    Args:
+        on_wait: called before waiting for another one, which may take long.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    while True:
+        with path.open("a+b") as stream:
+            _lock(stream, on_wait)
+            if is_open_at(stream, path):
+                yield stream
+                return
+            # Who held the lock has renamed or removed the file: lock its successor.
+
+
+@contextlib.contextmanager
+def locked_folder(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Keep other processes and threads that do the same out of a folder; see `locked_file`.
+
+    Raises:
+        ScrfdError: the folder cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise ScrfdError(f"{path}: cannot open the folder: {error.strerror}") from error
+    try:
+        _lock(descriptor, on_wait)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_open_at(stream: BinaryIO, path: Path) -> bool:
+    """Whether an open file still is the one at this path."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock(file: BinaryIO | int, on_wait: Callable[[], None]) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        on_wait()
+        fcntl.flock(file, fcntl.LOCK_EX)

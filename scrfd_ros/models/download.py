@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from scrfd_ros.errors import DownloadError, ModelError
+from scrfd_ros.files import is_open_at, locked_file
 from scrfd_ros.inference.onnx_file import is_onnx
 from scrfd_ros.models.catalogue import (
     FileEntry,
@@ -135,30 +135,14 @@ class _NoSourceError(Exception):
 
 @contextlib.contextmanager
 def _locked(part: Path, report: Callable[[str], None]) -> Iterator[BinaryIO]:
-    """Open `part` for appending, with no other process having it open here; not left empty."""
-    while True:
-        with part.open("a+b") as out:
-            try:
-                fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                report(f"waiting for another download of {part.with_suffix('').name}")
-                fcntl.flock(out, fcntl.LOCK_EX)
-            # Whoever held the lock may have renamed or removed the file: then lock its successor.
-            if not _is_at(out, part):
-                continue
-            try:
-                yield out
-            finally:
-                if _is_at(out, part) and size_of(out) == 0:
-                    part.unlink()
-            return
-
-
-def _is_at(stream: BinaryIO, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+    """`locked_file` that leaves no empty file."""
+    name = part.with_suffix("").name
+    with locked_file(part, lambda: report(f"waiting for another download of {name}")) as out:
+        try:
+            yield out
+        finally:
+            if is_open_at(out, part) and size_of(out) == 0:
+                part.unlink()
 
 
 def _fill(
