@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an ONNX model to a TensorRT engine that is known to agree with it."""
+"""Convert an ONNX model to a TensorRT engine that agrees with it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ from scrfd_ros.inference.load import ENGINE_SUFFIX, load_network
 from scrfd_ros.inference.network import Network
 from scrfd_ros.inference.onnx_file import read_model
 from scrfd_ros.inference.tensorrt import TensorRtNetwork, import_pycuda, read_plan
-from scrfd_ros.inference.tensorrt_library import is_strongly_typed, load_tensorrt
+from scrfd_ros.inference.tensorrt_library import Platform, is_strongly_typed, load_tensorrt
 from scrfd_ros.models.catalogue import (
     DETECTOR,
     RECOGNIZER,
@@ -55,11 +56,11 @@ from scrfd_ros.models.catalogue import (
 from scrfd_ros.recognition.alignment import CROP_SIZE, align_faces
 from scrfd_ros.recognition.arcface import ArcFace
 
+RECOGNIZER_BATCH = (1, 8, 32)
 _FALLBACKS = {"int8": ("int8", "fp16", "fp32"), "fp16": ("fp16", "fp32"), "fp32": ("fp32",)}
 DETECTOR_SIZE = (640, 640)
 """Width and height, pixels, for detectors that take any."""
 
-_RECOGNIZER_BATCH = (1, 8, 32)
 _PHOTOGRAPH = "t1.jpg"  # six people
 _CROP_DETECTOR = "2.5g"
 _TIMING_CACHE = "timing.cache"
@@ -69,14 +70,16 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settings:
-    """What an engine is to be like.
+    """How an engine is to be built.
 
     Attributes:
-        precision: fp16, fp32 or int8; less precise ones fall back to the next if they disagree.
-        input_size: width and height, pixels; None for the model's own, or 640x640.
-        batch: smallest, usual and largest number of images at once; None for 1, or for 1, 8,
-            32 with a recognizer that takes any number.
-        workspace_mib: most scratch memory, MiB, that a layer may take; None for no limit.
+        precision: one of `PRECISIONS`; int8 falls back to fp16, and fp16 to fp32, where the engine
+            disagrees with the model.
+        input_size: width and height, pixels; None for the model's own, or `DETECTOR_SIZE` for a
+            detector that takes any.
+        batch: minimum, usual and maximum batch size; None for the model's own, or where that is
+            free `RECOGNIZER_BATCH` for a recognizer and 1 for others.
+        workspace_mib: maximum scratch memory, MiB, of a layer; None for no limit.
         calibration: folder of images with faces, for int8.
     """
 
@@ -90,12 +93,12 @@ class Settings:
 def convert(model: Path, engine: Path, settings: Settings) -> EngineMetadata:
     """Build an engine that agrees with its ONNX model, and write it with its metadata.
 
-    An engine that disagrees is not accepted: INT8 falls back to FP16, and FP16 to FP32.
+    An engine that disagrees is rejected: INT8 falls back to FP16, and FP16 to FP32.
 
     Args:
         model: an ONNX file with one input, a batch of images.
         engine: file to write; the JSON file of metadata is written beside it.
-        settings: what the engine is to be like.
+        settings: how to build it.
 
     Raises:
         BackendError: there is no CUDA device, TensorRT or pycuda.
@@ -126,21 +129,18 @@ def convert(model: Path, engine: Path, settings: Settings) -> EngineMetadata:
             failures.append(f"{precision}: {error}")
             _logger.warning("%s: %s", model, failures[-1])
             continue
-        metadata = EngineMetadata(
-            engine_sha256=hashlib.sha256(plan).hexdigest(),
-            model=str(model),
-            model_sha256=reference.sha256,
-            normalizes_input=reference.normalizes_input,
-            platform=here,
-            precision=precision,
-            shapes=shapes,
-            options={
+        metadata = _metadata(
+            plan,
+            reference,
+            here,
+            precision,
+            shapes,
+            {
                 "precision": settings.precision,
                 "workspace": settings.workspace_mib,
                 "calibration": settings.calibration and str(settings.calibration),
             },
-            agreement={},
-            built=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            datetime.now(timezone.utc),
         )
         try:
             agreement = measure_agreement(
@@ -159,7 +159,7 @@ def convert(model: Path, engine: Path, settings: Settings) -> EngineMetadata:
 
 
 def verify(engine: Path, model: Path) -> EngineMetadata:
-    """Hold an engine, perhaps of another program, against its ONNX model, and write its metadata.
+    """Compare an engine, perhaps of another program, with its ONNX model; write its metadata.
 
     Raises:
         BackendError: there is no CUDA device, TensorRT or pycuda.
@@ -180,22 +180,13 @@ def verify(engine: Path, model: Path) -> EngineMetadata:
     candidate = TensorRtNetwork(trt, engine, plan, metadata)
     names = [tensor.name for network in (candidate, reference) for tensor in network.inputs]
     if len(set(names)) != 1:
-        raise ModelError(f"{engine} is not of {model}: the inputs are called {', '.join(names)}")
+        raise ModelError(
+            f"{engine} was not built from {model}: the inputs are named {', '.join(names)}"
+        )
     candidate.normalizes_input = reference.normalizes_input
     if metadata is None:
         built = datetime.fromtimestamp(engine.stat().st_mtime, timezone.utc)
-        metadata = EngineMetadata(
-            engine_sha256=hashlib.sha256(plan).hexdigest(),
-            model=str(model),
-            model_sha256=reference.sha256,
-            normalizes_input=reference.normalizes_input,
-            platform=here,
-            precision="unknown",
-            shapes=candidate.shapes,
-            options={},
-            agreement={},
-            built=built.isoformat(timespec="seconds"),
-        )
+        metadata = _metadata(plan, reference, here, "unknown", candidate.shapes, {}, built)
     precision = metadata.precision if metadata.precision in PRECISIONS else "fp16"
     agreement = measure_agreement(candidate, reference, candidate.shapes, precision)
     if not agreement.accepted:
@@ -205,11 +196,35 @@ def verify(engine: Path, model: Path) -> EngineMetadata:
     return metadata
 
 
+def _metadata(
+    plan: bytes,
+    model: Network,
+    here: Platform,
+    precision: str,
+    shapes: ShapeRange,
+    options: dict[str, Any],
+    built: datetime,
+) -> EngineMetadata:
+    """Metadata of an engine that has not been compared with its model yet."""
+    return EngineMetadata(
+        engine_sha256=hashlib.sha256(plan).hexdigest(),
+        model=str(model.path),
+        model_sha256=model.sha256,
+        normalizes_input=model.normalizes_input,
+        platform=here,
+        precision=precision,
+        shapes=shapes,
+        options=options,
+        agreement={},
+        built=built.isoformat(timespec="seconds"),
+    )
+
+
 def load_model(path: Path) -> Network:
-    """Load an ONNX file to build from or to compare with, and no engine.
+    """Load an ONNX file, to build from it or to compare with it.
 
     Raises:
-        ModelError: it cannot be used.
+        ModelError: it is an engine, or cannot be used.
     """
     if path.suffix == ENGINE_SUFFIX:
         raise ModelError(f"{path}: expected the .onnx file of a model, not an engine")
@@ -217,7 +232,7 @@ def load_model(path: Path) -> Network:
 
 
 def _check(network: Network, shapes: ShapeRange) -> None:
-    """Refuse a model that cannot be right, before minutes of building; log what is doubtful."""
+    """Refuse a model that cannot work, before minutes of building; log doubts."""
     *_, height, width = shapes.opt
     kind = kind_of(network) if shapes.min[0] == 1 else None
     doubt = check_network(network, kind, (width, height))
@@ -238,20 +253,20 @@ def input_shapes(network: Network, settings: Settings) -> ShapeRange:
     """Shapes that an engine of this model is built for.
 
     Raises:
-        ModelError: the model does not take what the settings ask for.
+        ModelError: the model does not take these sizes.
     """
     path = network.path
     if len(network.inputs) != 1 or len(network.inputs[0].shape) != 4:
-        found = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in network.inputs)
+        found = ", ".join(map(str, network.inputs))
         raise ModelError(f"{path}: expected one input [N, channels, height, width], found {found}")
     own_batch, channels, own_height, own_width = network.inputs[0].shape
     kind = kind_of(network)
     default = DETECTOR_SIZE if kind == DETECTOR else (None, None)
     width, height = settings.input_size or (own_width or default[0], own_height or default[1])
     if channels is None:
-        raise ModelError(f"{path}: the number of its input's channels is free; expected 3")
+        raise ModelError(f"{path}: its input takes any number of channels; expected 3")
     if width is None or height is None:
-        raise ModelError(f"{path}: its input size is free; choose one with --input-size WxH")
+        raise ModelError(f"{path}: takes any input size; choose one with --input-size WxH")
     if kind == DETECTOR and (width % SIZE_MULTIPLE or height % SIZE_MULTIPLE):
         raise ModelError(
             f"{path}: input size {width}x{height}: a detector's width and height must be "
@@ -269,12 +284,12 @@ def input_shapes(network: Network, settings: Settings) -> ShapeRange:
     elif own_batch is not None:
         batches = (own_batch,) * 3
     else:
-        batches = _RECOGNIZER_BATCH if kind == RECOGNIZER else (1, 1, 1)
+        batches = RECOGNIZER_BATCH if kind == RECOGNIZER else (1, 1, 1)
     return ShapeRange(*((batch, channels, height, width) for batch in batches))
 
 
 def preparation(network: Network, settings: Settings, tensorrt: tuple[int, ...]) -> str | None:
-    """The precision that trtexec needs inside the file; None where the model will do as it is."""
+    """The precision that trtexec needs inside the file; None if it takes the model as it is."""
     if settings.precision == "int8" or (settings.precision == "fp16" and tensorrt >= (11, 0)):
         return settings.precision
     return "fp32" if None in network.inputs[0].shape else None
@@ -284,7 +299,7 @@ def prepared_model(reference: Network, settings: Settings) -> bytes:
     """The content of an ONNX file with the precision inside and its input's sizes fixed.
 
     Raises:
-        ModelError: the model does not take what is asked for, or the package onnx is missing.
+        ModelError: the model does not take these sizes, or the package onnx is missing.
     """
     from scrfd_ros.engines.onnx_shapes import with_input_shape
 
@@ -300,14 +315,14 @@ def typed_model(reference: Network, settings: Settings, precision: str, fp16_ins
     Args:
         reference: the model.
         settings: for the calibration of int8.
-        precision: one of `build.PRECISIONS`.
-        fp16_inside: fp16 is a matter of the file, rather than of TensorRT.
+        precision: one of `PRECISIONS`.
+        fp16_inside: convert the file to fp16, rather than leaving that to TensorRT.
 
     Raises:
-        ModelError: int8 lacks calibration images, the package onnx is missing, or the file is
-            no longer what was loaded.
+        ModelError: int8 lacks calibration images, the package onnx is missing, or the file was
+            replaced after it was loaded.
     """
-    # Imported late: needs the package onnx, which FP32 and, on a Jetson, FP16 do without.
+    # Imports come late: they need the package onnx, which FP32 and, on a Jetson, FP16 do without.
     content = read_model(reference.path)
     if hashlib.sha256(content).hexdigest() != reference.sha256:
         raise ModelError(f"{reference.path}: was replaced while it was being used; try again")
@@ -326,15 +341,15 @@ def _calibration_batches(network: Network, settings: Settings) -> Iterator[NDArr
     folder = settings.calibration
     if folder is None:
         raise ModelError(
-            "int8 takes images to calibrate with, such as the robot will see: "
-            "--calibration FOLDER, some tens of them, with faces"
+            "int8 needs images to calibrate with, such as the robot will see: "
+            "--calibration FOLDER, with some tens of images with faces"
         )
     images = [read_image(path) for path in list_images(folder)]
     kind = kind_of(network)
     if kind == RECOGNIZER:
         crops = crops_of(images, network.path.parent)
         if not len(crops):
-            raise ModelError(f"{folder}: no faces in the images for calibration")
+            raise ModelError(f"{folder}: found no faces in the images for calibration")
         yield from ArcFace(network).prepare(crops)[:, None]
     elif kind == DETECTOR:
         _, _, height, width = input_shapes(network, settings).opt
@@ -348,15 +363,15 @@ def _calibration_batches(network: Network, settings: Settings) -> Iterator[NDArr
 def measure_agreement(
     candidate: Network, reference: Network, shapes: ShapeRange, precision: str
 ) -> Agreement:
-    """Compare an engine with its ONNX model: by their faces where it takes single images."""
+    """Compare an engine with its ONNX model, by their faces where it takes single images."""
     kind = kind_of(reference) if shapes.min[0] == 1 else None
     _, _, height, width = shapes.opt
     if kind == DETECTOR:
-        # Drawn ones too: they are large, and found also where the input is small.
+        # Drawn faces too: they are large, so a small input also finds them.
         images = [drawn_faces(), *_photographs()]
         agreement = compare_detectors(candidate, reference, images, (width, height), precision)
         if agreement.figures.get("faces") != 0:
-            return agreement  # else it is no detector of faces, or of larger ones only
+            return agreement  # otherwise it detects other things, or larger faces only
     if kind == RECOGNIZER:
         crops = _check_crops(reference.path.parent)
         return compare_recognizers(candidate, reference, crops, precision)
@@ -365,7 +380,7 @@ def measure_agreement(
 
 
 def _photographs() -> list[NDArray[np.uint8]]:
-    """That of the demonstration, if it is there; nothing is fetched while a robot starts."""
+    """The one of the demonstration, if it is there; a starting robot downloads nothing."""
     entry = load_catalogue().pictures[_PHOTOGRAPH]
     path = default_model_directory() / "pictures" / _PHOTOGRAPH
     return [read_image(path)] if file_state(entry, path) == "present" else []
@@ -376,7 +391,7 @@ def _check_crops(folder: Path) -> NDArray[np.uint8]:
     drawn = align_faces(drawn_faces(), drawn_landmarks())
     try:
         return np.concatenate([drawn, crops_of(_photographs(), folder)])
-    except ModelError:  # no detector is there
+    except ModelError:  # there is no detector
         return drawn
 
 
@@ -384,7 +399,7 @@ def crops_of(images: Sequence[NDArray[np.uint8]], folder: Path) -> NDArray[np.ui
     """The aligned faces in images, uint8 [N, 112, 112, 3] BGR, found on the processor.
 
     Raises:
-        ModelError: there is no detector, neither in the folder nor in the default one.
+        ModelError: there is no detector in this folder, nor in the default one.
     """
     try:
         path = installed_model(_CROP_DETECTOR, DETECTOR, folder)
@@ -401,7 +416,7 @@ def crops_of(images: Sequence[NDArray[np.uint8]], folder: Path) -> NDArray[np.ui
 
 @contextlib.contextmanager
 def _elapsed(text: str) -> Iterator[None]:
-    """Show a clock on a terminal, as TensorRT tells no progress that all its versions have."""
+    """Show a clock on a terminal: not all versions of TensorRT report progress."""
     done = threading.Event()
     with tqdm(desc=text, bar_format="{desc}: {elapsed}", leave=False, disable=None) as bar:
 

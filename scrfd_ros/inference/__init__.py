@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Neural networks as functions of named arrays, whatever runs them."""
+"""Neural networks as functions of named arrays, whichever backend runs them.
 
-from __future__ import annotations
+`network.Network` is the contract, and `load.load_network` loads a model file with a backend. Each
+backend is one module: onnx_runtime, tensorrt (with tensorrt_library, engine_file and cuda).
+The others are for all: what an ONNX file is (onnx_file, protobuf), images as network input (blob),
+usable processor cores (cores).
 
-import os
+To add a backend, write a module with a function
 
-# ONNX Runtime from 1.29 on reports to its maker what it loads and how fast it runs, and keeps a
-# number of the machine in the user's folder. It looks at this when it is imported.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    def load(path: Path, *, threads: int, cuda_graph: bool) -> Network
+
+which ignores the settings that it has no use for, and add a line to `load.BACKEND_MODULES`. The
+module imports its library at the top and raises `BackendError` with the command that installs it.
+The parameter `backend` and the command line then accept its name.
+"""

@@ -1,41 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Load a model file with the backend it is made for."""
+"""The backends, and how to load a model file with one of them."""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
-from scrfd_ros.errors import ModelError
 from scrfd_ros.inference.network import Network
 
-BACKENDS = ("auto", "tensorrt", "onnxruntime")
-"""What can be asked for to run a network; see `scrfd_ros.engines.open.open_network`."""
+BACKEND_MODULES = {
+    "tensorrt": "scrfd_ros.inference.tensorrt",
+    "onnxruntime": "scrfd_ros.inference.onnx_runtime",
+}
+"""Name of each backend, and the module that has its `load`: see `scrfd_ros.inference`."""
+
+BACKENDS = ("auto", *BACKEND_MODULES)
+"""Values of the parameter `backend`; `scrfd_ros.engines.open.open_network` chooses for auto."""
 
 ENGINE_SUFFIX = ".engine"
 
 
-def load_network(path: Path, *, cuda_graph: bool = False, threads: int = 0) -> Network:
+def load_network(
+    path: Path, backend: str | None = None, *, threads: int = 0, cuda_graph: bool = False
+) -> Network:
     """Load a model file, ready to run.
 
     Args:
         path: an engine of TensorRT if it ends in .engine, else an ONNX file.
-        cuda_graph: see `TensorRtNetwork`; has no effect on ONNX files.
-        threads: see `OnnxRuntimeNetwork`; has no effect on engines.
+        backend: a key of `BACKEND_MODULES` that runs such files; None for TensorRT with an engine
+            and ONNX Runtime with an ONNX file.
+        threads: on the processor; 0 for one for each core that this process may use.
+        cuda_graph: with TensorRT, see `TensorRtNetwork`.
 
     Raises:
-        BackendError: what runs such files is missing on this machine.
+        BackendError: the backend's library or device is missing on this machine.
         ModelError: the file cannot be used.
     """
-    # Imported late: neither backend needs what the other does.
-    if path.suffix == ENGINE_SUFFIX:
-        from scrfd_ros.inference.tensorrt import open_engine
-
-        return open_engine(path, cuda_graph=cuda_graph)
-    try:
-        from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            f"{path}: running a network takes the Python package {error.name}, which is not "
-            f"installed: pip install onnxruntime"
-        ) from error
-    return OnnxRuntimeNetwork(path, threads)
+    if backend is None:
+        backend = "tensorrt" if path.suffix == ENGINE_SUFFIX else "onnxruntime"
+    # Imported late: no backend needs what another one does.
+    module = importlib.import_module(BACKEND_MODULES[backend])
+    network: Network = module.load(path, threads=threads, cuda_graph=cuda_graph)
+    return network

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract between the detector and recognizer and whatever runs their networks."""
+"""The contract between those who use a network, such as the detector, and the backend that runs it.
+
+`scrfd_ros.inference.load` has the backends.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +22,23 @@ class Tensor:
     name: str
     shape: tuple[int | None, ...]
 
+    def __str__(self) -> str:
+        return f"{self.name} {list(self.shape)}"
+
 
 class Network(Protocol):
     """A network that is loaded and ready to run. Not thread-safe: use it from one thread.
 
     Attributes:
-        path: the file it came from.
-        name: the model's, that is of its ONNX file without the suffix.
+        path: the file it was loaded from.
+        name: of the model: its ONNX file's name without the suffix.
         sha256: checksum of the model's ONNX file, lower-case hexadecimal.
         backend: what runs it, for people, such as "onnxruntime CPU".
         inputs, outputs: its tensors. Declared shapes of outputs can be wrong in real files.
-        normalizes_input: the graph itself subtracts the mean and scales, so that it takes raw
-            pixels, 0 to 255.
+        normalizes_input: the graph itself subtracts the mean and scales, so it takes raw pixels,
+            0 to 255.
         on_gpu: it runs on a CUDA device, where a batch takes less time than its rows one by one.
-        max_batch: most rows to give to an input with a free batch at once; None for no limit.
+        max_batch: maximum batch size to give to an input with a free one; None for no limit.
     """
 
     path: Path
@@ -46,9 +52,13 @@ class Network(Protocol):
     max_batch: int | None
 
     def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """Run the network: arrays by input name in, arrays by output name out.
+        """Run the network.
 
-        What comes out may be overwritten by the next call.
+        Args:
+            inputs: float32 arrays by input name.
+
+        Returns:
+            float32 arrays by output name. The next call may overwrite them.
 
         Raises:
             ModelError: the backend refuses these inputs or fails.
@@ -56,8 +66,8 @@ class Network(Protocol):
         ...
 
     def device_milliseconds(self) -> dict[str, float]:
-        """What the last call spent on the device: copy_in, network, copy_out.
+        """Milliseconds that the last call took on the device: copy_in, network, copy_out.
 
-        Empty where the backend does not tell.
+        Empty where the backend does not measure them.
         """
         ...

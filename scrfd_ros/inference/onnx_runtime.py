@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks run by ONNX Runtime: on the CPU anywhere, on CUDA where its provider is installed."""
+"""The backend ONNX Runtime: on the CPU anywhere, on CUDA where its provider is installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from scrfd_ros.errors import BackendError, ModelError
@@ -20,13 +19,26 @@ from scrfd_ros.inference.cuda import cuda_device
 from scrfd_ros.inference.network import Tensor
 from scrfd_ros.inference.onnx_file import normalizes_input, read_model
 
+try:
+    import onnxruntime
+except ModuleNotFoundError as error:
+    raise BackendError(
+        f"running a network takes the Python package {error.name}, which is not installed: "
+        f"pip install onnxruntime"
+    ) from error
+
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 _LOG_ERRORS_ONLY = 3  # w600k_mbf declares a batch of 1 and warns about every larger one
 
-_CPU_BATCH = 4  # faces; more at once take as long for each, and more memory
-_READS = 3  # of a file that is replaced while it is being read
+_CPU_BATCH = 4  # larger batches take as long for each row, and more memory
+_MAX_READS = 3  # of a file that is replaced while it is being read
 
 _logger = logging.getLogger(__name__)
+
+
+def load(path: Path, *, threads: int, cuda_graph: bool) -> OnnxRuntimeNetwork:
+    """Load an ONNX file; see `scrfd_ros.inference`. `cuda_graph` has no effect."""
+    return OnnxRuntimeNetwork(path, threads)
 
 
 class OnnxRuntimeNetwork:
@@ -34,24 +46,24 @@ class OnnxRuntimeNetwork:
 
     Args:
         path: the file, with its weights inside.
-        threads: on the processor; 0 for as many as there are cores that this process may use.
+        threads: on the processor; 0 for one for each core that this process may use.
 
     Raises:
         ModelError: the file is missing, is not an ONNX model, has its weights in other files, or
-            takes or gives other than float32.
+            has inputs or outputs of another type than float32.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         self.path = path
         self.name = path.stem
         options = onnxruntime.SessionOptions()
-        # By itself ONNX Runtime counts the cores of the machine, whatever a container may use.
+        # ONNX Runtime's own default is the machine's cores, even in a container with fewer.
         options.intra_op_num_threads = threads or usable_cores()
         options.log_severity_level = _LOG_ERRORS_ONLY
-        # Threads that spin after a run take the processor from the other network: detector and
-        # recognizer in turns take 0.6 of the time without, each alone as long as with.
+        # Threads that spin after a run take the processor from the other network. Without it,
+        # detector and recognizer in turns take 0.6 of the time, and each alone the same time.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        # One block of memory laid out for each size of batch: no faster, and 50 MiB more.
+        # It lays out a block of memory for each batch size: no faster, and 50 MiB more.
         options.enable_mem_pattern = False
         content, self._session = _load(path, options)
         self.sha256 = hashlib.sha256(content).hexdigest()
@@ -84,14 +96,14 @@ class OnnxRuntimeNetwork:
 def _load(
     path: Path, options: onnxruntime.SessionOptions
 ) -> tuple[bytes, onnxruntime.InferenceSession]:
-    """The content of a model file, and a session of just that content.
+    """The content of a model file, and a session of exactly that content.
 
-    ONNX Runtime reads the file by itself, as its content would take 6 to 11 MiB more for 2.5g and
-    w600k_mbf. So the file is looked at before and after.
+    ONNX Runtime reads the file itself: from bytes it takes 6 to 11 MiB more for 2.5g and w600k_mbf.
+    So the file's state is compared before and after.
     """
     available = onnxruntime.get_available_providers()
     providers = [name for name in _PROVIDERS if name in available]
-    for _ in range(_READS):
+    for _ in range(_MAX_READS):
         before = _state(path)
         content = read_model(path)
         try:
@@ -107,16 +119,16 @@ def _load(
         if _state(path) == before:
             missing = set(providers) - set(session.get_providers())
             if missing:
-                _say_what_runs(", ".join(sorted(missing)), session.get_providers()[0])
+                _log_fallback(", ".join(sorted(missing)), session.get_providers()[0])
             return content, session
     raise ModelError(
-        f"{path}: was replaced {_READS} times while it was being loaded; load it when it is "
+        f"{path}: was replaced {_MAX_READS} times while it was being loaded; load it when it is "
         f"complete"
     )
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """What changes when a file is written or replaced."""
+    """Values that change when a file is written or replaced."""
     try:
         found = os.stat(path)
     except OSError as error:
@@ -125,8 +137,8 @@ def _state(path: Path) -> tuple[int, ...]:
 
 
 @functools.cache  # once for all networks
-def _say_what_runs(missing: str, provider: str) -> None:
-    """Tell that ONNX Runtime has fallen back, which it does without a word."""
+def _log_fallback(missing: str, provider: str) -> None:
+    """Log that ONNX Runtime uses another provider, which it does silently."""
     try:
         device = cuda_device().name
     except BackendError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks run by TensorRT, through pycuda."""
+"""The backend TensorRT, which runs engines, through pycuda."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from scrfd_ros.inference.tensorrt_library import (
 _PARTS = ("copy_in", "network", "copy_out")
 
 
-def open_engine(path: Path, *, cuda_graph: bool = False) -> TensorRtNetwork:
-    """Load an engine file.
+def load(path: Path, *, threads: int, cuda_graph: bool) -> TensorRtNetwork:
+    """Load an engine file; see `scrfd_ros.inference`. `threads` has no effect.
 
-    Where a JSON file of metadata lies beside it, see `engine_file`, it is held against this machine
-    before TensorRT sees it.
+    Metadata beside it, see `engine_file`, is compared with this machine before TensorRT reads the
+    engine.
 
     Raises:
         BackendError: there is no CUDA device, TensorRT or pycuda.
@@ -53,8 +53,8 @@ def open_engine(path: Path, *, cuda_graph: bool = False) -> TensorRtNetwork:
     metadata = read_metadata(path)
     if metadata is None:
         logging.getLogger(__name__).warning(
-            "%s: nothing is known of this engine, for there is no %s; it is taken to want "
-            "normalized pixels. To hold it against its model and write that file: scrfd verify %s "
+            "%s: nothing is known about this engine, as there is no %s; it is given normalized "
+            "pixels. To compare it with its model and write that file: scrfd verify %s "
             "--onnx MODEL.onnx",
             path,
             metadata_path(path).name,
@@ -78,22 +78,22 @@ def read_plan(path: Path) -> bytes:
 
 
 class TensorRtNetwork:
-    """A `Network` from an engine. The arrays that it gives are overwritten by the next call.
+    """A `Network` from an engine. The next call overwrites the arrays that a call returned.
 
     The CUDA context is the device's primary one, which TensorRT uses too. It is current only
-    within a call, so any thread may call, one at a time. Memory on the device lives as long as
-    the object.
+    within a call, so any thread may call, one at a time. Memory on the device is freed with the
+    object.
 
     Args:
         trt: TensorRT, see `load_tensorrt`.
         path: the engine's file.
         plan: content of that file.
-        metadata: what is known of it.
+        metadata: of the engine; None if there is none.
         cuda_graph: record the work of the first call and replay it in all others, which saves
             launching kernels one by one. Has no effect on engines with free sizes.
 
     Attributes:
-        shapes: that its input takes.
+        shapes: of its input.
 
     Raises:
         BackendError: there is no pycuda.
@@ -146,7 +146,7 @@ class TensorRtNetwork:
             is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
             (inputs if is_input else outputs).append(Tensor(name, shape))
         if [len(tensor.shape) for tensor in inputs] != [4]:
-            found = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in inputs)
+            found = ", ".join(map(str, inputs))
             raise ModelError(
                 f"{self.path}: expected one input [N, channels, height, width], found {found}"
             )
@@ -159,8 +159,8 @@ class TensorRtNetwork:
         self.on_gpu = True
         self.max_batch = self.shapes.max[0] if inputs[0].shape[0] is None else None
         self._set_shape(self.shapes.max)
-        # Memory for the largest shapes; smaller ones use a part of it. Pinned memory on the host,
-        # from and to which the device copies by itself.
+        # Memory for the largest shapes; smaller ones use a part of it. Memory on the host is
+        # pinned, so the device copies it without the processor.
         self._host: dict[str, NDArray[np.float32]] = {}
         self._device: dict[str, Any] = {}
         self._arrays: dict[str, NDArray[np.float32]] = {}
@@ -200,7 +200,7 @@ class TensorRtNetwork:
             end.record(self._stream)
             self._stream.synchronize()
             if self._records_graph and self._graph is None:
-                # Not before the first run, in which TensorRT does things that cannot be recorded.
+                # Not the first run, in which TensorRT does things that cannot be recorded.
                 self._record_graph()
         return {output.name: self._arrays[output.name] for output in self.outputs}
 
@@ -247,7 +247,7 @@ class TensorRtNetwork:
     def __del__(self) -> None:
         cuda = self.__dict__.get("_cuda")
         if cuda is not None:
-            # In whatever thread: pycuda frees memory only where its context is current.
+            # Any thread may delete it, and pycuda frees memory only where its context is current.
             cuda.push()
             self.__dict__.clear()
             cuda.pop()
@@ -284,6 +284,6 @@ def primary_context() -> Any:
     try:
         context = driver.Device(0).retain_primary_context()
     except driver.Error as error:
-        raise BackendError(f"no CUDA context can be had: {error}") from error
+        raise BackendError(f"the device gives no CUDA context: {error}") from error
     atexit.register(primary_context.cache_clear)
     return context

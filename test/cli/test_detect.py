@@ -178,7 +178,7 @@ def test_model_file_without_landmarks(
         pytest.param(["--detector", "{text}"], "not an ONNX model", id="model is text"),
         pytest.param(
             ["--detector", "a.engine", "--backend", "onnxruntime"],
-            "ONNX Runtime does not run TensorRT engines",
+            "onnxruntime does not run TensorRT engines",
             id="engine for ONNX Runtime",
         ),
         pytest.param(["--output", "{text}/faces.png"], "faces.png: cannot write", id="no folder"),

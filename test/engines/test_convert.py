@@ -278,7 +278,7 @@ def test_int8_takes_images(recognizer: Path, tmp_path: Path) -> None:
     with pytest.raises(ScrfdError, match="no images in it, but 1 file"):
         prepared_model(network, Settings("int8", calibration=tmp_path))
     cv2.imwrite(str(tmp_path / "empty.png"), np.zeros((64, 64, 3), np.uint8))
-    with pytest.raises(ModelError, match="no faces in the images for calibration"):
+    with pytest.raises(ModelError, match="found no faces in the images for calibration"):
         prepared_model(network, Settings("int8", calibration=tmp_path))
 
 

@@ -20,11 +20,11 @@ from scrfd_ros.engines.convert import Settings, convert, verify
 from scrfd_ros.engines.open import open_network
 from scrfd_ros.errors import BackendError
 from scrfd_ros.inference.engine_file import ShapeRange, metadata_path
+from scrfd_ros.inference.load import load_network
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 from scrfd_ros.inference.tensorrt import (
     TensorRtNetwork,
     import_pycuda,
-    open_engine,
     primary_context,
 )
 from scrfd_ros.inference.tensorrt_library import load_tensorrt
@@ -64,11 +64,11 @@ def engine(
 def test_agrees_with_the_model(
     name: str, precision: str, engine: Callable[[str, str], Path]
 ) -> None:
-    assert open_engine(engine(name, precision)).backend.endswith(precision)
+    assert load_network(engine(name, precision)).backend.endswith(precision)
 
 
 def test_same_result_every_time(engine: Callable[[str, str], Path]) -> None:
-    network = open_engine(engine("2.5g", "fp16"))
+    network = load_network(engine("2.5g", "fp16"))
     (tensor,) = network.inputs
     noise = np.random.default_rng(0).standard_normal((1, 3, 640, 640)).astype(np.float32)
     first = {name: array.copy() for name, array in network({tensor.name: noise}).items()}
@@ -79,7 +79,7 @@ def test_same_result_every_time(engine: Callable[[str, str], Path]) -> None:
 
 def test_cuda_graph_changes_nothing(engine: Callable[[str, str], Path]) -> None:
     path = engine("2.5g", "fp16")
-    plain, graph = open_engine(path), open_engine(path, cuda_graph=True)
+    plain, graph = load_network(path), load_network(path, cuda_graph=True)
     (tensor,) = plain.inputs
     random = np.random.default_rng(0)
     for _ in range(5):
@@ -93,7 +93,7 @@ def test_cuda_graph_changes_nothing(engine: Callable[[str, str], Path]) -> None:
 def test_batches(
     number: int, engine: Callable[[str, str], Path], recognizer_path: Callable[[str], Path]
 ) -> None:
-    network = open_engine(engine("w600k_mbf", "fp32"))
+    network = load_network(engine("w600k_mbf", "fp32"))
     reference = OnnxRuntimeNetwork(recognizer_path("w600k_mbf"))
     (tensor,), (output,) = network.inputs, network.outputs
     noise = np.random.default_rng(number).standard_normal((number, 3, 112, 112))
@@ -127,7 +127,7 @@ def check_raw_outputs(model: Path, shape: tuple[int, ...]) -> None:
 
 
 def test_any_thread_may_call_and_delete(engine: Callable[[str, str], Path]) -> None:
-    networks = [open_engine(engine("2.5g", "fp16"))]
+    networks = [load_network(engine("2.5g", "fp16"))]
     inputs = {networks[0].inputs[0].name: np.zeros((1, 3, 640, 640), np.float32)}
     failures: list[BaseException] = []
 
@@ -156,10 +156,10 @@ def test_memory_is_given_back(engine: Callable[[str, str], Path]) -> None:
         finally:
             primary_context().pop()
 
-    open_engine(path)  # what TensorRT keeps for all engines
+    load_network(path)  # what TensorRT keeps for all engines
     before = free_memory()
     for _ in range(20):
-        open_engine(path)
+        load_network(path)
     assert before - free_memory() < 16 << 20
 
 

@@ -24,9 +24,9 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 @pytest.fixture(autouse=True)
 def nothing_said_yet() -> Iterator[None]:
-    onnx_runtime._say_what_runs.cache_clear()
+    onnx_runtime._log_fallback.cache_clear()
     yield
-    onnx_runtime._say_what_runs.cache_clear()
+    onnx_runtime._log_fallback.cache_clear()
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])

@@ -20,9 +20,10 @@ from pipelines import detector_of
 from scrfd_ros.engines.convert import Settings, convert
 from scrfd_ros.errors import BackendError, ModelError
 from scrfd_ros.inference.engine_file import metadata_path
+from scrfd_ros.inference.load import load_network
 from scrfd_ros.inference.network import Tensor
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
-from scrfd_ros.inference.tensorrt import open_engine, primary_context
+from scrfd_ros.inference.tensorrt import primary_context
 from scrfd_ros.recognition.arcface import ArcFace
 
 pytestmark = pytest.mark.usefixtures("simulated_gpu")
@@ -46,7 +47,7 @@ def faces(number: int) -> NDArray[np.float32]:
 
 
 def test_gives_what_the_model_gives(recognizer: Path, engine: Path) -> None:
-    network, reference = open_engine(engine), OnnxRuntimeNetwork(recognizer)
+    network, reference = load_network(engine), OnnxRuntimeNetwork(recognizer)
     assert network.path == engine and network.sha256 == reference.sha256
     assert network.backend == "tensorrt 10.3.0 fp16"
     assert network.inputs == (Tensor("input.1", (None, 3, 112, 112)),)
@@ -63,7 +64,7 @@ def test_tensors_are_bound_by_name(
 ) -> None:
     model, path = detector_path("500m"), tmp_path / "any.engine"
     convert(model, path, Settings(input_size=(320, 320)))
-    network, reference = open_engine(path), OnnxRuntimeNetwork(model)
+    network, reference = load_network(path), OnnxRuntimeNetwork(model)
     names = [tensor.name for tensor in reference.outputs]
     assert [tensor.name for tensor in network.outputs] == names[::-1], "the order differs"
     detector, expected = detector_of(network, (320, 320)), detector_of(reference, (320, 320))
@@ -75,7 +76,7 @@ def test_tensors_are_bound_by_name(
 
 def test_more_faces_than_the_engine_takes(recognizer: Path, engine: Path) -> None:
     crops = np.random.default_rng(0).integers(0, 256, (11, 112, 112, 3)).astype(np.uint8)
-    found, norms = ArcFace(open_engine(engine)).embed(crops)
+    found, norms = ArcFace(load_network(engine)).embed(crops)
     expected, expected_norms = ArcFace(OnnxRuntimeNetwork(recognizer)).embed(crops)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_allclose(norms, expected_norms, rtol=1e-5)
@@ -85,14 +86,14 @@ def test_more_faces_than_the_engine_takes(recognizer: Path, engine: Path) -> Non
     "shape", [(5, 3, 112, 112), (1, 3, 112, 96), (3, 112, 112)], ids=["batch", "size", "rank"]
 )
 def test_shape_that_the_engine_does_not_take(shape: tuple[int, ...], engine: Path) -> None:
-    network = open_engine(engine)
+    network = load_network(engine)
     with pytest.raises(ModelError, match=r"does not take 'input\.1' as .*: .*API Usage Error"):
         network({"input.1": np.zeros(shape, np.float32)})
     assert network({"input.1": faces(2)})["516"].shape == (2, 512), "the next call works"
 
 
 def test_any_thread_may_call(engine: Path) -> None:
-    network = open_engine(engine)
+    network = load_network(engine)
     expected = network({"input.1": faces(2)})["516"].copy()
     results = []
     thread = threading.Thread(target=lambda: results.append(network({"input.1": faces(2)})["516"]))
@@ -104,7 +105,7 @@ def test_any_thread_may_call(engine: Path) -> None:
 def test_memory_is_given_back_in_any_thread(simulated_gpu: ModuleType, engine: Path) -> None:
     gc.collect()
     before = simulated_gpu.memory_in_use
-    networks = [open_engine(engine)]
+    networks = [load_network(engine)]
     assert simulated_gpu.memory_in_use > before
     thread = threading.Thread(target=networks.clear)
     thread.start()
@@ -114,7 +115,7 @@ def test_memory_is_given_back_in_any_thread(simulated_gpu: ModuleType, engine: P
 
 
 def test_times_on_the_device(engine: Path) -> None:
-    network = open_engine(engine)
+    network = load_network(engine)
     network({"input.1": faces(1)})
     assert list(network.device_milliseconds()) == ["copy_in", "network", "copy_out"]
 
@@ -122,7 +123,7 @@ def test_times_on_the_device(engine: Path) -> None:
 def test_cuda_graph(recognizer: Path, tmp_path: Path) -> None:
     path = tmp_path / "fixed.engine"
     convert(recognizer, path, Settings(batch=(2, 2, 2)))
-    network, reference = open_engine(path, cuda_graph=True), OnnxRuntimeNetwork(recognizer)
+    network, reference = load_network(path, cuda_graph=True), OnnxRuntimeNetwork(recognizer)
     for seed in (0, 1, 2):
         noise = np.random.default_rng(seed).standard_normal((2, 3, 112, 112)).astype(np.float32)
         inputs = {"input.1": noise}
@@ -131,7 +132,7 @@ def test_cuda_graph(recognizer: Path, tmp_path: Path) -> None:
 
 
 def test_no_cuda_graph_for_free_shapes(engine: Path) -> None:
-    network = open_engine(engine, cuda_graph=True)
+    network = load_network(engine, cuda_graph=True)
     for number in (1, 2, 1):
         assert network({"input.1": faces(number)})["516"].shape == (number, 512)
     assert network._graph is None
@@ -146,7 +147,7 @@ def test_cuda_graph_that_cannot_be_recorded(
     path = tmp_path / "fixed.engine"
     convert(recognizer, path, Settings(batch=(2, 2, 2)))
     monkeypatch.setenv("SIMULATED_CUDA", "no graphs")
-    network = open_engine(path, cuda_graph=True)
+    network = load_network(path, cuda_graph=True)
     for _ in range(2):
         assert network({"input.1": faces(2)})["516"].shape == (2, 512), "without a graph"
     reason = "runs without a CUDA graph: the work cannot be recorded: cuStreamEndCapture failed"
@@ -166,7 +167,7 @@ def test_failures_of_tensorrt(
 ) -> None:
     monkeypatch.setenv("SIMULATED_TENSORRT", how)
     with pytest.raises(ModelError, match=rf"recognizer\.engine: .*{trouble}"):
-        open_engine(engine)({"input.1": faces(1)})
+        load_network(engine)({"input.1": faces(1)})
 
 
 def test_error_of_cuda(
@@ -177,7 +178,7 @@ def test_error_of_cuda(
 
     monkeypatch.setattr(simulated_gpu, "mem_alloc", fail)
     with pytest.raises(ModelError, match=r"recognizer\.engine: cuMemAlloc failed: out of memory"):
-        open_engine(engine)
+        load_network(engine)
 
 
 def test_cuda_that_gives_no_context(
@@ -188,19 +189,19 @@ def test_cuda_that_gives_no_context(
 
     monkeypatch.setattr(simulated_gpu.Device, "retain_primary_context", fail)
     primary_context.cache_clear()
-    with pytest.raises(BackendError, match=r"no CUDA context can be had: .*exclusive mode"):
-        open_engine(engine)
+    with pytest.raises(BackendError, match=r"the device gives no CUDA context: .*exclusive mode"):
+        load_network(engine)
 
 
 def test_missing_engine(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"none\.engine: cannot read the engine: No such file"):
-        open_engine(tmp_path / "none.engine")
+        load_network(tmp_path / "none.engine")
 
 
 def test_damaged_engine(engine: Path) -> None:
     engine.write_bytes(engine.read_bytes()[:-1])
     with pytest.raises(ModelError, match=r"damaged or replaced: .*build it anew: scrfd convert"):
-        open_engine(engine)
+        load_network(engine)
 
 
 def test_engine_of_another_tensorrt(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,13 +209,13 @@ def test_engine_of_another_tensorrt(engine: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(tensorrt, "__version__", "10.7.0")
     with pytest.raises(ModelError, match=r"built for another machine: .*10\.3.* here is .*10\.7"):
-        open_engine(engine)
+        load_network(engine)
 
 
 def test_engine_without_metadata(engine: Path, caplog: pytest.LogCaptureFixture) -> None:
     metadata_path(engine).unlink()
     with caplog.at_level(logging.WARNING):
-        network = open_engine(engine)
+        network = load_network(engine)
     assert f"scrfd verify {engine} --onnx MODEL.onnx" in caplog.text
     assert network({"input.1": faces(1)})["516"].shape == (1, 512)
     assert network.backend == "tensorrt 10.3.0"
@@ -223,10 +224,10 @@ def test_engine_without_metadata(engine: Path, caplog: pytest.LogCaptureFixture)
 def test_no_device(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMULATED_CUDA", "no device")
     with pytest.raises(BackendError, match=r"^no CUDA device: cuInit failed with 100, "):
-        open_engine(engine)
+        load_network(engine)
 
 
 def test_no_pycuda(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycuda.driver", None)
     with pytest.raises(BackendError, match="pycuda is not installed for this Python"):
-        open_engine(engine)
+        load_network(engine)
