@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What FP16 and INT8 cost in agreement and time: prints the table of docs/accuracy.md.
+"""The cost of FP16 and INT8 in agreement and time: prints the table of docs/accuracy.md.
 
     ./run.sh test --co -q     # once: sets up .venv with the packages this needs
     .venv/bin/python bench/precision.py
 
-Needs no GPU: the converted ONNX files run on the processor, which for FP16 keeps some values in
-between in single precision. The time is that of the network on this processor, as a multiple of the
-FP32 file's, both in turns; it tells nothing of a GPU.
+Needs no GPU: the converted ONNX files run on the processor, which keeps some of the values of FP16
+in single precision. The time is that of the network on this processor, as a multiple of the FP32
+file's, measured in turns; it says nothing about a GPU.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from turns import time_ratio
 
 from scrfd_ros.engines.agreement import compare_detectors, compare_recognizers
 from scrfd_ros.engines.convert import Settings, crops_of, kind_of, typed_model
@@ -46,19 +46,13 @@ COLUMNS = {
 ROUNDS = 30
 
 
-def time_ratio(candidate: Network, reference: Network) -> float:
+def run_time_ratio(candidate: Network, reference: Network) -> float:
     """Median time of a run of the candidate over that of the reference."""
     (tensor,) = reference.inputs
     _, _, height, width = tensor.shape
     blob = np.random.default_rng(0).standard_normal((1, 3, height or 640, width or 640))
     inputs = {tensor.name: blob.astype(np.float32)}
-    times: dict[Network, list[float]] = {candidate: [], reference: []}
-    for _ in range(ROUNDS):
-        for network, taken in times.items():
-            start = time.perf_counter()
-            network(inputs)
-            taken.append(time.perf_counter() - start)
-    return float(np.median(times[candidate]) / np.median(times[reference]))
+    return time_ratio(lambda: candidate(inputs), lambda: reference(inputs), ROUNDS)
 
 
 def main() -> None:
@@ -84,7 +78,7 @@ def main() -> None:
                     )
                 cells = [agreement.figures.get(column) for column in COLUMNS]
                 words = ["" if cell is None else f"{cell:.5g}" for cell in cells]
-                words.append(f"{time_ratio(candidate, reference):.2f}")
+                words.append(f"{run_time_ratio(candidate, reference):.2f}")
                 faces = f"{agreement.figures['faces']:g}"
                 print("|", " | ".join((model, precision, faces, *words)), "|", flush=True)
 

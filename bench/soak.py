@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A long run of the real node under full load, with faults at random, that shows what it holds.
+"""A long run of the real node under full load, with random faults.
 
     ./run.sh soak --minutes 30 --plot soak.png
 
 Two cameras in processes of their own send 1280x720 at 30 Hz of eight people who walk past each
-other, best effort; the node, 500m at 320x320 and w600k_mbf, takes what it can. Every few seconds
-one of `FAULTS` happens, in an order that the seed decides. Every second the node's memory, threads
-and file descriptors are noted; at the end every image is accounted for.
+other, best effort, to a node with 500m at 320x320 and w600k_mbf. Every few seconds one of `FAULTS`
+happens, in an order that the seed decides. The node's memory, threads and file descriptors are
+recorded every second; at the end every image is accounted for.
 
-The exit status is 1 if the node dies, stops to answer, takes more and more of something (see
+The exit status is 1 if the node dies, stops answering, or holds more and more of something (see
 `Trend`), or if images are in no count (see `Soak.finish`).
 """
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
 import sys
 import tempfile
 import time
@@ -40,7 +39,7 @@ tests = Path(__file__).resolve().parents[1] / "test"
 sys.path[:0] = [str(tests), str(tests / "node")]
 
 from camera_process import BAD, CameraProcess, read_sent  # noqa: E402
-from harness import Harness, running_face_node  # noqa: E402
+from harness import Harness, image_counts, running_face_node  # noqa: E402
 
 from scrfd_ros.evaluation.plots import new_plot, write_plot  # noqa: E402
 from scrfd_ros.files import write_text  # noqa: E402
@@ -50,17 +49,18 @@ CLIP_SECONDS = 2.0
 PAUSE = (1.0, 4.0)
 """Seconds between faults, at least and at most."""
 LEASE = 21.0
-"""Seconds for which a camera that was killed is believed to be there: Fast DDS's lease and one."""
+"""Seconds for which a killed camera still counts as present: Fast DDS's lease and one second."""
 SILENCE = 15.0
-"""Seconds without an answer to a camera, while it sends, after which the node is given up."""
+"""Maximum seconds without an answer to a camera that sends; after that the run fails."""
 LIMITS = {MEMORY: 0.02, THREADS: 0.02, DESCRIPTORS: 0.02}
-"""Most growth over the second half of the run, in parts of what is held."""
+"""Maximum growth over the second half of the run, as a fraction of the level."""
 BLOCKS = 10
-SHORTEST = 2 * BLOCKS + 1
-"""Seconds of a run."""
+MIN_SECONDS = 2 * BLOCKS + 1
+"""Of a run."""
 JUDGED_FROM = 300
-"""Seconds of a run from which on the trend of memory counts: before, one 8K image looks like it."""
-MOST_MEMORY = 2**20
+"""Minimum seconds of a run for a judgment of memory: in a shorter one an 8K image looks like a
+leak."""
+MAX_MEMORY = 2**20
 """KiB, in runs of any length."""
 STUDENT = 2.31
 """Student's t for 95 % with `BLOCKS` - 2 degrees of freedom."""
@@ -70,8 +70,8 @@ STUDENT = 2.31
 class Trend:
     """How something changes in the second half of a run.
 
-    It is cut into `BLOCKS`, and a line is fitted to their minima: what is held when little is in
-    hand. An 8K image stays with Fast DDS until the subscription ends; a leak lifts the minima too.
+    It is cut into `BLOCKS`, and a line is fitted to their minima, when little work is in progress.
+    Fast DDS keeps an 8K image until the subscription ends; a leak raises the minima too.
 
     Attributes:
         level: the mean of the minima.
@@ -87,7 +87,7 @@ class Trend:
 
     @property
     def is_flat(self) -> bool:
-        """Whether growth beyond the limit is not shown."""
+        """Whether the growth may be within the limit."""
         return self.growth - self.uncertainty <= self.limit
 
 
@@ -96,7 +96,7 @@ def trend(values: Sequence[float], limit: float) -> Trend:
 
     Args:
         values: samples of the whole run, at least 2 * `BLOCKS`.
-        limit: of the growth, in parts of the level.
+        limit: of the growth, as a fraction of the level.
     """
     half = np.asarray(values[len(values) // 2 :], float)
     minima = np.array([block.min() for block in np.array_split(half, BLOCKS)])
@@ -114,12 +114,12 @@ class Soak:
     """One run.
 
     Attributes:
-        harness: the node and what speaks to it.
-        folder: for the images, and what the cameras note.
-        random: decides what happens when.
+        harness: the node, and a client of it.
+        folder: for the images and the records of the cameras.
+        random: decides which fault happens when.
         faults: time and name of each, seconds since the start.
-        samples: time since the start and what was held.
-        answered: stamps of the answers that came, nanoseconds, by camera.
+        samples: time since the start, and the node's memory, threads and descriptors.
+        answered: stamps of the received answers, nanoseconds, by camera.
     """
 
     harness: Harness
@@ -169,12 +169,12 @@ class Soak:
         )
 
     def run(self, seconds: float) -> None:
-        """Have faults happen for a time."""
+        """Cause faults for a time."""
         kinds = list(FAULTS)
         next_fault, next_sample = 5.0, 0.0
         with tqdm(total=round(seconds), desc="seconds", leave=False, disable=None) as bar:
             while (now := time.monotonic() - self.start) < seconds:
-                self.harness.wait_for(lambda: True, "")  # it lives
+                self.harness.wait_for(lambda: True, "")  # fails if the node has died
                 rclpy.spin_once(self.harness.node, timeout_sec=0.05)
                 for due, action in [item for item in self._later if item[0] <= now]:
                     self._later.remove((due, action))
@@ -200,7 +200,7 @@ class Soak:
             assert age < SILENCE or not camera.is_running, f"{name}: no answer for {age:.1f} s"
 
     def _after(self, action: Callable[[], None]) -> None:
-        """Do something in a while."""
+        """Do something a random time later."""
         due = time.monotonic() - self.start + self.random.uniform(*PAUSE)
         self._later.append((due, action))
 
@@ -292,12 +292,15 @@ class Soak:
     # The end
 
     def finish(self) -> dict[str, dict[str, int]]:
-        """End the cameras and the node's work; what has come of the images, by camera.
+        """Stop the cameras and the node's work.
 
-        The node does not count what it was sent while it was not active, nor what was lost beside
-        a camera that was killed: for Fast DDS it is still there, until its lease ends, and of two
-        cameras on a topic nothing is known. The last image before a deactivate may be forgotten.
-        The first answers after a configure are not heard before their publisher is discovered.
+        The node does not count images sent while it was not active, nor images lost while a killed
+        camera is still known to Fast DDS: until its lease ends, the topic seems to have two
+        cameras, and losses are not counted. The last image before a deactivate may be in no count.
+        The first answers after a configure are not received before their publisher is discovered.
+
+        Returns:
+            What became of the images, by camera.
         """
         for camera in self.cameras.values():
             camera.kill()
@@ -311,9 +314,10 @@ class Soak:
         self.harness.wait_for(lambda: time.monotonic() > end, "the end")
 
     def _account(self, name: str) -> dict[str, int]:
-        pattern = rf"{name}: (\d+) handled, (\d+) dropped for newer ones, (\d+) skipped, (\d+) lost"
-        counts = np.array(re.findall(pattern, self.harness.log()), int).reshape(-1, 4)
-        handled, dropped, refused, lost = counts.sum(axis=0).tolist()
+        counts = image_counts(self.harness.log(), name)
+        handled, dropped, refused, lost = (
+            sum(number or 0 for number in column) for column in zip(*counts, strict=True)
+        )
         stamps, times = read_sent(self._sent(name)).T
 
         def sent_within(periods: list[tuple[int, int]]) -> int:
@@ -337,7 +341,7 @@ class Soak:
 
 
 def wrong_counts(name: str, images: dict[str, int]) -> list[str]:
-    """What cannot be in the counts of a camera's images."""
+    """A sentence for each contradiction in the counts of a camera's images."""
     failures = []
     if not 0 <= images["in no count"] <= images["sent while not all is counted"]:
         failures.append(f"{name}: {images['in no count']} images in no count")
@@ -364,7 +368,7 @@ FAULTS: dict[str, Callable[[Soak], None]] = {
 def write_curves(
     path: Path, samples: list[dict[str, float]], faults: list[tuple[float, str]]
 ) -> None:
-    """Memory, threads and descriptors over the time, and the faults below them."""
+    """Plot memory, threads and descriptors over time, and the faults below them."""
     first = new_plot("face_node under load and faults", "minutes", "")
     figure: Any = first.figure
     figure.set_size_inches(8, 8)
@@ -393,7 +397,7 @@ def write_curves(
 
 
 def run(folder: Path, seconds: float, seed: int) -> tuple[Soak, dict[str, dict[str, int]]]:
-    """One run, and what came of its images by camera."""
+    """One run, and what became of its images by camera."""
     parameters = PARAMETERS | {"cameras": list(CAMERAS)}
     with running_face_node(folder, parameters, reliable=False) as harness:
         soak = Soak(harness, folder, random.Random(seed))
@@ -408,12 +412,12 @@ def run(folder: Path, seconds: float, seed: int) -> tuple[Soak, dict[str, dict[s
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=3, help="default 3, at least 0.35")
-    parser.add_argument("--seed", type=int, default=0, help="decides which faults come when")
+    parser.add_argument("--seed", type=int, default=0, help="decides which faults happen when")
     parser.add_argument("--json", type=Path, help="write all samples and figures to this file")
     parser.add_argument("--plot", type=Path, help="write the curves to this PNG file")
     options = parser.parse_args()
-    if 60 * options.minutes < SHORTEST:
-        parser.error(f"--minutes {options.minutes:g}: expected at least {SHORTEST / 60:g}")
+    if 60 * options.minutes < MIN_SECONDS:
+        parser.error(f"--minutes {options.minutes:g}: expected at least {MIN_SECONDS / 60:g}")
     print(f"{options.minutes:g} minutes, seed {options.seed}", flush=True)
     rclpy.init(args=[])
     with tempfile.TemporaryDirectory(prefix="soak_") as folder:
@@ -442,10 +446,10 @@ def main() -> int:
         is_judged = name != MEMORY or 60 * options.minutes >= JUDGED_FROM
         if is_judged and not found.is_flat:
             failures.append(f"{name}: not flat")
-    most = max(sample[MEMORY] for sample in soak.samples)
-    print(f"most {MEMORY}: {most:.0f}, limit {MOST_MEMORY}")
-    if most > MOST_MEMORY:
-        failures.append(f"{MEMORY}: {most:.0f}")
+    peak = max(sample[MEMORY] for sample in soak.samples)
+    print(f"peak {MEMORY}: {peak:.0f}, limit {MAX_MEMORY}")
+    if peak > MAX_MEMORY:
+        failures.append(f"{MEMORY}: {peak:.0f}")
     if options.plot:
         write_curves(options.plot, soak.samples, soak.faults)
     if options.json:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import rclpy
@@ -52,6 +52,27 @@ def change_request(transition: str) -> ChangeState.Request:
     request = ChangeState.Request()
     request.transition.id = TRANSITIONS[transition]
     return request
+
+
+class ImageCounts(NamedTuple):
+    """What became of the images of a camera; `lost` is None if the node does not know."""
+
+    handled: int
+    dropped: int
+    skipped: int
+    lost: int | None
+
+
+def image_counts(log: str, camera: str = "images") -> list[ImageCounts]:
+    """The counts for a camera that a node has logged, one for each time it was deactivated."""
+    pattern = (
+        rf"{camera}: (\d+) handled, (\d+) dropped for newer ones, (\d+) skipped, "
+        rf"(\d+|unknown how many) lost"
+    )
+    return [
+        ImageCounts(*map(int, numbers), int(lost) if lost.isdigit() else None)
+        for *numbers, lost in re.findall(pattern, log)
+    ]
 
 
 class Harness:

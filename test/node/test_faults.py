@@ -6,7 +6,6 @@ from __future__ import annotations
 import ast
 import inspect
 import os
-import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from builtin_interfaces.msg import Time
 from camera_process import BURST, HUGE, CameraProcess
 from diagnostic_msgs.msg import DiagnosticArray
 from endings import opened_for_writing
-from harness import TIMEOUT, Harness, face_node_command, running_face_node
+from harness import TIMEOUT, Harness, face_node_command, image_counts, running_face_node
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter
@@ -104,8 +103,7 @@ def test_of_a_burst_the_newest_is_answered_and_each_image_is_counted(
     answered = [answer.header.stamp for answer in active.detections[earlier:]]
     assert all(stamp in stamps for stamp in answered)
     assert active.change_state("deactivate")
-    pattern = r"images: (\d+) handled, (\d+) dropped for newer ones, (\d+) skipped, (\d+) lost"
-    handled, dropped, skipped, lost = map(int, re.findall(pattern, active.log())[-1])
+    handled, dropped, skipped, lost = image_counts(active.log())[-1]
     assert (handled, skipped) == (earlier + len(answered), 0)
     assert dropped + lost == BURST - len(answered)
     assert active.change_state("activate")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import signal
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import FRAME_ID, TIMEOUT, Harness, running_face_node
+from harness import FRAME_ID, TIMEOUT, Harness, image_counts, running_face_node
 from numpy.typing import NDArray
 from rclpy.qos import QoSReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -317,8 +316,7 @@ def test_the_newest_image_wins(tmp_path: Path, image: Images) -> None:
         )
         assert len(harness.detections) - answered < 10
         assert harness.change_state("deactivate")
-        (counts,) = re.findall(r"images: (\d+) handled, (\d+) dropped for newer", harness.log())
-        handled, dropped = map(int, counts)
+        ((handled, dropped, _, _),) = image_counts(harness.log())
         harness.wait_for(lambda: handled == len(harness.detections), "all answers")
         assert dropped > 0
 
