@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure how fast pipelines are on this machine, and where their time goes."""
+"""Measure the speed of pipelines on this machine, by stage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from scrfd_ros.pipeline import FacePipeline, load_pipeline
 from scrfd_ros.recognition.alignment import CROP_SIZE
 
 HARDWARE = ("CPU", "CUDA", "TensorRT")
-"""What networks run on: ONNX Runtime on one of the first two, or TensorRT."""
+"""Hardware of a network: ONNX Runtime on one of the first two, or TensorRT."""
 
 _ONE_FACE = np.zeros((1, CROP_SIZE, CROP_SIZE, 3), np.uint8)
 
@@ -35,8 +35,7 @@ class Configuration:
     """A pipeline to measure.
 
     Attributes:
-        detector, recognizer: their names in the catalogue, else their paths; None for no
-            recognizer.
+        detector, recognizer: names in the catalogue, or paths; None for no recognizer.
         backend: "onnxruntime" or "tensorrt".
     """
 
@@ -63,11 +62,11 @@ class Measurement:
     """The times of one configuration.
 
     Attributes:
-        faces: how many were found in the image.
-        milliseconds: by stage, float64 [repeat]. By the clock of the machine: the stages of
+        faces: number of faces found in the image.
+        milliseconds: by stage, float64 [repeat]. Wall time: the stages of
             `scrfd_ros.pipeline.Result`; detection, which is prepare, detect and decode together;
-            embed_one, the embedding of a single face. By the clock of the device, where the
-            backend tells: copy_in, network and copy_out, which are parts of detect.
+            embed_one, the embedding of a single face. Time on the device, if the backend measures
+            it: copy_in, network and copy_out, which are parts of detect.
     """
 
     configuration: Configuration
@@ -75,16 +74,16 @@ class Measurement:
     milliseconds: dict[str, NDArray[np.float64]]
 
     def median(self, stage: str) -> float | None:
-        """Median time of a stage, milliseconds; None where it was not measured."""
+        """Median time of a stage, milliseconds; None if it was not measured."""
         return self._percentile(stage, 50)
 
     def p95(self, stage: str) -> float | None:
-        """Time that 95 % of a stage's runs stay below, milliseconds; None likewise."""
+        """95th percentile of a stage's time, milliseconds; None if it was not measured."""
         return self._percentile(stage, 95)
 
     @property
     def images_per_second(self) -> float:
-        """One image after the other, by the median of total."""
+        """Images per second one after the other, by the median of total."""
         return 1e3 / float(np.median(self.milliseconds["total"]))
 
     def _percentile(self, stage: str, percent: float) -> float | None:
@@ -93,7 +92,7 @@ class Measurement:
         return float(np.percentile(self.milliseconds[stage], percent))
 
     def as_json(self) -> dict[str, object]:
-        """All there is to know but the single runs."""
+        """Everything except the single runs."""
         pipeline = self.configuration.pipeline
         networks = {"detector": pipeline.detector.network}
         if pipeline.recognizer is not None:
@@ -125,7 +124,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class NetworkTime:
-    """One network alone: median milliseconds under each backend, None where not measured."""
+    """One network alone: median milliseconds with each backend, None if not measured."""
 
     model: str
     onnxruntime: float | None
@@ -135,7 +134,7 @@ class NetworkTime:
 
 @dataclass(frozen=True)
 class DetectionTime:
-    """A detector, from image to faces: median milliseconds, None where not measured."""
+    """A detector, from image to faces: median milliseconds, None if not measured."""
 
     hardware: str
     model: str
@@ -145,8 +144,8 @@ class DetectionTime:
 
 
 def machine_info() -> dict[str, object]:
-    """What the figures depend on, None where there is none."""
-    metadata: dict[str, object] = {
+    """What the figures depend on; None for what this machine does not have."""
+    info: dict[str, object] = {
         "processor": _processor(),
         "processors": os.cpu_count(),
         "gpu": None,
@@ -161,17 +160,17 @@ def machine_info() -> dict[str, object]:
     }
     try:
         device = cuda_device()
-        metadata["gpu"] = device.name
-        metadata["compute_capability"] = device.compute_capability
-        metadata["cuda"] = device.cuda
-        metadata["tensorrt"] = product(import_tensorrt())
+        info["gpu"] = device.name
+        info["compute_capability"] = device.compute_capability
+        info["cuda"] = device.cuda
+        info["tensorrt"] = product(import_tensorrt())
     except BackendError:
         pass
-    return metadata
+    return info
 
 
 def _processor() -> str:
-    """Its name; on boards such as a Jetson, whose processors have none, that of the board."""
+    """Name of the processor, or of the board where processors have none, as on a Jetson."""
     processors, board = Path("/proc/cpuinfo"), Path("/proc/device-tree/model")
     if processors.exists():
         for line in processors.read_text().splitlines():
@@ -260,15 +259,15 @@ def measure(
     repeat: int,
     warmup: int,
 ) -> list[Measurement]:
-    """Measure all configurations in turns, so that what slows the machine down slows down all.
+    """Measure all configurations in turns, so that a slow phase of the machine affects all.
 
-    Each turn begins with a run that does not count. It leaves caches and threads as they are on a
-    robot, where one pipeline runs all the time. Without it the idle threads of the pipeline before
-    still spin, which on two cores made w600k_mbf a quarter slower.
+    Each turn begins with a run that is not measured. It brings caches and threads into the state
+    that they have on a robot, where one pipeline runs all the time. Without it the idle threads of
+    the previous pipeline still spin, which on two cores made w600k_mbf a quarter slower.
 
     Args:
         image: uint8 [H, W, 3] BGR.
-        repeat: turns of each configuration that count, at least 1.
+        repeat: measured turns of each configuration, at least 1.
         warmup: turns before those.
     """
     samples: list[list[dict[str, float]]] = [[] for _ in configurations]
@@ -292,7 +291,7 @@ def _sample(pipeline: FacePipeline, image: NDArray[np.uint8]) -> dict[str, float
     times |= pipeline.detector.network.device_milliseconds()
     times["detection"] = times["prepare"] + times["detect"] + times["decode"]
     if pipeline.recognizer is not None:
-        pipeline.recognizer.embed(_ONE_FACE)  # the change to another batch size costs extra
+        pipeline.recognizer.embed(_ONE_FACE)  # a change of the batch size takes extra time
         start = time.perf_counter()
         pipeline.recognizer.embed(_ONE_FACE)
         times["embed_one"] = 1e3 * (time.perf_counter() - start)
@@ -300,9 +299,9 @@ def _sample(pipeline: FacePipeline, image: NDArray[np.uint8]) -> dict[str, float
 
 
 def network_times(measurements: Sequence[Measurement]) -> list[NetworkTime]:
-    """Each network alone, and how many times as fast TensorRT is as ONNX Runtime.
+    """Each network alone, and the speedup of TensorRT over ONNX Runtime.
 
-    A detector with an image, a recognizer with one face; with the copies to and from the device.
+    A detector takes an image, a recognizer one face; copies to and from the device are included.
     """
     rows = []
     for kind, title, stage in (
@@ -341,7 +340,7 @@ def detection_times(measurements: Sequence[Measurement]) -> list[DetectionTime]:
 
 
 def _median(measurements: Sequence[Measurement], stage: str, **attributes: str) -> float | None:
-    """Over all configurations that have these attributes; None where none was measured."""
+    """Median over all configurations with these attributes; None if none was measured."""
     runs = [
         each.milliseconds[stage]
         for each in measurements

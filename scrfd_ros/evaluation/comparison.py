@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What changes when faces are found with another model, precision, input size or backend.
+"""Compare the faces found with two models, precisions, input sizes or backends.
 
 Matching and limits are those of `scrfd_ros.engines.agreement`.
 """
@@ -52,12 +52,13 @@ class Figure:
     """One figure over all images.
 
     Attributes:
-        value: the sum of a count, or the worst of what was measured.
-        median: of what was measured, over all faces; None for counts.
-        limit: that of `value`; None if it has none.
-        within: whether the value is.
-        least: whether the limit is the least that the value may be, rather than the most.
-        image: where the worst was found, or most of a count; None for faces and a count of 0.
+        value: the sum of a count, or the worst of the measured values.
+        median: of the measured values over all faces; None for counts.
+        limit: of `value`; None if it has none.
+        within: whether the value is within the limit.
+        least: whether the limit is a minimum, rather than a maximum.
+        image: the one with the worst value, or with the highest count; None for faces and a count
+            of 0.
     """
 
     value: float
@@ -70,13 +71,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Report:
-    """What a comparison measured.
+    """The result of a comparison.
 
     Attributes:
-        figures: by their names; see `compare_pipelines` and `compare_recognizers`.
+        figures: by name; see `compare_pipelines` and `compare_recognizers`.
         images: the figures of each image alone, by its name.
-        different: names of the images in which something is outside its limit.
-        failures: a sentence for each figure that is outside its limit.
+        different: names of the images with a figure outside its limit.
+        failures: a sentence for each figure outside its limit.
     """
 
     figures: dict[str, Figure]
@@ -85,7 +86,7 @@ class Report:
     failures: tuple[str, ...]
 
     def as_json(self) -> dict[str, object]:
-        """Everything; what is infinitely bad as null."""
+        """All attributes, with null for infinitely bad values."""
         return {
             "within_limits": not self.failures,
             "failures": list(self.failures),
@@ -165,20 +166,21 @@ def compare_pipelines(
     limits: Mapping[str, float],
     output: Path | None = None,
 ) -> Report:
-    """Compare the faces that two pipelines with the same recognizer, or none, find.
+    """Compare the faces found by two pipelines with the same recognizer, or with none.
 
-    A face that scores the reference's threshold on one side has to be found by the other, where it
-    may score less by the limit of the score's difference: none fails for lying on the threshold.
-    The thresholds of both pipelines are lowered by that much.
+    A face that reaches the reference's score threshold on one side has to be found by the other,
+    where its score may be lower by the limit of the score's difference. So no comparison fails for
+    a face on the threshold. The thresholds of both pipelines are lowered by that limit.
 
     Args:
         images: see `open_images`.
         limits: see `scrfd_ros.engines.agreement.LIMITS`.
-        output: folder for an image of both sides' faces wherever something is outside its limit,
-            those of the reference on the left; red are faces that only one side has.
+        output: folder for an image of both sides' faces, the reference's on the left, for each
+            image with a figure outside its limit; faces that only one side has are red.
 
     Returns:
-        faces: those of the reference; the others are those of `parity.compare_faces`.
+        faces: number of the reference's; the other figures are those of
+            `scrfd_ros.engines.agreement.compare_faces`.
 
     Raises:
         ModelError: the recognizers are different models.
@@ -213,14 +215,14 @@ def compare_recognizers(
     """Compare the embeddings that two recognizers of one model give the same faces.
 
     Args:
-        finder: finds the faces; its detector has to give landmarks.
+        finder: finds the faces; its detector has to find landmarks.
         images, limits: see `compare_pipelines`.
 
     Returns:
-        The figures of `parity.compare_embeddings`.
+        The figures of `scrfd_ros.engines.agreement.compare_embeddings`.
 
     Raises:
-        ModelError: the recognizers are different models, or the finder gives no landmarks.
+        ModelError: the recognizers are different models, or the finder finds no landmarks.
         ScrfdError: an image cannot be read.
     """
     refuse_different_models(reference, candidate)
@@ -239,9 +241,10 @@ def compare_recognizers(
 
 
 def refuse_different_models(reference: ArcFace, candidate: ArcFace) -> None:
-    """Raises ModelError if two recognizers are known to be of different models.
+    """Refuse recognizers of different models, whose embeddings cannot be compared.
 
-    Each model has a space of its own, in which the others' embeddings point anywhere.
+    Raises:
+        ModelError: they are of different models, by catalogue or number of dimensions.
     """
     first, second = (_catalogue_name(side.network) for side in (reference, candidate))
     if (first and second and first != second) or reference.dimensions != candidate.dimensions:
@@ -251,7 +254,7 @@ def refuse_different_models(reference: ArcFace, candidate: ArcFace) -> None:
         ]
         raise ModelError(
             f"{' and '.join(names)} are different models: the cosine of their embeddings means "
-            f"nothing. What each is worth, `scrfd eval verification` tells"
+            f"nothing. `scrfd eval verification` measures the accuracy of each"
         )
 
 
@@ -263,7 +266,7 @@ def _catalogue_name(network: Network) -> str | None:
 
 
 def _of_one(differences: Differences) -> dict[str, float]:
-    """The figures of one image. One without faces is not different for that."""
+    """The figures of one image, except its number of faces, which may be 0."""
     return {name: value for name, value in differences.figures.items() if name != "faces"}
 
 

@@ -34,7 +34,7 @@ def new_plot(title: str, x_label: str, y_label: str) -> Axes:
 
 
 def write_plot(path: Path, axes: Axes) -> None:
-    """Write the figure of the axes as PNG.
+    """Write the figure that the axes belong to as PNG.
 
     Raises:
         ScrfdError: the file cannot be written.

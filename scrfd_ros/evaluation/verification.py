@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Face verification: do two images show one person? From pairs to scores, from scores to figures.
+"""Face verification, whether two images show one person: pairs, their scores, and figures.
 
-A score is the cosine of two embeddings, and a pair is accepted where it is at or above a threshold.
-FAR, the false accept rate, is the part of the pairs of different people that is accepted; TAR, the
-true accept rate, that of the pairs of one person.
+A score is the cosine of two embeddings, and a pair is accepted if its score is at or above a
+threshold. FAR, the false accept rate, is the share of accepted pairs among those of different
+people; TAR, the true accept rate, among those of one person.
 
 The protocol is that of Labeled Faces in the Wild (LFW): Huang et al., University of Massachusetts
 TR 07-49, 2007, http://vis-www.cs.umass.edu/lfw.
@@ -33,15 +33,15 @@ from scrfd_ros.recognition.alignment import CROP_SIZE
 from scrfd_ros.recognition.arcface import ArcFace
 
 FARS = (1e-2, 1e-3, 1e-4)
-"""The false accept rates at which TAR is told."""
+"""The false accept rates at which TAR is reported."""
 
 FOLDS = 10
-"""Parts that pairs are split into where their file does not."""
+"""Number of folds for pairs whose file does not define them."""
 
 NO_FACE = -1.0
-"""Score of a pair where no face is found: the lowest cosine, so it is not accepted.
+"""Score of a pair with an image in which no face is found: the lowest cosine, so it is rejected.
 
-To leave such pairs out would reward a detector that misses the difficult faces.
+Leaving such pairs out would reward a detector that misses difficult faces.
 """
 
 _CSV_HEADER = ["picture_a", "picture_b", "same"]
@@ -49,9 +49,9 @@ _LFW_ROWS = {
     True: (r"(\S+)\s+(\d{1,9})\s+(\d{1,9})", "NAME number number"),
     False: (r"(\S+)\s+(\d{1,9})\s+(\S+)\s+(\d{1,9})", "NAME number NAME number"),
 }
-"""How a pair of one person, and one of different people, stands in pairs.txt."""
+"""Lines of pairs.txt for a pair of one person, and for one of different people."""
 
-_SHOWN = 3  # of many files that are amiss
+_MAX_SHOWN = 3  # files in an error
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -63,9 +63,9 @@ class Pairs:
 
     Attributes:
         images: paths of the distinct images, relative to their folder.
-        rows: int64 [N, 2], which two of them are a pair.
+        rows: int64 [N, 2], indices of the two images of each pair.
         same: bool [N], whether they show one person.
-        folds: int64 [N], the part that each pair belongs to.
+        folds: int64 [N], the fold of each pair.
     """
 
     images: tuple[str, ...]
@@ -94,14 +94,14 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What one threshold does.
+    """A threshold and its rates.
 
     Attributes:
-        wanted_far: the FAR that it was to keep below.
-        threshold: cosine from which on a pair is accepted; infinity where none may be.
+        wanted_far: the maximum FAR that it was chosen for.
+        threshold: minimum cosine of an accepted pair; infinity if none may be accepted.
         far, tar: 0 to 1.
-        false_accepts: number of pairs behind `far`.
-        far_interval: where the FAR lies with 95 % confidence, see `wilson_interval`.
+        false_accepts: number of accepted pairs of different people.
+        far_interval: 95 % confidence interval of the FAR, see `wilson_interval`.
     """
 
     wanted_far: float
@@ -114,7 +114,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Part of the pairs that is judged rightly with the best threshold of the other folds.
+    """Share of the pairs that are judged correctly with the best threshold of the other folds.
 
     Attributes:
         mean: over the folds.
@@ -132,10 +132,10 @@ class Verification:
     """All figures of one set of pairs.
 
     Attributes:
-        accuracy: None where a kind of pairs has fewer than `FOLDS`.
-        points: for each of `FARS` for which there are at least 1 / FAR pairs of different people.
-        recommended: the last of them, its threshold rounded up to hundredths; None where there is
-            no such point, or none with a threshold.
+        accuracy: None if there are fewer than `FOLDS` pairs of one kind.
+        points: for each of `FARS` with at least 1 / FAR pairs of different people.
+        recommended: the last of them, its threshold rounded up to hundredths; None if there is no
+            such point, or its threshold is infinite.
     """
 
     same_pairs: int
@@ -147,7 +147,7 @@ class Verification:
     recommended: OperatingPoint | None
 
     def as_json(self) -> dict[str, object]:
-        """All attributes; None in place of a threshold of infinity, which JSON does not know."""
+        """All attributes; None for an infinite threshold, which JSON cannot represent."""
         content = asdict(self)
         for point in content["points"]:
             if math.isinf(point["threshold"]):
@@ -161,9 +161,9 @@ class Verification:
 
 
 def read_pairs(path: Path) -> Pairs:
-    """Read a list of pairs: CSV where the file's name ends so, else as LFW's pairs.txt.
+    """Read a list of pairs: CSV if the file's name ends in .csv, else in the format of LFW.
 
-    CSV: picture_a, picture_b, same (0 or 1), a header with these names is optional. The pairs of
+    CSV: picture_a, picture_b, same (0 or 1); a header with these names is optional. The pairs of
     each kind are dealt out to `FOLDS` folds in turns.
 
     LFW: the number of folds and of pairs of each kind in a fold; then for each fold the pairs of
@@ -213,7 +213,7 @@ def _csv_pairs(path: Path, lines: Sequence[str]) -> tuple[list[tuple[str, str]],
                 )
             names.append((row[0], row[1]))
             same.append(row[2] == "1")
-    except csv.Error as error:  # a quotation mark without end makes one field of all that follows
+    except csv.Error as error:  # an unclosed quotation mark makes one field of the rest
         raise ScrfdError(f"{path}, line {reader.line_num}: {error}") from error
     if not names:
         raise ScrfdError(f"{path}: no pairs in it")
@@ -237,13 +237,13 @@ def _lfw_pairs(
     if folds < 2 or size < 1:
         raise ScrfdError(
             f"{path}, line 1: expected the number of folds and of pairs of each kind in a fold, "
-            f"such as 10 300, found {(lines or [''])[0]!r}. A list of another form has to be "
-            f"named .csv"
+            f"such as 10 300, found {(lines or [''])[0]!r}. The name of a CSV file has to end in "
+            f".csv"
         )
     rows = "\n".join(lines[1:]).rstrip().splitlines()
     if len(rows) != 2 * folds * size:
         raise ScrfdError(
-            f"{path}, line 1: announces {folds} folds of 2 x {size} pairs, {len(rows)} follow"
+            f"{path}, line 1: {folds} folds of 2 x {size} pairs, but {len(rows)} lines follow"
         )
     number = np.arange(len(rows))
     same = number // size % 2 == 0
@@ -275,10 +275,10 @@ def find_images(folder: Path, pairs: Pairs) -> list[Path]:
         raise ScrfdError(f"{folder}: cannot look for the images: {error}") from error
     missing = [name for name, is_there in zip(pairs.images, there, strict=True) if not is_there]
     if missing:
-        more = ", ..." if len(missing) > _SHOWN else ""
+        more = ", ..." if len(missing) > _MAX_SHOWN else ""
         raise ScrfdError(
             f"{folder}: lacks {len(missing)} of the {len(paths)} images of the pairs: "
-            f"{', '.join(missing[:_SHOWN])}{more}"
+            f"{', '.join(missing[:_MAX_SHOWN])}{more}"
         )
     return paths
 
@@ -287,7 +287,7 @@ def recognizer_of(pipeline: FacePipeline) -> ArcFace:
     """The recognizer of a pipeline.
 
     Raises:
-        ModelError: it makes no embeddings.
+        ModelError: it computes no embeddings.
     """
     if pipeline.recognizer is None:
         raise ModelError("verification needs a recognizer, and a detector that finds landmarks")
@@ -300,16 +300,15 @@ def embed_images(
     """Embeddings of the person in each image, see `main_face`. Progress is shown on a terminal.
 
     Args:
-        aligned: the images are aligned faces, as `scrfd_ros.recognition.alignment` makes them.
+        aligned: the images are aligned faces, as of `scrfd_ros.recognition.alignment`.
 
     Returns:
-        embeddings: float32 [N, D], rows of unit length; zero where there is no face.
-        found: bool [N], whether there is one, and good enough where the pipeline has a least
-            quality.
+        embeddings: float32 [N, D], rows of unit length; zeros if there is no face.
+        found: bool [N], whether there is a face, of at least the pipeline's minimum quality.
 
     Raises:
-        ModelError: the pipeline makes no embeddings.
-        ImageError: an image cannot be read, or is to be an aligned face and has another size.
+        ModelError: the pipeline computes no embeddings.
+        ImageError: an image cannot be read, or is not of the size of an aligned face.
     """
     recognizer = recognizer_of(pipeline)
     embeddings = np.zeros((len(paths), recognizer.dimensions), np.float32)
@@ -334,9 +333,9 @@ def embed_images(
 
 
 def main_face(faces: Faces, width: int, height: int) -> int:
-    """Which face the image is about: greatest is its area - 2 * (distance from the middle)^2.
+    """Index of the main face: it has the greatest area - 2 * (distance from the center)^2.
 
-    The rule by which LFW is usually aligned (align_dataset_mtcnn.py of facenet, align_lfw.py of
+    LFW is usually aligned by this rule (align_dataset_mtcnn.py of facenet, align_lfw.py of
     insightface).
 
     Args:
@@ -347,13 +346,13 @@ def main_face(faces: Faces, width: int, height: int) -> int:
 
 
 def score_pairs(pairs: Pairs, embeddings: NDArray[np.float32], found: Bools) -> Floats:
-    """Cosine of each pair, float64 [N]; `NO_FACE` where an image of it has none.
+    """Cosine of each pair, float64 [N]; `NO_FACE` if one of its images has no face.
 
     Args:
         embeddings, found: of `pairs.images`, from `embed_images`.
 
     Raises:
-        ValueError: one of them is another array.
+        ValueError: one of them has another shape or type.
     """
     check_array(embeddings, "embeddings", (len(pairs.images), None), None)
     check_array(found, "found", (len(pairs.images),), np.bool_)
@@ -363,22 +362,22 @@ def score_pairs(pairs: Pairs, embeddings: NDArray[np.float32], found: Bools) -> 
 
 
 def _check_pairs(scores: Floats, same: Bools) -> None:
-    # Of whole numbers, 0 or 1, ~same would be other rows.
+    # With integers, 0 or 1, ~same would select other rows.
     check_array(scores, "scores", (None,), None)
     check_array(same, "same", (len(scores),), np.bool_)
 
 
 def roc(scores: Floats, same: Bools) -> Roc:
-    """Rates at every threshold that makes a difference (roc_curve of scikit-learn, no point left
-    out).
+    """Rates at every threshold that changes them, as roc_curve of scikit-learn without dropping
+    points.
 
     Args:
         scores: float64 [N], finite.
         same: bool [N].
 
     Raises:
-        ScrfdError: a score is not finite, or a kind of pairs is missing.
-        ValueError: one of them is another array, or they differ in length.
+        ScrfdError: a score is not finite, or all pairs are of one kind.
+        ValueError: one of them has another shape or type, or they differ in length.
     """
     _check_pairs(scores, same)
     if not np.isfinite(scores).all():
@@ -397,15 +396,18 @@ def roc(scores: Floats, same: Bools) -> Roc:
 
 
 def area_under(curve: Roc) -> float:
-    """Area under the ROC by trapezoids: how often a pair of one person scores higher than one of
-    different people, ties counted half."""
+    """Area under the ROC by trapezoids.
+
+    It is the probability that a pair of one person scores higher than one of different people,
+    with ties counted half.
+    """
     heights = (curve.tar[1:] + curve.tar[:-1]) / 2
     return float((np.diff(curve.far) * heights).sum())
 
 
 def equal_error_rate(curve: Roc) -> float:
-    """Where FAR = 1 - TAR, on straight lines between the points of the ROC."""
-    gaps = curve.far + curve.tar - 1  # from -1 up to 1, every step upwards
+    """FAR at which FAR = 1 - TAR, on straight lines between the points of the ROC."""
+    gaps = curve.far + curve.tar - 1  # rises from -1 to 1
     after = int(np.argmax(gaps >= 0))
     part = -gaps[after - 1] / (gaps[after] - gaps[after - 1])
     return float(curve.far[after - 1] + part * (curve.far[after] - curve.far[after - 1]))
@@ -419,7 +421,7 @@ def threshold_at(curve: Roc, far: float) -> float:
 def operating_point(
     scores: Floats, same: Bools, threshold: float, wanted_far: float
 ) -> OperatingPoint:
-    """What accepting scores at or above the threshold gives.
+    """The rates of accepting scores at or above a threshold.
 
     Raises:
         ValueError: as `roc`.
@@ -439,10 +441,10 @@ def operating_point(
 
 
 def wilson_interval(count: int, total: int) -> Interval:
-    """Where a rate lies with 95 % confidence, `count` of `total` independent cases seen.
+    """The 95 % confidence interval of a rate, from `count` of `total` independent cases.
 
     Wilson, Probable inference, the law of succession, and statistical inference, JASA 22, 1927.
-    Pairs that share an image are not independent: then it is too narrow.
+    Pairs that share an image are not independent, which makes the interval too narrow.
     """
     z = 1.959964
     rate = count / total
@@ -453,12 +455,12 @@ def wilson_interval(count: int, total: int) -> Interval:
 
 
 def best_threshold(curve: Roc, same: Bools) -> float:
-    """The threshold that judges most pairs rightly, halfway between two scores.
+    """The threshold that judges the greatest number of pairs correctly, halfway between two scores.
 
-    Of several it is the middle one: the pairs cannot tell them apart.
+    If several are equally good, the middle one.
 
     Args:
-        same: bool [N], of the pairs that `curve` is made of.
+        same: bool [N], of the pairs that `curve` was computed from.
     """
     right = curve.tar * same.sum() - curve.far * (~same).sum()
     # Rates of equal counts can differ in their last digits.
@@ -470,11 +472,11 @@ def best_threshold(curve: Roc, same: Bools) -> float:
 
 
 def fold_accuracy(scores: Floats, same: Bools, folds: NDArray[np.int64]) -> Accuracy:
-    """How many pairs of each fold are judged rightly with the best threshold of all others.
+    """The share of pairs of each fold that the best threshold of the other folds judges correctly.
 
     Raises:
-        ScrfdError: as `roc`, of the pairs outside a fold.
-        ValueError: as `roc`, or `folds` is another array.
+        ScrfdError: as `roc`, for the pairs outside a fold.
+        ValueError: as `roc`, or `folds` has another shape or type.
     """
     _check_pairs(scores, same)
     check_array(folds, "folds", (len(scores),), None)
@@ -492,7 +494,7 @@ def fold_accuracy(scores: Floats, same: Bools, folds: NDArray[np.int64]) -> Accu
 
 
 def pairs_needed(far: float) -> int:
-    """Fewest pairs of different people that a false accept rate is told of: one accepted is it."""
+    """Minimum number of pairs of different people to report a FAR: one accepted pair gives it."""
     return math.ceil(1 / far)
 
 
@@ -505,7 +507,7 @@ def evaluate(scores: Floats, same: Bools, folds: NDArray[np.int64]) -> Verificat
         folds: int64 [N].
 
     Raises:
-        ScrfdError: a score is not finite, or a kind of pairs is missing.
+        ScrfdError: a score is not finite, or all pairs are of one kind.
     """
     curve = roc(scores, same)
     same_pairs, different_pairs = int(same.sum()), int((~same).sum())
@@ -531,7 +533,7 @@ def evaluate(scores: Floats, same: Bools, folds: NDArray[np.int64]) -> Verificat
 
 
 def plot_roc(path: Path, title: str, scores: Floats, same: Bools) -> None:
-    """Draw TAR over FAR as PNG; the FAR logarithmic, as the low ones matter.
+    """Plot TAR over FAR as PNG, with a logarithmic FAR, as low rates matter.
 
     Raises:
         ScrfdError: as `roc`; Matplotlib is missing, or the file cannot be written.
@@ -546,12 +548,12 @@ def plot_roc(path: Path, title: str, scores: Floats, same: Bools) -> None:
 def plot_histogram(
     path: Path, title: str, scores: Floats, same: Bools, threshold: float | None
 ) -> None:
-    """Draw how the scores of both kinds of pairs are distributed, and a threshold, as PNG.
+    """Plot histograms of the scores of both kinds of pairs, and a threshold, as PNG.
 
     Raises:
         ScrfdError: Matplotlib is missing, or the file cannot be written.
     """
-    axes = new_plot(title, "cosine", "part of the pairs")
+    axes = new_plot(title, "cosine", "share of the pairs")
     edges = np.linspace(-1, 1, 101).tolist()
     for rows, label in ((~same, "different people"), (same, "one person")):
         weights = np.full(rows.sum(), 1 / rows.sum())

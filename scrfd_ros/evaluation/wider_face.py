@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""WIDER FACE validation: its faces, its images, and detections in its submission format.
+"""WIDER FACE validation: ground truth, images, and detections in the submission format.
 
 WIDER FACE: A Face Detection Benchmark, Yang et al., CVPR 2016, https://arxiv.org/abs/1511.06523.
-Boxes are those of the benchmark here: x and y of the top left corner, width and height, in pixels
-of the image.
+Boxes here have the benchmark's form: x and y of the top left corner, width and height, in pixels of
+the image.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ PUBLISHED_SETTINGS: Mapping[str, object] = {
     "tiles": [1, 1],
     "large_faces": False,
 }
-"""How the published table of SCRFD was measured, as `settings_of` tells it."""
+"""Settings of the published table of SCRFD, in the form of `settings_of`."""
 
 _MAT_HEADER = 128  # bytes of a .mat file of version 5
-_MAT_COMPRESSED = 15  # kind of an element of it
-_MAT_LARGEST = 1 << 27  # bytes of a variable; those of the official files have some millions
+_MAT_COMPRESSED = 15  # type of an element
+_MAX_VARIABLE = 1 << 27  # bytes; those of the official files have some millions
 
-_SHOWN = 3  # of many files that are amiss
+_MAX_SHOWN = 3  # files in an error
 
 _T = TypeVar("_T")
 
@@ -62,13 +62,13 @@ FindFaces = Callable[[NDArray[np.uint8]], Faces]
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """An image of the validation set and the faces that people saw in it.
+    """An image of the validation set and its annotated faces.
 
     Attributes:
         event: the folder it is in.
         name: its file name without .jpg.
         boxes: float64 [N, 4], x, y, width, height.
-        counted: bool [3, N], which faces belong to each of `SUBSETS`.
+        counted: bool [3, N], whether each face belongs to each of `SUBSETS`.
     """
 
     event: str
@@ -78,11 +78,11 @@ class AnnotatedImage:
 
 
 def find_ground_truth(directory: Path | None) -> Path:
-    """The folder with the files of the ground truth, fetched if they are not in `directory`.
+    """The folder with the files of the ground truth, downloaded if they are not in `directory`.
 
     Raises:
-        ScrfdError: there is no such directory, or only some of them are there.
-        DownloadError: they could not be fetched.
+        ScrfdError: there is no such directory, or it has only some of the files.
+        DownloadError: they could not be downloaded.
     """
     if directory is not None:
         if not directory.is_dir():
@@ -115,7 +115,7 @@ def read_ground_truth(folder: Path) -> list[AnnotatedImage]:
     sizes = (len(boxes), *(len(own) for own in rows))
     for path, size in zip((faces, *subsets), sizes, strict=True):
         if size != len(names):
-            raise ScrfdError(f"{path}: tells of {size} images, expected {len(names)}")
+            raise ScrfdError(f"{path}: has {size} images, expected {len(names)}")
     images = []
     for number, (event, name) in enumerate(names):
         if "/" in event + name or event.startswith(".") or not (event and name):
@@ -124,7 +124,7 @@ def read_ground_truth(folder: Path) -> list[AnnotatedImage]:
         for subset, path in enumerate(subsets):
             own = rows[subset][number]
             if own.size and not 0 <= own.min() <= own.max() < counted.shape[1]:
-                raise ScrfdError(f"{path}: {event}/{name} does not have the faces it names")
+                raise ScrfdError(f"{path}: {event}/{name} lists faces that it does not have")
             counted[subset, own] = True
         images.append(AnnotatedImage(event, name, boxes[number], counted))
     return images
@@ -148,9 +148,9 @@ def _read_mat(path: Path, parse: Callable[[Mapping[str, Any]], _T]) -> _T:
 
 
 def _check(content: bytes) -> None:
-    """Hold the variables, which are compressed in all official files, against their checksums.
+    """Verify the checksums of the variables, which are compressed in all official files.
 
-    SciPy does that after it has read them, and a wrong byte can end the process before.
+    SciPy does so after reading them, and a wrong byte can crash the process before that.
     """
     position = _MAT_HEADER
     while position < len(content):
@@ -159,9 +159,9 @@ def _check(content: bytes) -> None:
         if kind != _MAT_COMPRESSED or len(variable) != size:
             raise ValueError(f"no whole compressed variable at byte {position}")
         content_of = zlib.decompressobj()
-        content_of.decompress(variable, _MAT_LARGEST)
+        content_of.decompress(variable, _MAX_VARIABLE)
         if not content_of.eof:
-            raise ValueError(f"cut off, or more than {_MAT_LARGEST:,} bytes, at byte {position}")
+            raise ValueError(f"cut off, or more than {_MAX_VARIABLE:,} bytes, at byte {position}")
         position += 8 + size
 
 
@@ -226,7 +226,7 @@ def find_images(directory: Path, ground_truth: Sequence[AnnotatedImage]) -> list
 
 
 def at_original_size(pipeline: FacePipeline) -> FindFaces:
-    """The detector of a pipeline, given images as they are, padded to multiples of 32.
+    """The detector of a pipeline on images at their own size, padded to multiples of 32.
 
     Raises:
         ModelError: the detector takes images of one size only.
@@ -237,11 +237,11 @@ def at_original_size(pipeline: FacePipeline) -> FindFaces:
     if fixed != (None, None):
         raise ModelError(
             f"{network.path} on {network.backend}: the protocol original needs a detector that "
-            f"takes images of any size, this one takes {fixed[1]}x{fixed[0]}. The files of 500m "
-            f"and det_500m take any, with --backend onnxruntime"
+            f"takes images of any size; this one takes {fixed[1]}x{fixed[0]}. The files of 500m "
+            f"and det_500m take any size, with --backend onnxruntime"
         )
 
-    # Most images share a few sizes; each holds buffers and costs a run when it is made.
+    # Most images share a few sizes; each detector has buffers, and is created with a run.
     @functools.lru_cache(maxsize=8)
     def sized(width: int, height: int) -> FacePipeline:
         config = replace(detector.config, input_size=(width, height), max_faces=0)
@@ -257,7 +257,7 @@ def at_original_size(pipeline: FacePipeline) -> FindFaces:
 
 
 def settings_of(protocol: str, pipeline: FacePipeline) -> dict[str, object]:
-    """What the detections of a pipeline depend on, as JSON can hold it."""
+    """The settings that the detections of a pipeline depend on, for JSON."""
     detector, config = pipeline.detector, pipeline.config.detector
     return {
         "protocol": protocol,
@@ -273,18 +273,18 @@ def settings_of(protocol: str, pipeline: FacePipeline) -> dict[str, object]:
 
 
 def prepare_folder(folder: Path, settings: Mapping[str, object]) -> Path:
-    """The folder for detections in a folder of results, which notes how they are made.
+    """The folder for detections in a folder of results, to which the settings are written.
 
     Args:
         settings: from `settings_of`.
 
     Raises:
-        ScrfdError: there are detections made with other settings.
+        ScrfdError: the folder has detections made with other or unknown settings.
     """
     note, detections = folder / "settings.json", folder / "detections"
     if not note.exists() and any(detections.glob("*/*.txt")):
         raise ScrfdError(
-            f"{folder}: nothing tells how the detections in it were made; {_ELSEWHERE}"
+            f"{folder}: has detections, but not the settings they were made with; {_ELSEWHERE}"
         )
     if not note.exists():
         write_bytes(note, f"{json.dumps(settings, indent=1)}\n".encode())
@@ -292,7 +292,7 @@ def prepare_folder(folder: Path, settings: Mapping[str, object]) -> Path:
     try:
         there = dict(json.loads(note.read_bytes()))
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise ScrfdError(f"{note}: not as it was written: {error}; {_ELSEWHERE}") from error
+        raise ScrfdError(f"{note}: not settings of detections: {error}; {_ELSEWHERE}") from error
     differences = [
         f"{name} was {there.get(name)}, is {settings.get(name)}"
         for name in dict.fromkeys((*there, *settings))
@@ -300,7 +300,7 @@ def prepare_folder(folder: Path, settings: Mapping[str, object]) -> Path:
     ]
     if differences:
         raise ScrfdError(
-            f"{folder}: holds detections made with other settings ({'; '.join(differences)}); "
+            f"{folder}: has detections made with other settings ({'; '.join(differences)}); "
             f"{_ELSEWHERE}"
         )
     return detections
@@ -315,20 +315,20 @@ def detect(
     paths: Sequence[Path],
     folder: Path,
 ) -> int:
-    """Find the faces in all images whose detections are not there yet, and write them.
+    """Find the faces in all images that have no detections yet, and write them.
 
-    Progress is shown on a terminal. What an interruption leaves is whole files, which the next
-    call goes on from.
+    Progress is shown on a terminal. An interruption leaves complete files, from which the next call
+    continues.
 
     Args:
         paths: of the images, in the order of `ground_truth`.
         folder: for the detections.
 
     Returns:
-        How many images were run.
+        The number of processed images.
 
     Raises:
-        ScrfdError: an image cannot be read, or a file not be written.
+        ScrfdError: an image cannot be read, or a file cannot be written.
     """
     todo = [
         (image, path, file)
@@ -351,21 +351,23 @@ def detect(
 def read_detections(
     folder: Path, ground_truth: Sequence[AnnotatedImage]
 ) -> list[NDArray[np.float64]]:
-    """Detections in the submission format: in EVENT/NAME.txt the name, their number, then a line
-    of x, y, width, height and score for each.
+    """Read detections in the submission format.
+
+    EVENT/NAME.txt has the name, the number of detections, and for each a line of x, y, width,
+    height and score.
 
     Returns:
         For each image float64 [N, 5], x, y, width, height, score, as in the file.
 
     Raises:
-        ScrfdError: files are missing, malformed, or of images that are not in the set.
+        ScrfdError: files are missing, malformed, or for images outside the set.
     """
     if not folder.is_dir():
         raise ScrfdError(f"{folder}: no such folder; expected one with EVENT/NAME.txt in it")
     files = [_file(folder, image) for image in ground_truth]
     there = set(folder.glob("*/*.txt"))
     for trouble, paths in (
-        ("has detections of {} images that the ground truth does not have", there - set(files)),
+        ("has detections of {} images that are not in the ground truth", there - set(files)),
         ("lacks the detections of {} images", set(files) - there),
     ):
         if paths:
@@ -385,7 +387,7 @@ def _read_file(path: Path) -> NDArray[np.float64]:
     if not re.fullmatch(r"\d{1,9}", count):
         raise ScrfdError(f"{path}, line 2: expected the number of detections, found {count[:80]!r}")
     if int(count) != len(lines) - 2:
-        raise ScrfdError(f"{path}, line 2: announces {count} detections, {len(lines) - 2} follow")
+        raise ScrfdError(f"{path}, line 2: {count} detections, but {len(lines) - 2} lines follow")
     detections = []
     for number, line in enumerate(lines[2:], 3):
         try:
@@ -405,5 +407,5 @@ def _file(folder: Path, image: AnnotatedImage) -> Path:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = "" if len(names) <= _SHOWN else ", ..."
-    return ", ".join(names[:_SHOWN]) + more
+    more = "" if len(names) <= _MAX_SHOWN else ", ..."
+    return ", ".join(names[:_MAX_SHOWN]) + more

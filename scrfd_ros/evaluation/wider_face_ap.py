@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Average precision by the protocol of WIDER FACE.
 
-What the benchmark's own evaluation tools do (eval_tools.zip of WIDER FACE), for all detections at
-once: scores are stretched to 0..1 over the whole set. In each image every detection belongs to
-the face it overlaps most, if IoU is at least 0.5. The best-scored detection of a face is right, its
-others are wrong, as are those without a face; detections of faces that are not in the subset count
-neither way. Precision and recall are taken at 1000 thresholds, and the area under precision's
-envelope is the average precision.
+As the benchmark's own evaluation tools (eval_tools.zip of WIDER FACE), for all detections at once.
+Scores are scaled to 0..1 over the whole set. In each image a detection belongs to the face that it
+overlaps most, if the IoU is at least 0.5. The detection of a face with the best score is right; its
+others are wrong, as are detections without a face. Detections of faces outside the subset are
+ignored. Precision and recall are taken at 1000 thresholds, and the area under precision's envelope
+is the average precision.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HEIGHTS = {
     "64-128": (64, 128),
     ">=128": (128, np.inf),
 }
-"""Classes of faces by height, pixels of the image: from, and to less than."""
+"""Classes of faces by height, pixels of the image: minimum, and the value they are below."""
 
 _HARD = SUBSETS.index("hard")
 
@@ -43,8 +43,8 @@ class Curve:
     """Precision and recall of some faces.
 
     Attributes:
-        faces: how many there are.
-        recalls, precisions: float64 [1000], at each of `THRESHOLDS`; 0 where nothing counts.
+        faces: their number.
+        recalls, precisions: float64 [1000], at each of `THRESHOLDS`; 0 without detections.
     """
 
     faces: int
@@ -53,7 +53,7 @@ class Curve:
 
     @property
     def average_precision(self) -> float | None:
-        """0 to 1; None where there are no faces."""
+        """0 to 1; None if there are no faces."""
         if not self.faces:
             return None
         envelope = np.maximum.accumulate(self.precisions[::-1])[::-1]
@@ -61,7 +61,7 @@ class Curve:
 
     @property
     def recall(self) -> float | None:
-        """The share of faces that any detection finds; None where there are no faces."""
+        """The share of faces that any detection finds; None if there are no faces."""
         return float(self.recalls[-1]) if self.faces else None
 
     def as_json(self) -> dict[str, object]:
@@ -74,10 +74,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What detections of the whole set are worth.
+    """The figures of detections for the whole set.
 
     Attributes:
-        images, faces, detections: how many there are.
+        images, faces, detections: their numbers.
         subsets: by name, those of `SUBSETS`.
         events: the same for the images of each event.
         heights: the faces of the hard subset by class, those of `HEIGHTS`. A detection without a
@@ -111,11 +111,11 @@ def evaluate(
     """Average precision of detections.
 
     Args:
-        detections: of each image, float64 [N, 5], x, y, width, height, score. The order matters
-            for equal scores only: the first counts as the better one.
+        detections: of each image, float64 [N, 5], x, y, width, height, score. Of equal scores the
+            first counts as the better one.
 
     Raises:
-        ValueError: detections are other arrays, or not of as many images.
+        ValueError: detections have another shape or type, or are for another number of images.
     """
     for found in detections:
         check_array(found, "detections of an image", (None, 5), None)
@@ -166,7 +166,7 @@ class _Matches:
 
 
 def _stretched(scores: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    """Scores with the lowest of all images at 0, the highest at 1; all at 1 if they are equal."""
+    """Scores scaled over all images to 0 for the lowest, 1 for the highest; 1 if all are equal."""
     low = min((own.min() for own in scores if own.size), default=0.0)
     high = max((own.max() for own in scores if own.size), default=0.0)
     if high == low:
@@ -177,7 +177,7 @@ def _stretched(scores: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64
 def _match(
     image: AnnotatedImage, detections: NDArray[np.float64], scores: NDArray[np.float64]
 ) -> _Matches:
-    if not len(image.boxes):  # as in the benchmark's tools, nothing is wrong in such an image
+    if not len(image.boxes):  # the benchmark's tools skip such an image
         detections, scores = detections[:0], scores[:0]
     order = np.argsort(-scores, kind="stable")
     boxes, scores = detections[order, :4], scores[order]
@@ -200,7 +200,7 @@ def _overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.floa
     height = np.maximum(np.minimum(ay2, by2) - np.maximum(ay1, by1) + 1, 0)
     common = width * height
     areas = (ax2 - ax1 + 1) * (ay2 - ay1 + 1) + (bx2 - bx1 + 1) * (by2 - by1 + 1)
-    # Boxes can have no area: some of the annotated ones have none.
+    # Some annotated boxes have no area.
     overlaps: NDArray[np.float64] = np.zeros_like(common)
     np.divide(common, areas - common, out=overlaps, where=common > 0)
     return overlaps
@@ -238,15 +238,15 @@ def _curve(matches: _Matches, counted: NDArray[np.bool_], spurious: NDArray[np.b
         spurious: bool [D], the detections that are wrong if they belong to no face.
     """
     faces = int(counted.sum())
-    # Detections without a face are looked up in the last row, which is added for them.
+    # The added last row is for detections without a face, which have the index -1.
     of_counted = np.append(counted, False)[matches.faces]
     right = of_counted & matches.first
     wrong = (of_counted & ~matches.first) | ((matches.faces < 0) & spurious)
-    hits, misses = (_so_many(matches.scores[rows]) for rows in (right, wrong))
+    hits, misses = (_count_reached(matches.scores[rows]) for rows in (right, wrong))
     return Curve(faces, hits / max(faces, 1), hits / np.maximum(hits + misses, 1))
 
 
-def _so_many(scores: NDArray[np.float64]) -> NDArray[np.intp]:
+def _count_reached(scores: NDArray[np.float64]) -> NDArray[np.intp]:
     """How many scores reach each of `THRESHOLDS`, [1000]."""
     return len(scores) - np.searchsorted(np.sort(scores), THRESHOLDS)
 
@@ -268,10 +268,10 @@ def lowest_events(evaluation: Evaluation, count: int) -> dict[str, Curve]:
 
 
 def published_figures(model: str) -> dict[str, float]:
-    """Average precision, 0 to 1, of each subset as it was published; empty where it was not.
+    """Published average precision, 0 to 1, of each subset; empty if there is none.
 
     Args:
-        model: the name of its ONNX file without the suffix.
+        model: name of its ONNX file without the suffix.
     """
     for entry in load_catalogue().models.values():
         if entry.file == f"{model}.onnx" and entry.accuracy:
@@ -280,7 +280,7 @@ def published_figures(model: str) -> dict[str, float]:
 
 
 def above(evaluation: Evaluation, published: Mapping[str, float]) -> dict[str, float]:
-    """How much average precision is above the published figures, for the subsets that have both."""
+    """Average precision less the published one, for the subsets that have both."""
     return {
         name: measured - published[name]
         for name, curve in evaluation.subsets.items()
@@ -289,7 +289,7 @@ def above(evaluation: Evaluation, published: Mapping[str, float]) -> dict[str, f
 
 
 def plot(path: Path, title: str, evaluation: Evaluation) -> None:
-    """Draw precision against recall of the subsets into a PNG file.
+    """Plot precision over recall of the subsets as PNG.
 
     Raises:
         ScrfdError: Matplotlib is missing, or the file cannot be written.

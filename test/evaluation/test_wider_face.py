@@ -136,17 +136,17 @@ def rows(*values: list[int]) -> object:
         ),
         pytest.param(
             replace("wider_hard_val.mat", gt_list=cells([cells([np.ones((1, 1))])])),
-            "wider_hard_val.mat: tells of 1 images, expected 3",
+            "wider_hard_val.mat: has 1 images, expected 3",
             id="fewer images",
         ),
         pytest.param(
             replace("wider_easy_val.mat", gt_list=rows([3], [], [1])),
-            "wider_easy_val.mat: 0--Parade/0_Parade_1 does not have the faces it names",
+            "wider_easy_val.mat: 0--Parade/0_Parade_1 lists faces that it does not have",
             id="a third face of two",
         ),
         pytest.param(
             replace("wider_easy_val.mat", gt_list=rows([0], [], [1])),
-            "wider_easy_val.mat: 0--Parade/0_Parade_1 does not have the faces it names",
+            "wider_easy_val.mat: 0--Parade/0_Parade_1 lists faces that it does not have",
             id="a face before the first",
         ),
         pytest.param(
@@ -221,8 +221,8 @@ def test_detections_of_unknown_and_of_missing_images(detections: Path) -> None:
         ("name\n", r"line 2: expected the number of detections, found ''"),
         ("name\nmany\n", r"line 2: expected the number of detections, found 'many'"),
         ("name\n-1\n", r"line 2: expected the number of detections, found '-1'"),
-        ("name\n2\n1 2 3 4 0.5\n", r"line 2: announces 2 detections, 1 follow"),
-        ("name\n0\n1 2 3 4 0.5\n", r"line 2: announces 0 detections, 1 follow"),
+        ("name\n2\n1 2 3 4 0.5\n", r"line 2: 2 detections, but 1 lines follow"),
+        ("name\n0\n1 2 3 4 0.5\n", r"line 2: 0 detections, but 1 lines follow"),
         ("name\n2\n1 2 3 4 0.5\n1 2 3 4\n", r"line 4: expected x, y, .*, found '1 2 3 4'"),
         ("name\n1\n1 2 3 4 5 6\n", r"line 3: expected x, y, width, height and score"),
         ("name\n1\n1,2,3,4,5\n", r"line 3: expected x, y, width, height and score"),
