@@ -45,7 +45,7 @@ IMAGES = {
 TRUTH = list(IMAGES.values())
 
 
-def image(wider: Path, image: AnnotatedImage) -> Path:
+def path_of(wider: Path, image: AnnotatedImage) -> Path:
     return wider / "WIDER_val" / "images" / image.event / f"{image.name}.jpg"
 
 
@@ -54,7 +54,7 @@ def wider(tmp_path: Path) -> Path:
     """A folder with three images of the form of WIDER FACE, and their ground truth."""
     folder = tmp_path / "wider"
     for name, image in IMAGES.items():
-        path = image(folder, image)
+        path = path_of(folder, image)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(ensure_picture(name))
     write_ground_truth(folder / "ground_truth", TRUTH)
@@ -183,7 +183,7 @@ def test_goes_on_after_an_error(
 ) -> None:
     out = tmp_path / "out"
     assert run(wider, *options, "--output", tmp_path / "whole") == 0
-    last = image(wider, TRUTH[-1])
+    last = path_of(wider, TRUTH[-1])
     content = last.read_bytes()
     last.unlink()
     last.write_bytes(content[:100])
@@ -204,7 +204,7 @@ def test_goes_on_after_a_sudden_end(
 ) -> None:
     many = [annotated(SIX, name=f"0--Parade/0_Parade_{number}") for number in range(25)]
     for image in many:
-        image(wider, image).symlink_to(ensure_picture("t1.jpg"))
+        path_of(wider, image).symlink_to(ensure_picture("t1.jpg"))
     write_ground_truth(wider / "ground_truth", many)
     out = tmp_path / "out"
     code = "import sys; from scrfd_ros.cli.main import main; sys.exit(main())"
@@ -324,7 +324,7 @@ def test_refuses(
     message: str,
 ) -> None:
     if "detector" not in message:
-        image(wider, TRUTH[-1]).unlink()
+        path_of(wider, TRUTH[-1]).unlink()
     arguments = [argument.format(wider) for argument in arguments]
     assert run(*arguments, "--output", tmp_path / "out") == 2
     captured = capsys.readouterr()
