@@ -25,7 +25,7 @@ import yaml
 from mutations import Mutate, byte_mutations, image_mutations, serialized
 from numpy.typing import NDArray
 
-from scrfd_ros.config import DetectorConfig, PipelineConfig
+from scrfd_ros.config import DetectorConfig
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.errors import DownloadError, ScrfdError
 from scrfd_ros.evaluation.verification import read_pairs
@@ -49,7 +49,6 @@ from scrfd_ros.inference.tensorrt_library import Platform
 from scrfd_ros.models.catalogue import load_catalogue
 from scrfd_ros.models.checksums import pin_path, read_pin
 from scrfd_ros.models.transfer import SourceError, unpack_zip
-from scrfd_ros.pipeline import FacePipeline
 
 Once = Callable[[bytes], None]
 
@@ -601,18 +600,14 @@ def _make_parameter(folder: Path) -> Once:
     from rclpy.node import Node
     from rclpy.parameter import Parameter
 
-    from scrfd_ros.node.parameters import (
-        apply_live_parameters,
-        declare_parameters,
-        diagnostic_limits,
-    )
+    from scrfd_ros.node.parameters import LiveConfig, declare_parameters, node_config
 
     rclpy.init(args=["--ros-args", "--log-level", "fatal"])
     node = Node("face_node", start_parameter_services=False)
     declare_parameters(node)
+    live = LiveConfig(node)
     detector = Scrfd(_Network(), DetectorConfig(input_size=(32, 32)))
     black = np.zeros((8, 8, 3), np.uint8)
-    pipeline = FacePipeline(PipelineConfig(detector=detector.config), detector)
 
     def once(data: bytes) -> None:
         try:
@@ -627,8 +622,9 @@ def _make_parameter(folder: Path) -> Once:
             except ParameterNotDeclaredException:  # with which the service answers
                 continue
             assert result.successful or result.reason
-        apply_live_parameters(node, pipeline)
-        diagnostic_limits(node)
+        with contextlib.suppress(ScrfdError):  # with which a configure fails
+            node_config(node)
+        detector.config = dataclasses.replace(live.current().detector, input_size=(32, 32))
         detector.detect(black)
 
     return once

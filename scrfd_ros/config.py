@@ -172,76 +172,76 @@ class Group:
 
 @dataclass(frozen=True)
 class DetectorConfig(Group):
-    """What `Scrfd` finds faces by."""
+    """How faces are found."""
 
     prefix: ClassVar[str] = "detector."
 
     model: str = option(
         "2.5g",
-        "SCRFD variant. Larger finds more and costs more. 1g and 34g find no landmarks, so there "
-        "are no embeddings with them.",
+        "SCRFD model. Larger models find more faces and take longer. 1g and 34g find no "
+        "landmarks, and without landmarks there are no embeddings.",
         choices=lambda: tuple(load_catalogue().names(DETECTOR)),
     )
     engine_path: Path | None = option(
-        None, "A model file of your own, .onnx or .engine, which wins over `model`."
+        None, "Your own model file, .onnx or .engine. It takes precedence over `model`."
     )
     input_size: tuple[int, int] = option(
         (640, 640),
-        "Width and height, in pixels, that images are scaled to for the detector: multiples of "
-        f"{SIZE_MULTIPLE}. Smaller is quicker and misses small faces. Some model files take one "
-        "size only.",
+        "Width and height of the detector's input, in pixels; images are scaled to fit. Smaller is "
+        "faster and misses small faces. Some model files take one size only.",
         check=_is_input_size,
         form=f"a width and a height in multiples of {SIZE_MULTIPLE}, at most {MAX_INPUT_SIDE}, "
         "such as [640, 640]",
     )
     score_threshold: float = fraction(
-        0.5, "Faces that score less are not reported, 0 to 1.", is_live=True
+        0.5, "Faces with a lower score are not reported.", is_live=True
     )
     nms_threshold: float = fraction(
         0.4,
-        "Of two boxes that overlap by a greater IoU only the better is reported, 0 to 1.",
+        "Of two boxes that overlap by a greater IoU, only the one with the higher score is "
+        "reported.",
         is_live=True,
     )
     max_faces: int = option(
         0,
-        "Maximum number of faces to report, the best scores first; 0 for all.",
+        "Maximum number of faces to report, highest scores first; 0 for all.",
         limits=(0, 100_000),
         is_live=True,
     )
     tiles: tuple[int, int] = option(
         (1, 1),
-        "Columns and rows of overlapping tiles that are searched besides the whole image, for "
-        "faces too small in it. Each tile costs a run of the network.",
+        "Columns and rows of overlapping tiles to search besides the whole image, for faces that "
+        "are too small in it; [1, 1] for none. Each tile costs a run of the network.",
         check=_is_grid,
         form=f"a number of columns and of rows, each 1 to {MAX_TILES}, such as [3, 2]",
     )
     large_faces: bool = option(
         False,
-        "Also find faces that fill the image, by a second look at a smaller scale. Costs nothing "
-        "but with images about as high as wide: there a run more.",
+        "Also find faces that fill the image, by a second look at a smaller scale. It costs a run "
+        "of the network if the image is about as high as wide, and nothing otherwise.",
         is_live=True,
     )
 
 
 @dataclass(frozen=True)
 class RecognizerConfig(Group):
-    """What `ArcFace` embeds faces by."""
+    """How faces are embedded."""
 
     prefix: ClassVar[str] = "recognizer."
 
-    enabled: bool = option(True, "Compute an embedding for every face.")
+    enabled: bool = option(True, "Compute embeddings of faces, which tell people apart.")
     model: str = option(
         "w600k_mbf",
-        "ArcFace model: w600k_mbf (13 MB, quick), w600k_r50 (174 MB, more accurate).",
+        "ArcFace model. w600k_mbf (13 MB) is faster, w600k_r50 (174 MB) is more accurate.",
         choices=lambda: tuple(load_catalogue().names(RECOGNIZER)),
     )
     engine_path: Path | None = option(
-        None, "A model file of your own, .onnx or .engine, which wins over `model`."
+        None, "Your own model file, .onnx or .engine. It takes precedence over `model`."
     )
     min_quality: float = fraction(
         0.0,
-        "Faces of lower quality, 0 to 1, are not embedded: small, blurred, turned or hidden ones; "
-        "0 for all. See docs/verification.md.",
+        "Faces of lower quality are not embedded: small, blurred, turned or partly hidden ones; 0 "
+        "embeds all. See docs/verification.md.",
         is_live=True,
     )
 
@@ -254,14 +254,16 @@ class SuperResolutionConfig(Group):
 
     enabled: bool = option(
         False,
-        "Upscale small faces by Real-ESRGAN before they are embedded. It costs more than a second "
-        "for each on a processor, and recognition gets worse: docs/small-faces.md.",
+        "Upscale small faces with Real-ESRGAN before they are embedded. It takes more than a "
+        "second per face on a processor, and recognition gets worse: see docs/small-faces.md.",
     )
-    engine_path: Path | None = option(None, "The model file; empty for realesrgan_x4plus.")
+    engine_path: Path | None = option(
+        None, "Your own model file, .onnx or .engine; empty for realesrgan_x4plus."
+    )
     max_size: int = option(32, "Faces smaller than this, in pixels, are upscaled.", limits=(8, 112))
     max_faces: int = option(
         4,
-        "Maximum number of faces of an image to upscale, the best scores first.",
+        "Maximum number of faces to upscale per image, highest scores first.",
         limits=(1, 1000),
         is_live=True,
     )
@@ -275,9 +277,10 @@ class TrackingConfig(Group):
 
     enabled: bool = option(
         True,
-        "Give each face an id that stays with it, and embed it only when it is new or has changed.",
+        "Give each face an id that it keeps from image to image, and embed it only when it is new "
+        "or has changed.",
     )
-    max_age: float = seconds(2.0, "Seconds that a face may be missed and keep its id.")
+    max_age: float = seconds(2.0, "Seconds for which a face keeps its id while it is not found.")
     refresh_period: float = seconds(
         5.0, "Seconds after which a face is embedded again; 0 for every image."
     )
@@ -294,23 +297,23 @@ class PipelineConfig(Group):
 
     backend: str = option(
         "auto",
-        "What runs the networks. auto takes TensorRT where there is a CUDA device and an engine of "
-        "the model, or the means to build one, which takes minutes once.",
+        "What runs the networks. auto takes TensorRT if there is a CUDA device and an engine of "
+        "the model, or if one can be built, which takes minutes once; otherwise ONNX Runtime.",
         choices=lambda: BACKENDS,
     )
     cuda_graph: bool = option(
         False,
-        "With TensorRT: record the work on the GPU once and replay it for every image, which "
-        "spares the processor.",
+        "With TensorRT: record the work on the GPU once and replay it for every image, which saves "
+        "processor time.",
     )
     threads: int = option(
         0,
-        "Threads on the processor, for ONNX Runtime and OpenCV; 0 for one for each core that the "
+        "Threads on the processor, for ONNX Runtime and OpenCV; 0 for one per core that the "
         "process may use, by its affinity and the quota of its container.",
         limits=(0, MAX_THREADS),
     )
     model_directory: Path | None = option(
-        None, "Folder with the model files; empty for the one that `scrfd models` downloads to."
+        None, "Folder of the model files; empty for the one that `scrfd models` downloads to."
     )
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     recognizer: RecognizerConfig = field(default_factory=RecognizerConfig)

@@ -26,8 +26,10 @@ from numpy.typing import NDArray
 from pipelines import loaded
 
 from scrfd_ros.cli.main import _COMMANDS, _parser, main
+from scrfd_ros.config import options
 from scrfd_ros.images.drawing import draw_faces
 from scrfd_ros.images.files import read_image, write_image
+from scrfd_ros.node.config import NodeConfig, to_parameter
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -109,9 +111,8 @@ def check_topic(name: str) -> None:
 
 
 def check_parameter(name: str, value: str) -> None:
-    from scrfd_ros.node.parameters import _parameters
-
-    assert type(yaml.safe_load(value)) is type(_parameters()[name].default), (name, value)
+    default = to_parameter(options(NodeConfig)[name].default)
+    assert type(yaml.safe_load(value)) is type(default), (name, value)
 
 
 def check_ros_arguments(words: list[str]) -> None:
@@ -288,6 +289,12 @@ def test_scores_that_are_said_for_those_who_come_from_retinaface(
     pipeline = loaded(detector_path(name), backend="onnxruntime")
     scores = pipeline(image("t1.jpg")).faces.scores
     assert said == (f"{scores.min():.2f}", f"{scores.max():.2f}")
+
+
+def test_generated_files_are_those_of_the_code() -> None:
+    files = runpy.run_path(str(ROOT / "docs" / "generate.py"))["FILES"]
+    stale = [name for name, make in files.items() if (ROOT / name).read_text("utf-8") != make()]
+    assert not stale, "write them anew: .venv/bin/python docs/generate.py"
 
 
 def test_help_of_run_sh_fits_a_terminal() -> None:

@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "scrfd_ros"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-FOLDERS = ("test", "launch", "fuzz")
+FOLDERS = ("test", "launch", "fuzz", "docs")
 PYTHON_FILES = [
     *MODULES,
     *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))),
@@ -195,7 +195,7 @@ def test_documentation_lists_every_parameter_with_its_default() -> None:
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     listed = {
         name.strip("`"): "" if default == "empty" else yaml.safe_load(default.strip("`"))
-        for name, default, *_ in rows
+        for name, _, default, *_ in rows
     }
     assert listed == configured()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
@@ -13,21 +12,9 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from scrfd_ros.errors import BackendError
 from scrfd_ros.inference.cuda import device_memory
 from scrfd_ros.node.camera import Camera
+from scrfd_ros.node.config import DiagnosticsConfig
 from scrfd_ros.node.rates import rate
 from scrfd_ros.pipeline import FacePipeline
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits beyond which a camera has a problem.
-
-    Attributes:
-        stale_after: seconds without an image.
-        min_rate: results per second; 0 for no limit.
-    """
-
-    stale_after: float
-    min_rate: float
 
 
 class Problem(NamedTuple):
@@ -41,7 +28,7 @@ class Problem(NamedTuple):
 
 
 def camera_status(
-    camera: Camera, pipeline: FacePipeline, node_name: str, limits: Limits
+    camera: Camera, pipeline: FacePipeline, node_name: str, limits: DiagnosticsConfig
 ) -> DiagnosticStatus:
     """The state of a camera: OK, WARN (has problems), ERROR (images fail), STALE (no images).
 

@@ -13,11 +13,13 @@ from rclpy.lifecycle import TransitionCallbackReturn as Transition
 from rclpy.timer import Timer
 from std_msgs.msg import Header
 
+from scrfd_ros.errors import ScrfdError
 from scrfd_ros.images.decoded import DecodedImage
 from scrfd_ros.images.drawing import draw_faces
 from scrfd_ros.images.serialized import parse_image
 from scrfd_ros.node.camera import Camera, ImageMessage
 from scrfd_ros.node.clock import STEADY, stamp_now
+from scrfd_ros.node.config import NodeConfig
 from scrfd_ros.node.counts import Counts
 from scrfd_ros.node.diagnostics import Problem
 from scrfd_ros.node.error_reports import reason_of
@@ -27,17 +29,11 @@ from scrfd_ros.node.lifecycle import GuardedLifecycleNode, explained
 from scrfd_ros.node.log_bridge import LogBridge
 from scrfd_ros.node.messages import detection_array, face_array, label_info, vision_info
 from scrfd_ros.node.monitor import Monitor
-from scrfd_ros.node.parameters import (
-    apply_live_parameters,
-    configured_cameras,
-    configured_human_faces,
-    configured_pipeline,
-    declare_parameters,
-)
+from scrfd_ros.node.parameters import LiveConfig, declare_parameters
 from scrfd_ros.node.reminders import Reminders
 from scrfd_ros.node.unused_arguments import warn_of_unused_qos
 from scrfd_ros.node.worker import Worker
-from scrfd_ros.pipeline import FacePipeline, Frame, Result
+from scrfd_ros.pipeline import FacePipeline, Frame, Result, load_pipeline
 from scrfd_ros.tracking.frame_clock import FrameTime
 
 if TYPE_CHECKING:  # needs hri_msgs
@@ -67,6 +63,7 @@ class FaceNode(GuardedLifecycleNode):
         declare_parameters(self)
         self._worker: Worker[Camera, tuple[ImageMessage, int]] = Worker(self._find_faces)
         self.is_idle = True  # of a node that has been destroyed: whether its work was done
+        self._config: LiveConfig | None = None
         self._pipeline: FacePipeline | None = None
         self._cameras: list[Camera] = []
         self._humans: HumanFaces | None = None
@@ -93,11 +90,15 @@ class FaceNode(GuardedLifecycleNode):
     @explained("configure", Transition.FAILURE)
     def on_configure(self, state: LifecycleState) -> Transition:
         self.report_idle(DiagnosticStatus.WARN, "configuring: loading the networks")
-        self._humans = configured_human_faces(self)
-        self._pipeline = self._worker.call(lambda: configured_pipeline(self))
+        self._config = LiveConfig(self)
+        config = self._config.current()
+        self._humans = _human_faces(self, config)
+        self._pipeline = self._worker.call(
+            lambda: load_pipeline(config, max_images=len(config.cameras))
+        )
         self._worker.max_batch = self._pipeline.detector.batch
-        compressed = self.get_parameter("image_transport").value == "compressed"
-        for name, rotation in configured_cameras(self).items():
+        compressed = config.image_transport == "compressed"
+        for name, rotation in config.rotations.items():
             tracker = self._pipeline.new_tracker()
             self._cameras.append(Camera(self, name, compressed, tracker, rotation))
         warn_of_unused_qos(
@@ -120,15 +121,15 @@ class FaceNode(GuardedLifecycleNode):
     @explained("activate")
     def on_activate(self, state: LifecycleState) -> Transition:
         result = super().on_activate(state)
-        assert self._pipeline is not None
-        apply_live_parameters(self, self._pipeline)
+        assert self._pipeline is not None and self._config is not None
+        self._pipeline.config = self._config.current()
         header = Header(stamp=stamp_now(self))
         for camera in self._cameras:
             camera.counts = Counts()
             camera.publish_info(
                 vision_info(self._pipeline, header), label_info(self._pipeline, header)
             )
-        self._monitor.start(self._cameras, self._pipeline)
+        self._monitor.start(self._cameras, self._pipeline, self._config)
         self._is_active = True
         if self.get_parameter("lazy").value:
             self._lazy_timer = self.create_timer(
@@ -240,8 +241,10 @@ class FaceNode(GuardedLifecycleNode):
 
     def _find_faces(self, images: list[tuple[Camera, tuple[ImageMessage, int]]]) -> None:
         """Handle images of different cameras, on the worker's thread, while the node is active."""
-        assert self._pipeline is not None
-        apply_live_parameters(self, self._pipeline)
+        assert self._pipeline is not None and self._config is not None
+        config = self._config.current()
+        if config is not self._pipeline.config:
+            self._pipeline.config = config
         taken: list[_Taken] = []
         for camera, (image, arrival) in images:
             # One image must not stop a robot's node, whatever a network or library makes of it.
@@ -330,3 +333,21 @@ def _frame_time(camera: Camera, header: Header, arrival: int) -> FrameTime:
     time = camera.clock.time_of(header.stamp.sec, header.stamp.nanosec, arrival)
     camera.counts.warn("stamps", camera.clock.problem)
     return time
+
+
+def _human_faces(node: FaceNode, config: NodeConfig) -> HumanFaces | None:
+    """What publishes faces for ROS4HRI, if it is switched on.
+
+    Raises:
+        ScrfdError: hri_msgs is missing.
+    """
+    if not config.hri:
+        return None
+    try:
+        from scrfd_ros.node.hri import HumanFaces
+    except ImportError as error:
+        raise ScrfdError(
+            f"hri is true, but the ROS 2 package hri_msgs, 2.0 or newer, is missing ({error}): "
+            f"install or build it and source its workspace, or set hri to false"
+        ) from error
+    return HumanFaces(node, config.tracking.max_age)

@@ -15,7 +15,7 @@ from scrfd_ros.node.camera import Camera
 from scrfd_ros.node.camera_watch import CameraWatch
 from scrfd_ros.node.clock import STEADY, ClockWatch, stamp_now
 from scrfd_ros.node.diagnostics import Problem, camera_status, idle_status
-from scrfd_ros.node.parameters import diagnostic_limits
+from scrfd_ros.node.parameters import LiveConfig
 from scrfd_ros.node.reminders import Reminders
 from scrfd_ros.pipeline import FacePipeline
 
@@ -36,6 +36,7 @@ class Monitor:
         self._node = node
         self._idle = idle
         self._pipeline: FacePipeline | None = None
+        self._config: LiveConfig | None = None
         self._watches: list[CameraWatch] = []
         self._clock_watch = ClockWatch()
         self._reminders = Reminders()
@@ -44,15 +45,17 @@ class Monitor:
         self.publish()
         node.create_timer(_PERIOD, self._look, clock=STEADY)
 
-    def start(self, cameras: Sequence[Camera], pipeline: FacePipeline) -> None:
+    def start(self, cameras: Sequence[Camera], pipeline: FacePipeline, config: LiveConfig) -> None:
         """Report on cameras from now on: the node is active."""
         self._watches = [CameraWatch(self._node, camera) for camera in cameras]
         self._pipeline = pipeline
+        self._config = config
 
     def stop(self) -> None:
         """No longer report on cameras: the node is not active."""
         self._watches = []
         self._pipeline = None
+        self._config = None
 
     def report_idle(self, idle: Problem) -> None:
         """Say why the node is not active, now and as long as it is not."""
@@ -62,8 +65,8 @@ class Monitor:
     def publish(self) -> None:
         """Publish the diagnostics."""
         name = self._node.get_fully_qualified_name().removeprefix("/")
-        if self._pipeline is not None:
-            limits = diagnostic_limits(self._node)
+        if self._pipeline is not None and self._config is not None:
+            limits = self._config.current().diagnostics
             states = [
                 camera_status(watch.camera, self._pipeline, name, limits) for watch in self._watches
             ]
@@ -80,8 +83,9 @@ class Monitor:
         problem = self._clock_watch.look(now, ros_time, self._node.count_publishers("/clock"))
         if problem and self._reminders.is_due("clock", problem, now):
             self._node.get_logger().warning(problem)
-        stale_after = diagnostic_limits(self._node).stale_after
-        for watch in self._watches:
-            watch.camera.counts.warn("clock", problem)
-            watch.look(now, stale_after, self._clock_watch.is_paused)
+        if self._config is not None:
+            stale_after = self._config.current().diagnostics.stale_after
+            for watch in self._watches:
+                watch.camera.counts.warn("clock", problem)
+                watch.look(now, stale_after, self._clock_watch.is_paused)
         self.publish()

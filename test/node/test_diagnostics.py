@@ -13,14 +13,15 @@ from types import SimpleNamespace
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from scrfd_ros.node.config import DiagnosticsConfig
 from scrfd_ros.node.counts import Counts
-from scrfd_ros.node.diagnostics import Limits, camera_status
+from scrfd_ros.node.diagnostics import camera_status
 
 NETWORK = SimpleNamespace(path=Path("detector.onnx"), backend="a backend", on_gpu=False)
 PIPELINE = SimpleNamespace(detector=SimpleNamespace(network=NETWORK), recognizer=None)
-SLOW = Limits(stale_after=1000.0, min_rate=1000.0)
-ANY = Limits(stale_after=1000.0, min_rate=0.0)
-STALE = Limits(stale_after=-1.0, min_rate=0.0)
+SLOW = DiagnosticsConfig(stale_after=1000.0, min_rate=1000.0)
+ANY = DiagnosticsConfig(stale_after=1000.0, min_rate=0.0)
+STALE = DiagnosticsConfig(stale_after=0.0, min_rate=0.0)
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def camera() -> SimpleNamespace:
     )
 
 
-def status(camera: SimpleNamespace, limits: Limits) -> tuple[bytes, str]:
+def status(camera: SimpleNamespace, limits: DiagnosticsConfig) -> tuple[bytes, str]:
     made = camera_status(camera, PIPELINE, "face_node", limits)
     return made.level, made.message
 
@@ -69,7 +70,7 @@ def test_a_problem_of_a_camera_nobody_wants_is_told(camera: SimpleNamespace) -> 
 
 def test_a_camera_that_is_wanted_again_is_waited_for(camera: SimpleNamespace) -> None:
     camera.counts.arrivals[0] -= 300  # before nobody wanted it
-    limits = Limits(stale_after=100.0, min_rate=0.0)
+    limits = DiagnosticsConfig(stale_after=100.0, min_rate=0.0)
     assert status(camera, limits) == (DiagnosticStatus.OK, "0.0 results a second")
     camera.waiting_since -= 101
     assert status(camera, limits)[0] == DiagnosticStatus.STALE

@@ -249,6 +249,6 @@ def test_without_hri_msgs_the_node_says_what_to_do(
     detector_path("500m")
     with running_face_node(tmp_path, LIGHT) as harness:
         assert harness.state() == "unconfigured"
-        assert "the ROS 2 package hri_msgs, 2.0 or newer, is not there" in harness.log()
+        assert "the ROS 2 package hri_msgs, 2.0 or newer, is missing" in harness.log()
         assert harness.set_parameter("hri", False)[0]
         assert harness.change_state("configure"), harness.log()

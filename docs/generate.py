@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write config/faces.yaml and docs/parameters.md from the code.
+
+Run it after a change of an option: .venv/bin/python docs/generate.py. A test compares the files
+with what this would write.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, get_type_hints
+
+from scrfd_ros.config import Group, Option, OptionField, options
+from scrfd_ros.node.config import NodeConfig, effect, to_parameter
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# --- Parameters -----------------------------------------------------------------------------------
+
+_ROS_TYPES: Final[Mapping[Any, str]] = {
+    bool: "bool",
+    int: "integer",
+    float: "double",
+    str: "string",
+    Path | None: "string",
+    tuple[int, int]: "integer array",
+    tuple[int, ...]: "integer array",
+    tuple[str, ...]: "string array",
+}
+
+
+def _groups(config: type[Group]) -> Iterator[tuple[str, str, dict[str, OptionField]]]:
+    """Name, what it is for, and options of each group of a configuration; first those of none."""
+    known = options(config)
+    yield "", "", {name: each for name, each in known.items() if "." not in name}
+    for group, kind in get_type_hints(config).items():
+        if dataclasses.is_dataclass(kind):
+            yield group, _summary(kind), dict(options(kind))
+
+
+def _summary(documented: Any) -> str:
+    return inspect.getdoc(documented).partition("\n\n")[0].replace("\n", " ")
+
+
+def _yaml(value: Any) -> str:
+    """The default of an option, as it is written in YAML."""
+    value = to_parameter(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(map(_yaml, value))}]"
+    return value or '""' if isinstance(value, str) else str(value)
+
+
+def _values(known: Option) -> str:
+    return known.constraint.removeprefix("one of: ")
+
+
+def _comment(text: str, indent: str) -> Iterator[str]:
+    return iter(
+        textwrap.wrap(
+            text,
+            100,
+            initial_indent=f"{indent}# ",
+            subsequent_indent=f"{indent}# ",
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+    )
+
+
+def faces_yaml() -> str:
+    lines = [
+        "# All parameters of face_node, with their defaults. Made by docs/generate.py.",
+        "# A change takes effect at the next configure, unless something else is said.",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    for group, summary, known in _groups(NodeConfig):
+        indent = "    "
+        if group:
+            lines += [*_comment(summary, indent), f"{indent}{group}:"]
+            indent += "  "
+        for name, each in known.items():
+            lines += _comment(each.option.description, indent)
+            said = f"Values: {_values(each.option)}. " if each.option.constraint else ""
+            if effect(each.option) != "at the next configure":
+                said += f"Takes effect {effect(each.option)}."
+            if said:
+                lines += _comment(said.rstrip(), indent)
+            lines += [f"{indent}{name}: {_yaml(each.default)}", ""]
+    return "\n".join(lines[:-1]) + "\n"
+
+
+_PARAMETERS = """\
+# Parameters of `face_node`
+
+Made by `docs/generate.py` from the classes in `scrfd_ros/config.py` and `scrfd_ros/node/config.py`.
+
+All parameters with their defaults are in `config/faces.yaml`. Copy it, keep what you change, and
+start the node with it:
+
+```
+ros2 launch scrfd_ros faces.launch.py params_file:=$HOME/faces.yaml
+```
+
+A change that takes effect *at once* applies from the next image on:
+
+```
+ros2 param set /face_node detector.score_threshold 0.6
+```
+
+One that takes effect *at the next configure* needs the node to load its networks again:
+
+```
+ros2 lifecycle set /face_node deactivate
+ros2 lifecycle set /face_node cleanup
+ros2 lifecycle set /face_node configure
+ros2 lifecycle set /face_node activate
+```
+
+One that takes effect *at the next start* can only be given when the node starts.
+
+The node refuses a value that it does not accept, and says why. It warns of a parameter that it does
+not know. `qos_overrides.<topic>.<publisher or subscription>.<depth, history, reliability>` set the
+QoS of topics.
+"""
+
+
+def parameters_md() -> str:
+    lines = [_PARAMETERS]
+    for group, summary, known in _groups(NodeConfig):
+        lines += [f"## {group.replace('_', ' ').capitalize() or 'General'}", ""]
+        if summary:
+            lines += [summary, ""]
+        lines += [
+            "| parameter | type | default | values | takes effect | meaning |",
+            "|---|---|---|---|---|---|",
+        ]
+        for name, each in known.items():
+            default = _yaml(each.default)
+            cells = (
+                f"`{group}.{name}`" if group else f"`{name}`",
+                _ROS_TYPES[each.type],
+                "empty" if default == '""' else f"`{default}`",
+                _values(each.option),
+                effect(each.option),
+                _linked(each.option.description),
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def _linked(text: str) -> str:
+    return re.sub(r"docs/([\w-]+\.md)", r"[\1](\1)", text)
+
+
+FILES: Final[Mapping[str, Callable[[], str]]] = {
+    "config/faces.yaml": faces_yaml,
+    "docs/parameters.md": parameters_md,
+}
+
+
+def main() -> None:
+    for name, make in FILES.items():
+        (ROOT / name).write_text(make(), encoding="utf-8")
+        print(f"written: {name}")
+
+
+if __name__ == "__main__":
+    main()
