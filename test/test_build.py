@@ -7,6 +7,7 @@ import ast
 import configparser
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -50,7 +51,7 @@ face = Face(landmarks=[Point2D(x=1.0, y=2.0)] * 5, embedding=[0.6, 0.8])
 assert FaceArray(faces=[face]).faces[0].landmarks[4].y == 2.0
 fields = Face.get_fields_and_field_types()
 assert fields["landmarks"] == "sequence<vision_msgs/Point2D, 5>", fields
-for module in ("cli.main", "ros.demo", "ros.face_node"):
+for module in ("cli.main", "node.demo", "node.start"):
     assert callable(import_module("scrfd_ros." + module).main)
 assert load_catalogue()
 """
@@ -72,7 +73,7 @@ def run(command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str]
 
 def copy_package(folder: Path) -> Path:
     """A copy of what belongs to the package, without what set-up and use leave in a checkout."""
-    for name in ("config", "launch", "msg", "resource", "scrfd_ros"):
+    for name in ("config", "launch", "msg", "resource", "scrfd_ros", "test"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "models").mkdir()
     for name in (
@@ -87,19 +88,22 @@ def copy_package(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def workspaces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The package built twice, side by side: {"copied": workspace, "linked": workspace}."""
-    tools = str(Path(sys.prefix, "bin"))
+def colcon_environment() -> dict[str, str]:
+    """With the packages of this environment below the workspace, and without needless load."""
     prefixes = os.pathsep.join([sys.prefix, os.environ.get("AMENT_PREFIX_PATH", "")])
-    environment = {
+    return {
         **os.environ,
-        "PATH": os.pathsep.join([tools, os.environ["PATH"]]),
+        "PATH": os.pathsep.join([str(Path(sys.prefix, "bin")), os.environ["PATH"]]),
         "AMENT_PREFIX_PATH": prefixes,
         "CMAKE_PREFIX_PATH": prefixes,
         "COLCON_LOG_PATH": "log",
         "CMAKE_BUILD_PARALLEL_LEVEL": "1",
     }
+
+
+@pytest.fixture(scope="module")
+def workspaces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The package built twice, side by side: {"copied": workspace, "linked": workspace}."""
     folders = {}
     processes = {}
     for name, option in (("copied", []), ("linked", ["--symlink-install"])):
@@ -109,7 +113,7 @@ def workspaces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             processes[name] = subprocess.Popen(
                 ["colcon", "build", *option],
                 cwd=folder,
-                env=environment,
+                env=colcon_environment(),
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -167,6 +171,20 @@ def test_only_symlink_install_follows_edits(
     assert (install / "share/scrfd_ros/models/catalogue.yaml").is_symlink() == linked
 
 
+def test_colcon_test_runs_tests_with_the_installed_package(workspaces: dict[str, Path]) -> None:
+    workspace = workspaces["copied"]
+    tests = workspace / "src" / "scrfd_ros" / "test"
+    for path in (tests / "node").glob("test_*.py"):
+        if path.name != "test_topic_names.py":  # the others run in this test suite anyway
+            path.unlink()
+    environment = colcon_environment()
+    run(["colcon", "test", "--return-code-on-test-failure"], workspace, environment)
+    results = run(["colcon", "test-result", "--all"], workspace, environment)
+    for name in ("test_node", "test_launch"):
+        (counts,) = re.findall(rf"{name}.xunit.xml: (\d+) tests", results)
+        assert int(counts) > 1, results
+
+
 def test_pip_install_gives_the_command_without_ros(tmp_path: Path) -> None:
     target = tmp_path / "venv"
     source = copy_package(tmp_path / "source")
@@ -218,10 +236,13 @@ def test_release_tools_read_the_changelog() -> None:
 
 def test_package_xml_declares_the_packages_that_cmake_looks_for() -> None:
     package = parse_package(str(ROOT / "package.xml"))
-    declared = {item.name for item in package.buildtool_depends + package.build_depends}
+    declared = {
+        item.name
+        for item in package.buildtool_depends + package.build_depends + package.test_depends
+    }
     found = {
         line.split("(")[1].split()[0]
-        for line in (ROOT / "CMakeLists.txt").read_text().splitlines()
+        for line in map(str.strip, (ROOT / "CMakeLists.txt").read_text().splitlines())
         if line.startswith("find_package(")
     }
     assert found - declared == {"Python3", "ament_cmake_python"}
