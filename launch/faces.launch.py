@@ -35,7 +35,7 @@ from scrfd_ros.node.parent import PARENT
 
 SHARE = Path(get_package_share_directory("scrfd_ros"))
 RESPAWN_DELAY = 2.0  # seconds
-FROM_FILE = "empty for what params_file says"
+FROM_FILE = "empty: as in params_file"
 
 ARGUMENTS = [
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node"),
@@ -43,24 +43,24 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "image",
         default_value="image",
-        description="Image topic. With `cameras` the name below each camera's: image_raw. With "
-        "/compressed at its end: compressed images",
+        description="Image topic; with `cameras` its name below each camera's, such as image_raw. "
+        "A name that ends with /compressed selects compressed images",
     ),
     DeclareLaunchArgument(
         "image_transport",
         default_value="",
-        description=f"raw, or compressed for the topic below the image topic; {FROM_FILE}",
+        description=f"raw, or compressed: the topic below the image topic; {FROM_FILE}",
     ),
     DeclareLaunchArgument(
         "cameras",
         default_value="",
-        description="Several cameras in one node: front,rear subscribes front/image and "
-        f"rear/image, and publishes front/detections, rear/detections, ...; {FROM_FILE}",
+        description="Names of several cameras for one node: front,rear subscribes front/image and "
+        f"rear/image and publishes front/detections, rear/detections, ...; {FROM_FILE}",
     ),
     DeclareLaunchArgument(
         "params_file",
         default_value=f"{SHARE / 'config' / 'faces.yaml'}",
-        description="Parameters of the node, a YAML file; the arguments here win over it",
+        description="YAML file with parameters of the node; the other arguments win over it",
     ),
     DeclareLaunchArgument(
         "detector", default_value="", description=f"SCRFD variant, such as 2.5g; {FROM_FILE}"
@@ -76,19 +76,19 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "use_sim_time",
         default_value="",
-        description=f"true: the time is that of the topic /clock; {FROM_FILE}",
+        description=f"true: take the time from the topic /clock; {FROM_FILE}",
     ),
     DeclareLaunchArgument(
         "respawn",
         default_value="false",
-        description=f"true: start the node again {RESPAWN_DELAY:g} s after it has ended",
+        description=f"true: restart the node {RESPAWN_DELAY:g} s after it ends",
     ),
     DeclareLaunchArgument(
         "transport_profile",
         default_value="auto",
         choices=["auto", "none"],
-        description="auto: for this node and all that is started after it, the profiles for "
-        "images of Fast DDS and Cyclone DDS, unless the environment has one. none: no profile",
+        description="auto: set the Fast DDS and Cyclone DDS profiles for large images, for this "
+        "node and everything that starts after it, unless the environment has one. none: do not",
     ),
     DeclareLaunchArgument(
         "log_level", default_value="info", description="debug, info, warn, error or fatal"
@@ -104,7 +104,7 @@ def generate_launch_description() -> LaunchDescription:
         inherited.update(set(NAMES) & set(context.launch_configurations))
 
     def forget(context: LaunchContext) -> list[UnsetLaunchConfiguration]:
-        # Defaults are not for what a launch file that includes this one includes next.
+        # Else a launch file that includes this one would pass these defaults to its next include.
         return [UnsetLaunchConfiguration(name) for name in NAMES if name not in inherited]
 
     return LaunchDescription(
@@ -124,7 +124,7 @@ def value(context: LaunchContext, argument: str) -> str:
 
 
 def check(context: LaunchContext) -> None:
-    """Before anything is started: launch would leave it behind."""
+    """Runs before any process starts: launch would leave it running after an error."""
     if is_launched(Path(__file__), sys.argv):
         check_arguments(context.argv, NAMES)
     check_image(value(context, "image"), camera_names(value(context, "cameras")))
@@ -155,9 +155,9 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             namespace=value(context, "namespace"),
             parameters=[
                 f"{Path(value(context, 'params_file')).expanduser()}",
-                given_parameters(context, cameras),
+                argument_parameters(context, cameras),
             ],
-            # Compressed images follow: see `compressed_topic` of scrfd_ros.node.camera.
+            # The node remaps image/compressed accordingly.
             remappings=[
                 (f"{topic}image", f"{topic}{value(context, 'image')}")
                 for topic in [f"{name}/" for name in cameras] or [""]
@@ -172,11 +172,11 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     ]
 
 
-def given_parameters(context: LaunchContext, cameras: list[str]) -> dict[str, object]:
+def argument_parameters(context: LaunchContext, cameras: list[str]) -> dict[str, object]:
     """Parameters that launch arguments set."""
 
     def text(content: str) -> ParameterValue:
-        return ParameterValue(content, value_type=str)  # else YAML makes something else of it
+        return ParameterValue(content, value_type=str)  # else it is parsed as YAML
 
     parameters: dict[str, object] = {}
     for role in ("detector", "recognizer"):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Play a bag to face_node: ros2 launch scrfd_ros replay.launch.py bag:=drive image:=/image_raw
 
-The arguments of faces.launch.py are this file's too. As on the robot, images are dropped while the
-node is busy; `scrfd replay` takes every one.
+This file also takes the arguments of faces.launch.py. As on the robot, images are dropped while the
+node is busy; `scrfd replay` processes every image.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SHARE = Path(get_package_share_directory("scrfd_ros"))
 
 def generate_launch_description() -> LaunchDescription:
     def check(context: LaunchContext) -> None:
-        """Before anything is started: launch would leave it behind."""
+        """Runs before any process starts: launch would leave it running after an error."""
         if is_launched(Path(__file__), sys.argv):
             known = [argument.name for argument in description.get_launch_arguments()]
             check_arguments(context.argv, known)
@@ -55,11 +55,11 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "rviz",
                 default_value="true",
-                description="Show the overlay in RViz 2; all ends when RViz is closed, without "
-                "RViz when the bag ends",
+                description="Show the overlay in RViz 2. Everything ends when RViz is closed, or "
+                "without RViz when the bag ends",
             ),
             OpaqueFunction(function=check),
-            # Used here too, so here are the defaults of faces.launch.py.
+            # Used here as well; the defaults are those of faces.launch.py.
             DeclareLaunchArgument(
                 "namespace", default_value="", description="Namespace of the node"
             ),
@@ -92,7 +92,7 @@ def check_rviz() -> None:
         is_there = False
     if not is_there:
         raise ScrfdError(
-            "RViz 2 is not there: sudo apt install ros-$ROS_DISTRO-rviz2, or say rviz:=false"
+            "RViz 2 is not installed: sudo apt install ros-$ROS_DISTRO-rviz2, or pass rviz:=false"
         )
 
 
@@ -107,7 +107,7 @@ def start_player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     def ended(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
         tell_end(context, event)
         if event.returncode == 0 and shows(context):
-            return None  # the last image stays to be seen
+            return None  # the last image stays on the screen
         return Shutdown(reason="the bag has been played" if event.returncode == 0 else "no bag")
 
     namespace = value(context, "namespace")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Set the transport profile for large images, for all that is started after this.
+"""Set the transport profile for large images, for everything that starts after this.
 
-It has no arguments, so that including it hands none over.
+It has no arguments, so an include passes none on.
 """
 
 from __future__ import annotations
@@ -26,5 +26,5 @@ def generate_launch_description() -> LaunchDescription:
 
 def set_profile(context: LaunchContext) -> list[SetEnvironmentVariable]:
     if any(context.environment.get(name) for name in PROFILES):
-        return []  # the user has one of his own
+        return []  # the user has set one
     return [SetEnvironmentVariable(name, profile) for name, profile in PROFILES.items()]

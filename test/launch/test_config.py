@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The RViz layout shows the overlay, and Cyclone DDS takes its profile."""
+"""The RViz layout shows the overlay, and Cyclone DDS accepts its profile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_layout_shows_the_overlay_in_its_dock() -> None:
         assert name.encode("utf-16-be") in state
 
 
-def test_cyclone_takes_its_profile() -> None:
+def test_cyclone_accepts_its_profile() -> None:
     subprocess.run(
         [sys.executable, "-c", "from cyclonedds.domain import DomainParticipant as D; D(0)"],
         env=os.environ | {"CYCLONEDDS_URI": f"file://{CONFIG / 'cyclonedds.xml'}"},

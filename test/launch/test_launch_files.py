@@ -510,7 +510,7 @@ def test_replay_refuses_before_anything_starts(tmp_path: Path, image: Images) ->
         ("bag:=/nowhere", "rviz:=false"): "there is no bag /nowhere",
         (f"bag:={bag}", "detctor:=500m"): "did you mean detector",
         (f"bag:={bag}", "params_file:=/nowhere"): "params_file:=/nowhere is not there",
-        (f"bag:={bag}",): "RViz 2 is not there",
+        (f"bag:={bag}",): "RViz 2 is not installed",
     }.items():
         if "RViz" in said and is_found("rviz2"):
             continue
