@@ -27,6 +27,7 @@ from scrfd_ros.engines.drawn_faces import (
 )
 from scrfd_ros.errors import ModelError
 from scrfd_ros.faces import LANDMARK_NAMES, Faces, FloatArray
+from scrfd_ros.inference.batches import run_in_batches
 from scrfd_ros.inference.network import Network
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER
 from scrfd_ros.recognition.alignment import align_faces
@@ -305,9 +306,9 @@ def check_recognizer(recognizer: ArcFace) -> str:
 
     def alike(pixels: FloatArray) -> float:
         """Cosine of the two people."""
-        step = len(pixels) if recognizer.takes_batches and network.max_batch != 1 else 1
-        parts = (pixels[start : start + step] for start in range(0, len(pixels), step))
-        raw = np.concatenate([_embed(network, part) for part in parts])
+        pixels = np.ascontiguousarray(pixels, np.float32)
+        parts = run_in_batches(network, pixels, recognizer.takes_batches)
+        raw = np.concatenate([output.copy() for _, output in parts])
         if not np.isfinite(raw).all():
             raise ModelError(
                 f"{path}: gives embeddings that are no numbers, as where half precision "
@@ -341,8 +342,3 @@ def check_recognizer(recognizer: ArcFace) -> str:
         if alike(pixels) < _ALIKE:
             return f"{path}: tells faces apart also {sentence}"
     return ""
-
-
-def _embed(network: Network, blob: FloatArray) -> FloatArray:
-    inputs = {network.inputs[0].name: np.ascontiguousarray(blob, np.float32)}
-    return network(inputs)[network.outputs[0].name].copy()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.errors import ModelError
+from scrfd_ros.inference.batches import run, run_in_batches
 from scrfd_ros.inference.blob import BlobWriter
 from scrfd_ros.inference.network import Network
 from scrfd_ros.recognition.alignment import CROP_SIZE, check_crops
@@ -53,7 +54,7 @@ class ArcFace:
             *((0.0, 1.0) if network.normalizes_input else (PIXEL_MEAN, PIXEL_SCALE))
         )
         noise = np.random.default_rng(0).standard_normal((2, *expected)).astype(np.float32)
-        alone = [self._infer(noise[:1]).copy(), self._infer(noise[1:]).copy()]
+        alone = [run(network, noise[:1]).copy(), run(network, noise[1:]).copy()]
         if alone[0].ndim != 2 or len(alone[0]) != 1:
             raise ModelError(self._not_arcface())
         self.dimensions: int = alone[0].shape[1]
@@ -61,10 +62,7 @@ class ArcFace:
 
     def _not_arcface(self) -> str:
         tensors = {"inputs": self.network.inputs, "outputs": self.network.outputs}
-        found = "; ".join(
-            f"{kind} " + ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in sides)
-            for kind, sides in tensors.items()
-        )
+        found = "; ".join(f"{kind} {', '.join(map(str, sides))}" for kind, sides in tensors.items())
         return (
             f"{self.network.path}: an ArcFace network has one input [N, 3, {CROP_SIZE}, "
             f"{CROP_SIZE}] and one output [N, 512]; found {found}"
@@ -73,7 +71,7 @@ class ArcFace:
     def _batch_agrees(self, blob: NDArray[np.float32], alone: NDArray[np.float32]) -> bool:
         # Some exports declare a free batch yet refuse it, or flatten the faces into one row.
         try:
-            together = self._infer(blob)
+            together = run(self.network, blob)
         except ModelError:
             return False
         return together.shape == alone.shape and bool(
@@ -82,9 +80,6 @@ class ArcFace:
                 <= BATCH_TOLERANCE * np.linalg.norm(alone, axis=1)
             ).all()
         )
-
-    def _infer(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self.network({self.network.inputs[0].name: blob})[self.network.outputs[0].name]
 
     def prepare(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Normalize aligned faces, uint8 [N, 112, 112, 3] BGR, to float32 [N, 3, 112, 112].
@@ -115,8 +110,7 @@ class ArcFace:
         """
         blob = self.prepare(crops)
         raw = np.empty((len(crops), self.dimensions), np.float32)
-        batch = (self.network.max_batch or max(len(crops), 1)) if self.takes_batches else 1
-        for start in range(0, len(crops), batch):
-            raw[start : start + batch] = self._infer(blob[start : start + batch])
+        for rows, output in run_in_batches(self.network, blob, self.takes_batches):
+            raw[rows] = output
         norms = np.linalg.norm(raw, axis=1)
         return raw / np.maximum(norms, np.finfo(np.float32).tiny)[:, None], norms

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scrfd_ros.arrays import checked_image
 from scrfd_ros.config import SuperResolutionConfig
 from scrfd_ros.errors import ModelError
+from scrfd_ros.inference.batches import run, run_in_batches
 from scrfd_ros.inference.blob import BlobWriter
 from scrfd_ros.inference.network import Network
 from scrfd_ros.recognition.alignment import CROP_SIZE, align_faces, similarity_transforms
@@ -69,7 +70,7 @@ class SuperResolution:
         ):
             raise ModelError(self._not_super_resolution(network.outputs[0].shape))
         self._takes_batches = network.inputs[0].shape[0] is None
-        enlarged = self._infer(np.zeros((1, *expected), np.float32))
+        enlarged = run(network, np.zeros((1, *expected), np.float32))
         self._factor = enlarged.shape[-1] // self._window
         side = self._factor * self._window
         if self._factor < 1 or enlarged.shape != (1, 3, side, side):
@@ -94,15 +95,12 @@ class SuperResolution:
         self._config = config
 
     def _not_super_resolution(self, output: tuple[int | None, ...]) -> str:
-        inputs = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in self.network.inputs)
+        inputs = ", ".join(map(str, self.network.inputs))
         return (
             f"{self.network.path}: a network that enlarges faces of {self._config.max_size} pixels "
             f"has one input [N, 3, {self._window}, {self._window}] (sizes may be free) and one "
             f"output, the same enlarged; found {inputs} and an output {list(output)}"
         )
-
-    def _infer(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self.network({self.network.inputs[0].name: blob})[self.network.outputs[0].name]
 
     def align(self, image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Aligned faces, uint8 [N, 112, 112, 3] BGR; black where they reach beyond the image.
@@ -128,11 +126,9 @@ class SuperResolution:
             move = np.array([[1, 0, -corner[0]], [0, 1, -corner[1]]])
             window = cv2.warpAffine(image, move, (self._window, self._window))
             self._writer.write(window.astype(np.uint8, copy=False), planes)
-        batch = (self.network.max_batch or max(len(rows), 1)) if self._takes_batches else 1
-        for start in range(0, len(rows), batch):
-            enlarged = self._infer(blob[start : start + batch])
+        for part, enlarged in run_in_batches(self.network, blob, self._takes_batches):
             pixels = np.clip(255 * enlarged + 0.5, 0, 255).astype(np.uint8)
-            for number, planes in enumerate(pixels, start):
+            for number, planes in enumerate(pixels, part.start):
                 row = rows[number]
                 # Coordinates are of the pixels' centers, the first at 0.
                 points = (landmarks[row] - corners[number] + 0.5) * self._factor - 0.5
