@@ -7,6 +7,7 @@ import ast
 import sys
 from array import array
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,16 @@ def test_no_arrow_runs_upwards(path: Path) -> None:
             known.add("msg")  # generated
         ours = [name.split(".") for name in imports(path) if top(name) == "scrfd_ros"]
         assert not [name for name in ours if name[1] not in known]
+
+
+def test_no_modules_import_each_other() -> None:
+    """Neither directly nor over others, nor where the import comes late."""
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in MODULES}
+    known = {name: set(imports(path)) for name, path in paths.items()}
+    for name, found in known.items():
+        # `from a import b`: where b is no module, it is a name in a.
+        known[name] = {each if each in paths else each.rpartition(".")[0] for each in found}
+    TopologicalSorter(known).prepare()  # raises CycleError, which names them
 
 
 @every_module
