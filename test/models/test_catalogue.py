@@ -52,7 +52,7 @@ models:
       - url: https://example.org/tiny.onnx
       - package: tinyfaces==1.0
         member: tinyfaces/tiny.onnx
-images:
+pictures:
   people.jpg:
     bytes: 5
     sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
