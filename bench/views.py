@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from scrfd_ros.config import DetectorConfig
 from scrfd_ros.detection.scrfd import Scrfd
-from scrfd_ros.engines.agreement import SAME_FACE_IOU, ious
+from scrfd_ros.engines.agreement import SAME_FACE_IOU
+from scrfd_ros.faces import ious
 from scrfd_ros.images.files import read_image
 from scrfd_ros.inference.load import load_network
 from scrfd_ros.models.catalogue import DETECTOR, load_catalogue

@@ -120,6 +120,24 @@ def boxes_around(centers: NDArray[np.float64], sizes: NDArray[np.float64]) -> Fl
     return np.hstack((centers - sizes / 2, centers + sizes / 2)).astype(np.float32)
 
 
+def ious(boxes: FloatArray, others: FloatArray) -> FloatArray:
+    """Intersection over union of each box with each other one, float32 [N, M].
+
+    0 for two boxes without an area. Not the IoU of `scrfd_ros.detection.nms`, which counts whole
+    pixels.
+
+    Args:
+        boxes, others: float32 [N, 4] and [M, 4], x1, y1, x2, y2.
+    """
+    lower = np.maximum(boxes[:, None, :2], others[:, :2])
+    upper = np.minimum(boxes[:, None, 2:], others[:, 2:])
+    common = (upper - lower).clip(0).prod(axis=2)
+    areas, other_areas = ((side[:, 2:] - side[:, :2]).prod(axis=1) for side in (boxes, others))
+    union = areas[:, None] + other_areas - common
+    overlaps: FloatArray = common / np.where(union == 0, 1, union)
+    return overlaps
+
+
 def stacked_embeddings(embeddings: Sequence[Sequence[float]]) -> FloatArray | None:
     """Embeddings as `Faces` has them, from one for each face, empty where there is none.
 

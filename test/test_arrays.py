@@ -84,7 +84,7 @@ def doors(tmp_path: Path, recognizer: ArcFace) -> list[Callable[[Any], object]]:
         lambda image: pipeline.run([Frame(IMAGE), Frame(image)]),
         detector.detect,
         lambda image: detector.detect_all([IMAGE, image]),
-        detector.prepare,
+        lambda image: detector.prepare([IMAGE, image]),
         lambda image: align_faces(image, LANDMARKS),
         lambda image: enlarger.align(image, LANDMARKS),
         lambda image: draw_faces(image, NO_FACES),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scrfd_ros.faces import Faces, boxes_around, stacked_embeddings
+from scrfd_ros.faces import Faces, boxes_around, ious, stacked_embeddings
 
 
 def arrays(count: int, **changes: Any) -> dict[str, Any]:
@@ -146,3 +146,11 @@ def test_nothing_to_stack(embeddings: list[list[float]]) -> None:
 def test_embeddings_of_several_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="embeddings of 3 and of 2 numbers"):
         stacked_embeddings([[1.0, 2.0], [1.0, 2.0, 3.0]])
+
+
+def test_iou_of_every_pair() -> None:
+    boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [3, 3, 3, 3]], np.float32)
+    others = np.array([[0, 0, 10, 10], [3, 3, 3, 3]], np.float32)
+    # Two boxes without an area have no overlap, rather than one that is not a number.
+    np.testing.assert_allclose(ious(boxes, others), [[1, 0], [1 / 3, 0], [0, 0]], rtol=1e-6)
+    assert ious(boxes, others[:0]).shape == (3, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Views of images on black canvases of the size of a network's input."""
+"""Views of images on black canvases, as a network's input."""
 
 from __future__ import annotations
 
@@ -11,53 +11,51 @@ from numpy.typing import NDArray
 
 from scrfd_ros.arrays import written
 from scrfd_ros.detection.views import Rectangle, View
+from scrfd_ros.faces import FloatArray
+from scrfd_ros.inference.blob import BlobWriter
 
 
 class Letterbox:
-    """A black canvas that views of an image are drawn onto.
+    """A black canvas that views of an image are drawn onto, and its planes of a network's input.
 
-    Keeps the canvas between calls: use one per thread.
+    Only what a drawing changes is written. Nothing else may write to the planes.
 
     Args:
-        width, height: size of the canvas in pixels.
-
-    Attributes:
-        changed: rows and columns of the canvas outside of which the last call changed nothing.
+        planes: float32 [3, H, W], of any content.
+        writer: writes the canvas to them.
     """
 
-    def __init__(self, width: int, height: int) -> None:
+    def __init__(self, planes: FloatArray, writer: BlobWriter) -> None:
+        self._planes = planes
+        self._writer = writer
+        height, width = planes.shape[1:]
         self._canvas = np.zeros((height, width, 3), np.uint8)
         self._filled: list[Rectangle] = []
-        self.changed: tuple[slice, slice] = (slice(height), slice(width))
+        self._extent = height, width  # beyond it the canvas is black, and the planes say so
 
-    def __call__(self, image: NDArray[np.uint8], views: Sequence[View]) -> NDArray[np.uint8]:
-        """Draw views of an image onto the canvas.
+    def draw(self, image: NDArray[np.uint8], views: Sequence[View]) -> None:
+        """Draw views of an image on black.
 
         Args:
-            image: uint8 [H, W, 3] BGR, as `scrfd_ros.arrays.checked_image` gives it.
-            views: those on one canvas; all but the first are drawn from the first, which is
-                smaller than the image.
-
-        Returns:
-            The canvas, uint8 [height, width, 3], valid until the next call.
+            image: uint8 [H, W, 3] BGR, as `scrfd_ros.arrays.checked_image` returns it.
+            views: those on this canvas. All but the first are scaled down from the first.
         """
         targets = [view.target for view in views]
         width = max(x + width for x, _, width, _ in targets)
         height = max(y + height for _, y, _, height in targets)
         if targets != self._filled:
-            rows, columns = self.changed  # nothing lies beyond them
-            height, width = max(height, rows.stop), max(width, columns.stop)
+            height, width = max(height, self._extent[0]), max(width, self._extent[1])
             self._canvas[:height, :width] = 0
-            self._filled = []  # if what follows fails, all is drawn anew
-        self.changed = slice(height), slice(width)
+            self._filled = []  # if the drawing fails, the next one starts from black
+        self._extent = height, width
         first, *others = (_part(self._canvas, target) for target in targets)
         source = _part(image, views[0].source)
         written(cv2.resize(source, targets[0][2:], dst=first), first)
         for other, target in zip(others, targets[1:], strict=True):
             drawn = cv2.resize(first, target[2:], dst=other, interpolation=cv2.INTER_AREA)
             written(drawn, other)
+        self._writer.write(self._canvas[:height, :width], self._planes[:, :height, :width])
         self._filled = targets
-        return self._canvas
 
 
 def _part(image: NDArray[np.uint8], rectangle: Rectangle) -> NDArray[np.uint8]:

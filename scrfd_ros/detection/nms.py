@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from scrfd_ros.arrays import check_array
 
 _BLOCK = 64
-"""So many of the best boxes are compared at once with all that are left: a frame of a few faces
+"""How many of the best boxes are compared at once with all that are left. An image of a few faces
 takes one step."""
 
 
 def nms(
-    boxes: NDArray[np.float32], iou_threshold: float, most: int | None = None
+    boxes: NDArray[np.float32], iou_threshold: float, max_boxes: int | None = None
 ) -> NDArray[np.intp]:
-    """Rows of `boxes` that overlap no better row by more than the threshold.
+    """Select boxes that overlap no better selected box by more than the threshold.
 
     Areas count whole pixels, (x2 - x1 + 1) * (y2 - y1 + 1), as in the reference implementation
     (insightface, model_zoo/scrfd.py). A box is suppressed when its IoU is strictly greater.
@@ -24,10 +24,10 @@ def nms(
     Args:
         boxes: real numbers, float32 or others, [N, 4], x1, y1, x2, y2, best score first.
         iou_threshold: 0 to 1.
-        most: stop after so many boxes; None for all.
+        max_boxes: maximum number of boxes to keep; None for all.
 
     Returns:
-        The rows kept, ascending.
+        The rows of the boxes kept, intp [M], ascending.
 
     Raises:
         ValueError: `boxes` is another array.
@@ -38,9 +38,9 @@ def nms(
     rest = np.arange(len(boxes))
     kept: list[NDArray[np.intp]] = [rest[:0]]
     count = 0
-    while rest.size and (most is None or count < most):
+    while rest.size and (max_boxes is None or count < max_boxes):
         block, rest = rest[:_BLOCK], rest[_BLOCK:]
-        # Not "at most" negated, so that a box that is not a number suppresses no other.
+        # NaN is not greater: a box that is not a number suppresses no other.
         suppresses = _overlaps(columns[:, block], columns[:, block]) > iou_threshold
         suppressed = np.zeros(len(block), np.bool_)
         best = []
@@ -53,7 +53,7 @@ def nms(
         if rest.size:
             overlaps = _overlaps(columns[:, block[best]], columns[:, rest])
             rest = rest[~(overlaps > iou_threshold).any(axis=0)]
-    return np.concatenate(kept)[:most]
+    return np.concatenate(kept)[:max_boxes]
 
 
 def _overlaps(ones: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,8 +10,8 @@ landmarks, in units of the grid's stride.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, NamedTuple, TypeAlias
 
@@ -104,6 +104,42 @@ def _unrecognized(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Inputs of a network, and what is on them.
+
+    Attributes:
+        blob: float32 [N, 3, H, W].
+        images: number of the image on each of the N inputs.
+        views: of that image on each of the N inputs.
+        config: what the inputs were prepared by, and their outputs are decoded by.
+        turn: counts the batches of a detector, which share their memory; None for a blob with
+            memory of its own.
+    """
+
+    blob: FloatArray
+    images: tuple[int, ...]
+    views: tuple[tuple[View, ...], ...]
+    config: DetectorConfig
+    turn: int | None
+
+    def with_blob(self, blob: FloatArray) -> Batch:
+        """The same views with other values, float32 [N, 3, H, W]."""
+        return replace(self, blob=blob, turn=None)
+
+
+class BatchOutputs(NamedTuple):
+    """What a network returns for a batch.
+
+    Attributes:
+        batch: the inputs.
+        rows: the outputs for each of them.
+    """
+
+    batch: Batch
+    rows: tuple[Outputs, ...]
+
+
 class Scrfd:
     """An SCRFD network as a face detector. Keeps buffers between calls: use one per thread.
 
@@ -123,12 +159,15 @@ class Scrfd:
         self._check_input(width, height)
         self._letterboxes: list[Letterbox] = []
         self._blob = np.empty((0, 3, height, width), np.float32)
+        self._turn = 0  # how often the blob was drawn
         self._writer = BlobWriter(
             *((0.0, 1.0) if network.normalizes_input else (PIXEL_MEAN, PIXEL_SCALE))
         )
-        # Declared shapes can be symbolic or wrong; what comes out of a first run is neither.
-        black = self.prepare(np.zeros((height, width, 3), np.uint8))[:1]
-        shapes = {name: output.shape for name, output in self.infer(black)[0].items()}
+        # Declared shapes can be symbolic or wrong; those of a first run's outputs are not.
+        black = np.zeros((height, width, 3), np.uint8)
+        blob = self._draw([(black, plan_views(width, height, width, height))])
+        (outputs,) = self._run(blob)
+        shapes = {name: output.shape for name, output in outputs.items()}
         try:
             self.levels = match_outputs(shapes, width, height)
         except ModelError as error:
@@ -136,7 +175,7 @@ class Scrfd:
         centers = [_anchor_centers(level, shapes[level.score]) for level in self.levels]
         self._centers = np.concatenate(centers)
         self._firsts = np.cumsum([0, *map(len, centers)])
-        self.batch = self._most_at_once(black)
+        self.batch = self._max_batch(blob)
 
     @property
     def config(self) -> DetectorConfig:
@@ -149,11 +188,7 @@ class Scrfd:
 
     @config.setter
     def config(self, config: DetectorConfig) -> None:
-        if config.input_size != self._config.input_size:
-            raise ValueError(
-                f"detector.input_size is {self._config.input_size} and cannot change to "
-                f"{config.input_size}: load the detector again"
-            )
+        self._check_size(config)
         self._config = config
 
     @property
@@ -186,18 +221,17 @@ class Scrfd:
                 f"[{fixed_width}, {fixed_height}]"
             )
 
-    def _most_at_once(self, blob: NDArray[np.float32]) -> int:
+    def _max_batch(self, blob: FloatArray) -> int:
         """How many inputs to run as one batch."""
-        most = self.network.max_batch
-        if self.network.inputs[0].shape[0] is not None or most == 1 or not self.network.on_gpu:
+        limit = self.network.max_batch
+        if self.network.inputs[0].shape[0] is not None or limit == 1 or not self.network.on_gpu:
             return 1
         # Some exports declare a free batch yet refuse it, or flatten it into the rows.
         try:
-            two = np.repeat(blob, 2, axis=0)
-            outputs = self.network({self.network.inputs[0].name: two})
+            outputs = self.network({self.network.inputs[0].name: np.repeat(blob, 2, axis=0)})
         except ModelError:
             return 1
-        return (most or MAX_BATCH) if all(len(array) == 2 for array in outputs.values()) else 1
+        return (limit or MAX_BATCH) if all(len(array) == 2 for array in outputs.values()) else 1
 
     def detect(self, image: NDArray[np.uint8]) -> Faces:
         """Faces of an image, uint8 [H, W, 3] BGR, in its own pixels.
@@ -225,92 +259,115 @@ class Scrfd:
         Raises:
             ValueError: an image is another array.
         """
-        images = [checked_image(image, "image") for image in images]
-        inputs = [
-            (number, views)
-            for number, image in enumerate(images)
-            for views in self._views_by_input(image)
-        ]
-        parts: list[list[_Candidates]] = [[] for _ in images]
-        for start in range(0, len(inputs), self.batch):
-            batch = inputs[start : start + self.batch]
-            blob = self._draw([(images[number], views) for number, views in batch])
-            done("prepare")
-            outputs = self.infer(blob)
-            done("detect")
-            for (number, views), of_input in zip(batch, outputs, strict=True):
-                parts[number] += _in_image(self._candidates(of_input), views)
-            done("decode")
-        found = [self._best(of_image) for of_image in parts]
+
+        def inferred() -> Iterator[BatchOutputs]:
+            for batch in self.prepare(images):
+                done("prepare")
+                outputs = self.infer(batch)
+                done("detect")
+                yield outputs
+                done("decode")
+
+        found = self.decode(inferred())
         done("decode")
         return found
 
-    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The network's inputs for an image, float32 [N, 3, H, W], each as `detect` draws it.
+    def prepare(
+        self, images: Sequence[NDArray[np.uint8]], config: DetectorConfig | None = None
+    ) -> Iterator[Batch]:
+        """The network's inputs for some images, in batches of at most `batch`.
+
+        Each batch is drawn into the same memory when it is taken from the iterator: infer and
+        decode it before the next one is taken.
 
         Args:
-            image: uint8 [H, W, 3] BGR.
+            images: uint8 [H, W, 3] BGR, of any sizes.
+            config: of the same input size; None for the detector's own.
 
         Raises:
-            ValueError: the image is another array.
+            ValueError: an image is another array, or the config has another input size.
         """
-        image = checked_image(image, "image")
-        inputs = self._views_by_input(image)
-        width, height = self._config.input_size
-        blob = np.empty((len(inputs), 3, height, width), np.float32)
-        for planes, views in zip(blob, inputs, strict=True):
-            self._writer.write(Letterbox(width, height)(image, views), planes)
-        return blob
+        if config is None:
+            config = self._config
+        else:
+            self._check_size(config)
+        return self._batches([checked_image(image, "image") for image in images], config)
 
-    def infer(self, blob: NDArray[np.float32]) -> list[Outputs]:
-        """Run the network: its outputs for each of some inputs, valid until the next call.
+    def infer(self, batch: Batch) -> BatchOutputs:
+        """Run the network. The outputs are valid until it runs again.
+
+        Raises:
+            ValueError: the batch has been overwritten by a later one.
+            ModelError: the network fails.
+        """
+        self._check_turn(batch)
+        return BatchOutputs(batch, self._run(batch.blob))
+
+    def decode(self, outputs: Iterable[BatchOutputs]) -> list[Faces]:
+        """The faces of each image that was given to one call of `prepare`, in its own pixels.
 
         Args:
-            blob: float32 [N, 3, H, W], N at most `batch`.
+            outputs: those of all its batches, such as map(detector.infer, batches).
+
+        Raises:
+            ValueError: a batch has been overwritten by a later one.
         """
-        outputs = self.network({self.network.inputs[0].name: blob})
-        if len(blob) == 1:
-            return [outputs]
-        return [{name: array[row] for name, array in outputs.items()} for row in range(len(blob))]
-
-    def decode(self, outputs: Sequence[Outputs], size: tuple[int, int]) -> Faces:
-        """Faces of one image, in its pixels.
-
-        Args:
-            outputs: from `infer`, of each input that `prepare` made of the image.
-            size: width and height of the image, pixels.
-        """
-        views = _by_input(self._views(*size))
-        parts: list[_Candidates] = []
-        for of_input, group in zip(outputs, views, strict=True):
-            parts += _in_image(self._candidates(of_input), group)
-        return self._best(parts)
-
-    def _views_by_input(self, image: NDArray[np.uint8]) -> list[list[View]]:
-        height, width = image.shape[:2]
-        return _by_input(self._views(width, height))
-
-    def _views(self, width: int, height: int) -> tuple[View, ...]:
+        candidates: dict[int, list[_Candidates]] = {}
         config = self._config
-        return plan_views(width, height, *config.input_size, config.tiles, config.large_faces)
+        for batch, rows in outputs:
+            self._check_turn(batch)
+            config = batch.config
+            for number, views, row in zip(batch.images, batch.views, rows, strict=True):
+                found = self._candidates(row, config.score_threshold)
+                candidates.setdefault(number, []).extend(_in_image(found, views))
+        return [self._best(candidates[number], config) for number in sorted(candidates)]
 
-    def _draw(
-        self, inputs: Sequence[tuple[NDArray[np.uint8], Sequence[View]]]
-    ) -> NDArray[np.float32]:
+    def _batches(
+        self, images: Sequence[NDArray[np.uint8]], config: DetectorConfig
+    ) -> Iterator[Batch]:
+        inputs = [
+            (number, tuple(views))
+            for number, image in enumerate(images)
+            for _, views in groupby(_views(image, config), key=lambda view: view.canvas)
+        ]
+        for start in range(0, len(inputs), self.batch):
+            numbers, views = zip(*inputs[start : start + self.batch], strict=True)
+            drawn = [images[number] for number in numbers]
+            blob = self._draw(list(zip(drawn, views, strict=True)))
+            yield Batch(blob, numbers, views, config, self._turn)
+
+    def _draw(self, inputs: Sequence[tuple[NDArray[np.uint8], Sequence[View]]]) -> FloatArray:
         """Letterbox and normalize some images' views, float32 [N, 3, H, W]; a buffer."""
         if len(inputs) > len(self._letterboxes):
-            width, height = self._config.input_size
-            self._blob = np.empty((len(inputs), 3, height, width), np.float32)
-            self._letterboxes = [Letterbox(width, height) for _ in inputs]
-        for (image, views), letterbox, planes in zip(
-            inputs, self._letterboxes, self._blob, strict=False
-        ):
-            drawn = letterbox(image, views)
-            rows, columns = letterbox.changed
-            self._writer.write(drawn[rows, columns], planes[:, rows, columns])
+            self._blob = np.empty((len(inputs), *self._blob.shape[1:]), np.float32)
+            self._letterboxes = [Letterbox(planes, self._writer) for planes in self._blob]
+        self._turn += 1
+        for (image, views), letterbox in zip(inputs, self._letterboxes, strict=False):
+            letterbox.draw(image, views)
         return self._blob[: len(inputs)]
 
-    def _best(self, parts: Sequence[_Candidates]) -> Faces:
+    def _run(self, blob: FloatArray) -> tuple[Outputs, ...]:
+        outputs = self.network({self.network.inputs[0].name: blob})
+        if len(blob) == 1:
+            return (outputs,)
+        rows = range(len(blob))
+        return tuple({name: array[row] for name, array in outputs.items()} for row in rows)
+
+    def _check_size(self, config: DetectorConfig) -> None:
+        if config.input_size != self._config.input_size:
+            raise ValueError(
+                f"detector.input_size is {self._config.input_size} and cannot change to "
+                f"{config.input_size}: load the detector again"
+            )
+
+    def _check_turn(self, batch: Batch) -> None:
+        if batch.turn not in (None, self._turn):
+            raise ValueError(
+                "a later batch has overwritten this one: infer and decode each batch before the "
+                "next one is prepared"
+            )
+
+    def _best(self, parts: Sequence[_Candidates], config: DetectorConfig) -> Faces:
         """The faces among all candidates of an image."""
         scores, points, _ = parts[0] if len(parts) == 1 else _joined(parts)
         # Half precision overflows, and says nothing; a box can be inside out only by nonsense.
@@ -318,7 +375,6 @@ class Scrfd:
         sound &= (points[:, 0] <= points[:, 1]).all(axis=1)
         order = np.argsort(-scores, kind="stable")
         order = order[sound[order]]
-        config = self._config
         kept = nms(points[order, :2].reshape(-1, 4), config.nms_threshold, config.max_faces or None)
         order = order[kept]
         points = points[order]
@@ -328,10 +384,10 @@ class Scrfd:
             landmarks=points[:, 2:] if self.has_landmarks else None,
         )
 
-    def _candidates(self, outputs: Outputs) -> _Candidates:
-        """What scores enough on one input, in its pixels."""
+    def _candidates(self, outputs: Outputs, threshold: float) -> _Candidates:
+        """The anchors of one input that score at least the threshold, in pixels of the input."""
         scores = np.concatenate([outputs[level.score].reshape(-1) for level in self.levels])
-        rows = np.flatnonzero(scores >= self._config.score_threshold)
+        rows = np.flatnonzero(scores >= threshold)
         landmarks = len(LANDMARK_NAMES) if self.has_landmarks else 0
         points = np.empty((len(rows), 2 + landmarks, 2), np.float32)
         bounds = np.searchsorted(rows, self._firsts)
@@ -372,8 +428,9 @@ class _Candidates(NamedTuple):
         return _Candidates(*(array[chosen] for array in self))
 
 
-def _by_input(views: Sequence[View]) -> list[list[View]]:
-    return [list(group) for _, group in groupby(views, key=lambda view: view.canvas)]
+def _views(image: NDArray[np.uint8], config: DetectorConfig) -> tuple[View, ...]:
+    height, width = image.shape[:2]
+    return plan_views(width, height, *config.input_size, config.tiles, config.large_faces)
 
 
 def _joined(parts: Sequence[_Candidates]) -> _Candidates:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scrfd_ros.config import DetectorConfig
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.detection.views import fitted_size
-from scrfd_ros.faces import Faces
+from scrfd_ros.faces import Faces, ious
 from scrfd_ros.inference.network import Network
 from scrfd_ros.recognition.arcface import ArcFace
 
@@ -229,10 +229,11 @@ def compare_detectors(
     checked, trusted = Scrfd(candidate, config), Scrfd(reference, config)
     figures: dict[str, float] = dict.fromkeys(_COMMON_LIMITS, 0)
     for image in images:
-        outputs = checked.infer(checked.prepare(image))
-        if non_finite := count_non_finite(outputs[0].values()):
+        (batch,) = checked.prepare([image])
+        outputs = checked.infer(batch)
+        if non_finite := count_non_finite(outputs.rows[0].values()):
             return _judged({"non_finite_values": non_finite}, limits)
-        found = checked.decode(outputs, (image.shape[1], image.shape[0]))
+        (found,) = checked.decode([outputs])
         expected = trusted.detect(image)
         differences = compare_faces(found, expected, SCORE_THRESHOLD, SCORE_THRESHOLD)
         faces = int((expected.scores >= SCORE_THRESHOLD).sum())
@@ -353,16 +354,6 @@ def insightface_stretch(size: tuple[int, int], input_size: tuple[int, int]) -> f
 def count_non_finite(arrays: Iterable[NDArray[np.float32]]) -> int:
     """How many values of the arrays are infinite or not numbers."""
     return sum(int((~np.isfinite(array)).sum()) for array in arrays)
-
-
-def ious(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """IoU of each of the boxes [N, 4] with each of the others [M, 4]: [N, M]."""
-    lower = np.maximum(boxes[:, None, :2], others[:, :2])
-    upper = np.minimum(boxes[:, None, 2:], others[:, 2:])
-    overlap = (upper - lower).clip(0).prod(axis=2)
-    areas, other_areas = ((box[:, 2:] - box[:, :2]).prod(axis=1) for box in (boxes, others))
-    ious: NDArray[np.float32] = overlap / (areas[:, None] + other_areas - overlap)
-    return ious
 
 
 def _judged(figures: dict[str, float], limits: Mapping[str, float]) -> Agreement:

@@ -354,8 +354,8 @@ def _calibration_batches(network: Network, settings: Settings) -> Iterator[NDArr
     elif kind == DETECTOR:
         _, _, height, width = input_shapes(network, settings).opt
         detector = Scrfd(network, DetectorConfig(input_size=(width, height)))
-        for image in images:
-            yield detector.prepare(image)
+        for batch in detector.prepare(images):
+            yield batch.blob.copy()  # the next batch overwrites it
     else:
         raise ModelError(f"{network.path}: int8 is for detectors and recognizers only")
 

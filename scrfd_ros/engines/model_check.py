@@ -9,8 +9,7 @@ face, is told in a sentence, for nobody should be kept from using it.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import permutations
 
 import cv2
@@ -18,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.config import DetectorConfig
-from scrfd_ros.detection.scrfd import PIXEL_MEAN, PIXEL_SCALE, Level, Outputs, Scrfd
+from scrfd_ros.detection.scrfd import (
+    PIXEL_MEAN,
+    PIXEL_SCALE,
+    Batch,
+    BatchOutputs,
+    Level,
+    Outputs,
+    Scrfd,
+)
 from scrfd_ros.engines.drawn_faces import (
     BACKGROUND,
     drawn_boxes,
@@ -26,7 +33,7 @@ from scrfd_ros.engines.drawn_faces import (
     drawn_landmarks,
 )
 from scrfd_ros.errors import ModelError
-from scrfd_ros.faces import LANDMARK_NAMES, Faces, FloatArray
+from scrfd_ros.faces import LANDMARK_NAMES, Faces, FloatArray, ious
 from scrfd_ros.inference.batches import run_in_batches
 from scrfd_ros.inference.network import Network
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER
@@ -73,47 +80,39 @@ def check_detector(detector: Scrfd) -> str:
     scale = side / len(drawing)
     image = np.full((height, width, 3), BACKGROUND, np.uint8)
     image[:side, :side] = cv2.resize(drawing, (side, side), interpolation=cv2.INTER_AREA)
-    with _alone(detector):
-        blob = detector.prepare(image)
-        # Copies, for the next run may overwrite them.
-        outputs = {name: array.copy() for name, array in detector.infer(blob)[0].items()}
-        _refuse_impossible(detector, outputs)
-        if side < _SMALLEST:
-            return ""
-        faces = detector.decode([outputs], detector.config.input_size)
-        rows = _found(faces, scale)
-        if len(rows) < _FOUND:
-            cause = _cause(detector, outputs, blob, scale)
-            if cause:
-                raise ModelError(f"{path}: {cause}")
-            return (
-                f"{path}: finds {len(rows)} of the {len(drawn_boxes())} faces in the drawing that "
-                f"models are checked with and {len(faces) - len(rows)} where none are, whatever "
-                f"the order of outputs or the range of pixels: look whether it finds those in your "
-                f"images. It may be for something else than faces, or have lost too much when it "
-                f"was quantized"
-            )
-        if len(faces) > _MAX_FACES:
-            return (
-                f"{path}: finds {len(faces)} faces in a drawing of {len(drawn_boxes())}: expect "
-                f"many false ones, or raise the score threshold"
-            )
-        if faces.landmarks is not None:
-            doubt = _check_landmarks(detector, outputs, faces, rows, scale)
-            if doubt:
-                return f"{path}: {doubt}"
-    return ""
+    config = DetectorConfig(input_size=(width, height), score_threshold=_SCORE)
+    (batch,) = detector.prepare([image], config)
+    # Copies, for the next run may overwrite them.
+    outputs = {name: array.copy() for name, array in detector.infer(batch).rows[0].items()}
+    _refuse_impossible(detector, outputs)
+    if side < _SMALLEST:
+        return ""
+    faces = _decoded(detector, batch, outputs)
+    rows = _found(faces, scale)
+    if len(rows) < _FOUND:
+        cause = _cause(detector, batch, outputs, scale)
+        if cause:
+            raise ModelError(f"{path}: {cause}")
+        return (
+            f"{path}: finds {len(rows)} of the {len(drawn_boxes())} faces in the drawing that "
+            f"models are checked with and {len(faces) - len(rows)} where none are, whatever "
+            f"the order of outputs or the range of pixels: look whether it finds those in your "
+            f"images. It may be for something else than faces, or have lost too much when it "
+            f"was quantized"
+        )
+    if len(faces) > _MAX_FACES:
+        return (
+            f"{path}: finds {len(faces)} faces in a drawing of {len(drawn_boxes())}: expect "
+            f"many false ones, or raise the score threshold"
+        )
+    doubt = _check_landmarks(detector, batch, outputs, faces, rows, scale)
+    return f"{path}: {doubt}" if doubt else ""
 
 
-@contextlib.contextmanager
-def _alone(detector: Scrfd) -> Iterator[None]:
-    """The detector with one look at an image, and the thresholds of the check."""
-    before = detector.config
-    detector.config = DetectorConfig(input_size=before.input_size, score_threshold=_SCORE)
-    try:
-        yield
-    finally:
-        detector.config = before
+def _decoded(detector: Scrfd, batch: Batch, outputs: Outputs) -> Faces:
+    """What these outputs mean for the one input of the batch."""
+    (faces,) = detector.decode([BatchOutputs(batch, (outputs,))])
+    return faces
 
 
 def _refuse_impossible(detector: Scrfd, outputs: Outputs) -> None:
@@ -145,19 +144,10 @@ def _refuse_impossible(detector: Scrfd, outputs: Outputs) -> None:
 
 
 def _found(faces: Faces, scale: float) -> dict[int, int]:
-    """The number of a drawn face -> the row of the best face that was found there."""
-    rows = {}
-    for number, box in enumerate(drawn_boxes() * np.float32(scale)):
-        corner, end = (
-            np.maximum(faces.boxes[:, :2], box[:2]),
-            np.minimum(faces.boxes[:, 2:], box[2:]),
-        )
-        shared = np.clip(end - corner, 0, None).prod(axis=1)
-        areas = (faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
-        (there,) = np.nonzero(shared >= _IOU * (areas - shared))
-        if len(there):
-            rows[number] = int(there[0])  # best score first
-    return rows
+    """Number of a drawn face -> row of the best face that was found there."""
+    is_there = ious(faces.boxes, drawn_boxes() * np.float32(scale)) >= _IOU
+    # The best score comes first.
+    return {number: int(rows.argmax()) for number, rows in enumerate(is_there.T) if rows.any()}
 
 
 _Change = Callable[[NDArray[np.float32], Level], NDArray[np.float32]]
@@ -195,11 +185,11 @@ def _columns_first(array: NDArray[np.float32], level: Level) -> NDArray[np.float
 _ALL = ("score", "box", "landmark")
 
 
-def _cause(detector: Scrfd, outputs: Outputs, blob: FloatArray, scale: float) -> str:
+def _cause(detector: Scrfd, batch: Batch, outputs: Outputs, scale: float) -> str:
     """What has to be changed for the drawn faces to be found; empty where nothing helps."""
 
     def explains(changed: Outputs) -> bool:
-        faces = detector.decode([changed], detector.config.input_size)
+        faces = _decoded(detector, batch, changed)
         return len(faces) <= _MAX_FACES and len(_found(faces, scale)) >= _FOUND
 
     orders: Mapping[str, tuple[tuple[str, ...], _Change]] = {
@@ -218,8 +208,9 @@ def _cause(detector: Scrfd, outputs: Outputs, blob: FloatArray, scale: float) ->
     for sentence, (kinds, change) in orders.items():
         if explains(_changed(detector, outputs, kinds, change)):
             return f"{sentence}; export it in that form"
-    for sentence, pixels in _other_pixels(blob, detector.network.normalizes_input).items():
-        if explains(detector.infer(np.ascontiguousarray(pixels))[0]):
+    for sentence, pixels in _other_pixels(batch.blob, detector.network.normalizes_input).items():
+        other = batch.with_blob(np.ascontiguousarray(pixels))
+        if explains(detector.infer(other).rows[0]):
             return f"finds faces only {sentence}"
     return ""
 
@@ -249,11 +240,14 @@ def _other_pixels(
 
 def _check_landmarks(
     detector: Scrfd,
+    batch: Batch,
     outputs: Outputs,
     faces: Faces,
     rows: Mapping[int, int],
     scale: float,
 ) -> str:
+    if faces.landmarks is None:
+        return ""
     expected = drawn_landmarks()[list(rows)] * np.float32(scale)
     boxes = drawn_boxes()[list(rows)] * np.float32(scale)
     heights = (boxes[:, 3] - boxes[:, 1])[:, None]
@@ -262,7 +256,6 @@ def _check_landmarks(
         """Mean distance, in heights of a head."""
         return float((np.linalg.norm(landmarks - expected, axis=2) / heights).mean())
 
-    assert faces.landmarks is not None
     found = faces.landmarks[list(rows.values())]
     if apart(found) <= _LANDMARKS_APART:
         return ""
@@ -279,9 +272,8 @@ def _check_landmarks(
         (_in_pixels, "its landmarks are in pixels, expected offsets in strides of the grid"),
         (_y_first, "its landmarks are y before x, expected x before y"),
     ):
-        changed = detector.decode(
-            [_changed(detector, outputs, ("landmark",), change)], detector.config.input_size
-        ).landmarks
+        other = _changed(detector, outputs, ("landmark",), change)
+        changed = _decoded(detector, batch, other).landmarks
         assert changed is not None
         if apart(changed[list(rows.values())]) <= _LANDMARKS_APART:
             raise ModelError(f"{path}: {sentence}; export it in that form")

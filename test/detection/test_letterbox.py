@@ -6,8 +6,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from canvases import Canvas
 
-from scrfd_ros.detection.letterbox import Letterbox
 from scrfd_ros.detection.views import plan_views
 
 RANDOM = np.random.default_rng(0)
@@ -22,7 +22,7 @@ def test_image_in_the_corner_black_elsewhere(
 ) -> None:
     image = RANDOM.integers(1, 256, (*image_size[::-1], 3), np.uint8)
     views = plan_views(*image_size, *canvas_size)
-    canvas = Letterbox(*canvas_size)(image, views)
+    canvas = Canvas(*canvas_size)(image, views)
     assert canvas.shape == (*canvas_size[::-1], 3) and canvas.dtype == np.uint8
     _, _, width, height = views[0].target
     expected = np.zeros_like(canvas)
@@ -32,7 +32,7 @@ def test_image_in_the_corner_black_elsewhere(
 
 def test_second_look_below_the_first() -> None:
     image = RANDOM.integers(1, 256, (480, 640, 3), np.uint8)
-    canvas = Letterbox(640, 640)(image, plan_views(640, 480, 640, 640, large_faces=True))
+    canvas = Canvas(640, 640)(image, plan_views(640, 480, 640, 640, large_faces=True))
     expected = np.zeros_like(canvas)
     expected[:480] = image
     expected[512:632, :160] = cv2.resize(image, (160, 120), interpolation=cv2.INTER_AREA)
@@ -44,56 +44,54 @@ def test_a_tile_fills_the_canvas() -> None:
     _, *tiles = plan_views(640, 200, 64, 64, tiles=(4, 1))
     for tile in tiles:
         x, y, width, height = tile.source
-        canvas = Letterbox(64, 64)(image, [tile])
+        canvas = Canvas(64, 64)(image, [tile])
         part = cv2.resize(image[y : y + height, x : x + width], tile.target[2:])
         np.testing.assert_array_equal(canvas[: part.shape[0], : part.shape[1]], part)
 
 
 def test_no_pixel_of_the_image_before_stays() -> None:
-    used = Letterbox(96, 64)
+    used = Canvas(96, 64)
     for width, height in ((96, 64), (30, 90), (90, 30), (90, 31), (30, 90), (30, 90), (5, 5)):
         image = RANDOM.integers(1, 256, (height, width, 3), np.uint8)
         for large_faces in (True, False):
             views = plan_views(width, height, 96, 64, large_faces=large_faces)
             views = tuple(view for view in views if view.canvas == 0)
-            fresh = Letterbox(96, 64)(image, views)
+            fresh = Canvas(96, 64)(image, views)
             np.testing.assert_array_equal(used(image, views), fresh)
 
 
 def test_takes_a_image_with_padded_rows() -> None:
     padded = RANDOM.integers(0, 256, (48, 80, 3), np.uint8)
     views = plan_views(64, 48, 32, 32)
-    canvas = Letterbox(32, 32)(padded[:, :64], views)
-    expected = Letterbox(32, 32)(padded[:, :64].copy(), views)
+    canvas = Canvas(32, 32)(padded[:, :64], views)
+    expected = Canvas(32, 32)(padded[:, :64].copy(), views)
     np.testing.assert_array_equal(canvas, expected)
 
 
-def test_what_changed_holds_all_of_it_also_after_a_failure() -> None:
-    letterbox = Letterbox(96, 64)
-    written = np.full((64, 96, 3), 9, np.uint8)
+def test_what_changed_is_written_also_after_a_failure_and_no_more() -> None:
+    canvas = Canvas(96, 64)
     sizes = [(96, 30), (96, 30), (96, 60), (0, 0), (30, 30), (30, 30), (96, 30)]
     for width, height in sizes:
         image = RANDOM.integers(1, 256, (height, width, 3), np.uint8)
         if width == 0:  # has no views of its own; OpenCV refuses it
             with pytest.raises(cv2.error):
-                letterbox(image, plan_views(30, 30, 96, 64))
+                canvas(image, plan_views(30, 30, 96, 64))
             continue
-        canvas = letterbox(image, plan_views(width, height, 96, 64))
-        written[letterbox.changed] = canvas[letterbox.changed]
-        np.testing.assert_array_equal(written, canvas)
-    assert letterbox.changed == (slice(64), slice(96)), "what was there before, too"
-    letterbox(image, plan_views(width, height, 96, 64))
-    assert letterbox.changed == (slice(30), slice(96))
-    letterbox(image[:20], plan_views(width, 20, 96, 64))
-    assert letterbox.changed == (slice(30), slice(96)), "and no more than that"
+        views = plan_views(width, height, 96, 64)
+        np.testing.assert_array_equal(canvas(image, views), Canvas(96, 64)(image, views))
+    for height in (30, 20):  # the second time, what lay below is made black
+        canvas.planes[:, 30:] = 7
+        canvas(image[:height], plan_views(96, height, 96, 64))
+        assert (canvas.planes[:, 30:] == 7).all()
+        assert not canvas.planes[:, height:30].any()
 
 
 def test_what_opencv_does_not_write_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    letterbox = Letterbox(96, 64)
+    canvas = Canvas(96, 64)
     views = plan_views(96, 30, 96, 64)
-    letterbox(np.full((30, 96, 3), 9, np.uint8), views)
+    canvas(np.full((30, 96, 3), 9, np.uint8), views)
     with pytest.raises(ValueError, match="broadcast"):
-        letterbox(np.full((30, 96, 4), 5, np.uint8), views)
+        canvas(np.full((30, 96, 4), 5, np.uint8), views)
     # An OpenCV that gives a new array in place of the one to write into.
     monkeypatch.setattr(cv2, "resize", lambda image, size, dst: np.full(dst.shape, 7, np.uint8))
-    assert (letterbox(np.zeros((30, 96, 3), np.uint8), views)[:30] == 7).all()
+    assert (canvas(np.zeros((30, 96, 3), np.uint8), views)[:30] == 7).all()

@@ -69,17 +69,17 @@ def test_equals_the_definition(threshold: float, whole: bool, seed: int) -> None
     assert nms(boxes, threshold, 7).tolist() == kept[:7]
 
 
-@pytest.mark.parametrize("most", [None, 1, 10])
-def test_no_boxes(most: int | None) -> None:
-    kept = nms(np.empty((0, 4), np.float32), 0.4, most)
+@pytest.mark.parametrize("max_boxes", [None, 1, 10])
+def test_no_boxes(max_boxes: int | None) -> None:
+    kept = nms(np.empty((0, 4), np.float32), 0.4, max_boxes)
     assert kept.shape == (0,)
     assert np.empty((0, 4))[kept].shape == (0, 4), "usable as an index"
 
 
-@pytest.mark.parametrize("most", [1, 2, 3, 100])
-def test_stops_after_most(most: int) -> None:
+@pytest.mark.parametrize("max_boxes", [1, 2, 3, 100])
+def test_stops_at_the_maximum(max_boxes: int) -> None:
     apart = np.array([[30 * row, 0, 30 * row + 9, 9] for row in range(3)], np.float32)
-    assert nms(apart, 0.4, most).tolist() == [0, 1, 2][:most]
+    assert nms(apart, 0.4, max_boxes).tolist() == [0, 1, 2][:max_boxes]
 
 
 def test_a_box_that_is_not_a_number_suppresses_no_other() -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from onnx import helper
 from onnx_files import Recorded, scrfd_outputs, write_detector, write_graph, write_recognizer
 from pipelines import detector_of
 
-from scrfd_ros.detection.scrfd import Scrfd, match_outputs
+from scrfd_ros.config import DetectorConfig
+from scrfd_ros.detection.scrfd import BatchOutputs, Scrfd, match_outputs
 from scrfd_ros.errors import ModelError, ScrfdError
 from scrfd_ros.inference.network import Tensor
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
@@ -288,6 +289,34 @@ def test_result_outlives_the_next_call(detector: Detector) -> None:
     before = first.boxes.copy()
     scrfd.detect(np.zeros((64, 64, 3), np.uint8))
     np.testing.assert_array_equal(first.boxes, before)
+
+
+def test_a_batch_is_decoded_by_what_it_was_prepared_by(detector: Detector) -> None:
+    scrfd = detector([0.9, 0.8, 0.3])
+    wide = np.zeros((32, 64, 3), np.uint8)
+    batches = scrfd.prepare([BLACK, wide], replace(scrfd.config, max_faces=1, tiles=(2, 1)))
+    answers = []
+
+    def inferred() -> Iterator[BatchOutputs]:
+        for batch in batches:
+            scrfd.config = replace(scrfd.config, score_threshold=1.0)
+            answers.append(scrfd.infer(batch))
+            yield answers[-1]
+
+    found = scrfd.decode(inferred())
+    assert [faces.scores.tolist() for faces in found] == [[np.float32(0.9)]] * 2
+    assert [answer.batch.images for answer in answers] == [(0,)] * 3 + [(1,)] * 3
+    with pytest.raises(ValueError, match="a later batch has overwritten this one"):
+        scrfd.decode(answers)
+    with pytest.raises(ValueError, match="a later batch has overwritten this one"):
+        scrfd.infer(answers[0].batch)
+    own = answers[0].batch.with_blob(np.zeros((1, 3, 32, 32), np.float32))
+    scrfd.detect(wide)
+    (faces,) = scrfd.decode([scrfd.infer(own)])
+    assert len(faces) == 1
+    with pytest.raises(ValueError, match="cannot change to"):
+        scrfd.prepare([wide], DetectorConfig(input_size=(64, 64)))
+    assert scrfd.decode([]) == scrfd.detect_all([]) == []
 
 
 @pytest.mark.parametrize("normalizes_input", [False, True])

@@ -20,9 +20,8 @@ from spots import SpotNetwork, draw_spots
 
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.detection.views import View, fitted_size, plan_views
-from scrfd_ros.engines.agreement import ious
 from scrfd_ros.errors import ModelError
-from scrfd_ros.faces import Faces
+from scrfd_ros.faces import Faces, ious
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 
 Images = Callable[[str], NDArray[np.uint8]]

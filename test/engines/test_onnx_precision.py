@@ -51,7 +51,8 @@ def crops(detector_path: Paths, image: Images) -> Callable[[tuple[str, ...]], ND
 def calibration(network: Network, image: Images) -> list[NDArray[np.float32]]:
     """Inputs of a detector."""
     detector = Scrfd(network)
-    return [detector.prepare(image(name)) for name in CALIBRATION]
+    images = [image(name) for name in CALIBRATION]
+    return [batch.blob.copy() for batch in detector.prepare(images)]
 
 
 def load(content: bytes, folder: Path) -> Network:

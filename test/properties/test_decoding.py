@@ -21,7 +21,7 @@ from onnx_files import scrfd_outputs, write_detector
 from pipelines import detector_of
 from slow_detector import slow_decode, slow_nms
 
-from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.detection.scrfd import BatchOutputs, Scrfd
 from scrfd_ros.detection.views import plan_views
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 
@@ -122,7 +122,10 @@ def test_equals_a_loop_over_all_anchors(
             array = arrays[names[random.integers(len(names))]].reshape(-1)
             array[int(where * len(array)) :][:count] = value
 
-    found = detector.decode(outputs, image)
+    batches = detector.prepare([np.zeros((*image[::-1], 3), np.uint8)])
+    (found,) = detector.decode(
+        BatchOutputs(batch, (arrays,)) for batch, arrays in zip(batches, outputs, strict=True)
+    )
     expected = slow_decode(outputs, views, size, score_threshold=THRESHOLD)
     kept = slow_nms([face.box for face in expected], nms_threshold)[: max_faces or None]
     best = [expected[row] for row in kept]

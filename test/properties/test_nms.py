@@ -44,10 +44,10 @@ thresholds = st.one_of(
 
 
 @given(boxes_best_first, thresholds, st.integers(1, 100))
-def test_equals_the_definition(boxes: Boxes, threshold: float, most: int) -> None:
+def test_equals_the_definition(boxes: Boxes, threshold: float, max_boxes: int) -> None:
     kept = slow_nms(boxes, threshold)
     assert nms(boxes, threshold).tolist() == kept
-    assert nms(boxes, threshold, most).tolist() == kept[:most]
+    assert nms(boxes, threshold, max_boxes).tolist() == kept[:max_boxes]
 
 
 @given(boxes_best_first, thresholds)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from canvases import Canvas
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from scrfd_ros.arrays import checked_image
-from scrfd_ros.detection.letterbox import Letterbox
 from scrfd_ros.detection.views import plan_views
 from scrfd_ros.inference.blob import BlobWriter
 from scrfd_ros.recognition.alignment import TEMPLATE, align_faces
@@ -43,7 +43,7 @@ def test_the_letterbox(image: NDArray[np.uint8], blocks: tuple[int, int], large:
     size = 32 * blocks[0], 32 * blocks[1]
     height, width = image.shape[:2]
     views = [view for view in plan_views(width, height, *size, (1, 1), large) if view.canvas == 0]
-    canvas = Letterbox(*size)(checked_image(image), views)
+    canvas = Canvas(*size)(checked_image(image), views)
     expected = np.zeros_like(canvas)
     first = cv2.resize(np.array(image, order="C"), views[0].target[2:])
     for view in views:
