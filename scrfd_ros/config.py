@@ -211,7 +211,7 @@ class DetectorConfig(Group):
     tiles: tuple[int, int] = option(
         (1, 1),
         "Columns and rows of overlapping tiles to search besides the whole image, for faces that "
-        "are too small in it; [1, 1] for none. Each tile costs a run of the network.",
+        "are too small in it; no tiles if both are 1. Each tile costs a run of the network.",
         check=_is_grid,
         form=f"a number of columns and of rows, each 1 to {MAX_TILES}, such as [3, 2]",
     )

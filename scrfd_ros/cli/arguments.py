@@ -6,108 +6,147 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import textwrap
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Final
 
-from scrfd_ros.config import (
-    DetectorConfig,
-    PipelineConfig,
-    RecognizerConfig,
-    SuperResolutionConfig,
-)
+from scrfd_ros.cli.output import say
+from scrfd_ros.config import Option, PipelineConfig, from_values, options
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.images.orientation import ROTATIONS
-from scrfd_ros.inference.cores import MAX_THREADS
-from scrfd_ros.inference.load import BACKENDS
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, SUPER_RESOLUTION, load_catalogue
 from scrfd_ros.models.download import ensure_model
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
+
+NO_RECOGNIZER: Final = "none"
+"""Stands for no model after --recognizer."""
+
+_OPTIONS: Final = {
+    "backend": "backend",
+    "threads": "threads",
+    "input_size": "detector.input_size",
+    "score": "detector.score_threshold",
+    "nms": "detector.nms_threshold",
+    "tiles": "detector.tiles",
+    "large_faces": "detector.large_faces",
+    "min_quality": "recognizer.min_quality",
+    "super_resolution": "super_resolution.enabled",
+}
+"""Options of the pipeline by the names of their arguments."""
+
+_METAVARS: Final = {
+    "threads": "N",
+    "input_size": "WxH",
+    "score": "S",
+    "nms": "IOU",
+    "tiles": "CxR",
+    "min_quality": "Q",
+}
 
 
 def add_pipeline_arguments(
     parser: argparse.ArgumentParser,
     *,
-    recognizer: str = "w600k_mbf",
-    score: float = 0.5,
-    nms: float = 0.4,
+    recognizer: str | None = None,
+    score: float | None = None,
+    nms: float | None = None,
 ) -> None:
-    """Which networks find the faces, and how; `pipeline_of` makes the pipeline of it.
+    """Add what makes a pipeline; `pipeline_of` loads it.
 
     Args:
-        recognizer, score, nms: what they are if the command line says nothing.
+        recognizer, score, nms: other defaults than those of `PipelineConfig`.
     """
-    catalogue = load_catalogue()
+    add_model_arguments(parser, recognizer=recognizer)
+    defaults = {"score": score, "nms": nms}
+    for name in _OPTIONS:
+        add_option(parser, name, default=defaults.get(name))
+    parser.add_argument("--enlarge", action=_OldName, const="super_resolution", nargs=0)
+
+
+def add_model_arguments(
+    parser: argparse.ArgumentParser, *, recognizer: str | None = None, several: str = ""
+) -> None:
+    """Add --detector and --recognizer.
+
+    Args:
+        recognizer: another default than that of `PipelineConfig`.
+        several: each takes several models; what they are by default.
+    """
+    known = options(PipelineConfig)
+    for name, default, other in (
+        ("detector", None, "or a model file"),
+        ("recognizer", recognizer, f"a model file, or {NO_RECOGNIZER}"),
+    ):
+        option, _, usual = known[f"{name}.model"]
+        assert option.choices is not None
+        parser.add_argument(
+            f"--{name}",
+            nargs="+" if several else None,
+            default=None if several else default or usual,
+            metavar="NAME",
+            help=f"{', '.join(option.choices())}, {other} (default: {several or '%(default)s'})",
+        )
+
+
+def add_option(
+    parser: argparse.ArgumentParser, name: str, *, default: Any = None, help: str = ""
+) -> None:
+    """Add an option of the pipeline, with the default, the limits and the description it has there.
+
+    Args:
+        name: of the argument, such as input_size.
+        default: another default.
+        help: another help.
+    """
+    option, kind, usual = options(PipelineConfig)[_OPTIONS[name]]
+    flag = f"--{name.replace('_', '-')}"
+    if kind is bool:
+        parser.add_argument(flag, action="store_true", help=help or _help(option))
+        return
+    default = usual if default is None else default
+    shown = "x".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    parse: Callable[[str], Any] = str
+    if kind in (int, float):
+        parse = _number(option, kind)
+    elif kind == tuple[int, int]:
+        parse = _pair(_METAVARS[name], shown)
     parser.add_argument(
-        "--detector",
-        default="2.5g",
-        metavar="NAME",
-        help=f"{', '.join(catalogue.names(DETECTOR))}, or a model file (default: %(default)s)",
+        flag,
+        type=parse,
+        choices=option.choices() if option.choices is not None else None,
+        default=default,
+        metavar=_METAVARS.get(name),
+        help=help or f"{_help(option)} (default: {shown})",
     )
-    parser.add_argument(
-        "--recognizer",
-        default=recognizer,
-        metavar="NAME",
-        help=f"{', '.join(catalogue.names(RECOGNIZER))}, a model file, or none "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        default="auto",
-        help="what runs the networks (default: auto, the best that works here)",
-    )
-    parser.add_argument(
-        "--threads",
-        type=thread_count,
-        default=0,
-        metavar="N",
-        help="threads on the processor (default: as many as there are cores to use)",
-    )
-    parser.add_argument(
-        "--input-size",
-        type=image_size,
-        default="640x640",
-        metavar="WxH",
-        help="input of the detector, pixels (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--score",
-        type=fraction,
-        default=score,
-        metavar="S",
-        help="drop faces that score less (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--nms",
-        type=fraction,
-        default=nms,
-        metavar="IOU",
-        help="drop the lower of two boxes that overlap more (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--tiles",
-        type=tile_counts,
-        default="1x1",
-        metavar="CxR",
-        help="also look at columns x rows of overlapping tiles, for small faces (default: none)",
-    )
-    parser.add_argument(
-        "--large-faces",
-        action="store_true",
-        help="also look for faces that fill the image",
-    )
-    parser.add_argument(
-        "--min-quality",
-        type=fraction,
-        default=0.0,
-        metavar="Q",
-        help="do not embed faces less useful than this, 0 to 1 (default: embed all)",
-    )
-    parser.add_argument(
-        "--enlarge",
-        action="store_true",
-        help="enlarge small faces with Real-ESRGAN before they are embedded",
-    )
+
+
+def _help(option: Option) -> str:
+    """The description of an option, written as help is: a phrase in lower case."""
+    text = option.description.removesuffix(".").replace("%", "%%")
+    return text[0].lower() + text[1:]
+
+
+class _OldName(argparse.Action):
+    """A deprecated name of a switch; the new one is `const`."""
+
+    def __init__(self, **known: Any) -> None:
+        super().__init__(**known, help=argparse.SUPPRESS, default=argparse.SUPPRESS)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.const, True)
+        new = f"--{self.const.replace('_', '-')}"
+        print(
+            f"{parser.prog}: {option_string} is deprecated and will be removed in the next "
+            f"version; use {new}",
+            file=sys.stderr,
+        )
 
 
 def add_rotation_argument(parser: argparse.ArgumentParser) -> None:
@@ -132,43 +171,47 @@ def add_verbose(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def pipeline_of(args: argparse.Namespace) -> FacePipeline:
-    """The pipeline that `add_pipeline_arguments` were given for; models are fetched if missing.
+def option_values(args: argparse.Namespace) -> dict[str, Any]:
+    """The values of those arguments that `add_option` added, by the full names of the options."""
+    return {
+        name: getattr(args, argument) for argument, name in _OPTIONS.items() if argument in args
+    }
+
+
+def config_of(args: argparse.Namespace) -> PipelineConfig:
+    """The configuration that the arguments make; models are fetched if they are missing.
 
     Raises:
-        ModelError, DownloadError: see `load_pipeline` and `model_path`.
+        ModelError, DownloadError: see `model_path`.
+        ScrfdError: a value is not accepted, or there is an option of recognition without a
+            recognizer.
     """
-    if args.recognizer == "none" and (args.enlarge or args.min_quality):
+    recognizes = args.recognizer != NO_RECOGNIZER
+    if not recognizes and (args.super_resolution or args.min_quality):
         raise ScrfdError(
-            "--enlarge and --min-quality are for faces to recognize: there is no recognizer"
+            "--super-resolution and --min-quality are for recognition: there is no recognizer"
         )
-    recognizes = args.recognizer != "none"
-    config = PipelineConfig(
-        backend=args.backend,
-        threads=args.threads,
-        detector=DetectorConfig(
-            engine_path=model_path(args.detector, DETECTOR),
-            input_size=args.input_size,
-            score_threshold=args.score,
-            nms_threshold=args.nms,
-            tiles=args.tiles,
-            large_faces=args.large_faces,
-        ),
-        recognizer=RecognizerConfig(
-            enabled=recognizes,
-            engine_path=model_path(args.recognizer, RECOGNIZER) if recognizes else None,
-            min_quality=args.min_quality,
-        ),
-        super_resolution=SuperResolutionConfig(
-            enabled=args.enlarge,
-            engine_path=(
-                model_path("realesrgan_x4plus", SUPER_RESOLUTION) if args.enlarge else None
-            ),
-        ),
-    )
-    pipeline = load_pipeline(config)
+    values = option_values(args)
+    values["detector.engine_path"] = model_path(args.detector, DETECTOR)
+    values["recognizer.enabled"] = recognizes
+    if recognizes:
+        values["recognizer.engine_path"] = model_path(args.recognizer, RECOGNIZER)
+    if args.super_resolution:
+        upscaler = model_path("realesrgan_x4plus", SUPER_RESOLUTION)
+        values["super_resolution.engine_path"] = upscaler
+    return from_values(PipelineConfig, values)
+
+
+def pipeline_of(args: argparse.Namespace) -> FacePipeline:
+    """The pipeline that the arguments make.
+
+    Raises:
+        ScrfdError: see `config_of`.
+        ModelError: see `load_pipeline`.
+    """
+    pipeline = load_pipeline(config_of(args))
     if pipeline.warning:
-        print(textwrap.fill(f"note: {pipeline.warning}", 80))
+        say(f"note: {pipeline.warning}", indent="")
     return pipeline
 
 
@@ -190,37 +233,33 @@ def model_path(name: str, kind: str | None = None) -> Path:
     return path
 
 
-def image_size(text: str) -> tuple[int, int]:
-    """Width and height in pixels, from "640x480"."""
-    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT such as 640x640, found {text!r}")
-    return int(match[1]), int(match[2])
+def _pair(metavar: str, example: str) -> Callable[[str], tuple[int, int]]:
+    def parse(text: str) -> tuple[int, int]:
+        match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text, re.ASCII)
+        if match is None:
+            raise argparse.ArgumentTypeError(
+                f"expected {metavar} such as {example}, found {text!r}"
+            )
+        return int(match[1]), int(match[2])
+
+    return parse
 
 
-def tile_counts(text: str) -> tuple[int, int]:
-    """Columns and rows, from "4x3"."""
-    match = re.fullmatch(r"([1-8])x([1-8])", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(
-            f"expected COLUMNSxROWS such as 4x3, at most 8x8, found {text!r}"
-        )
-    return int(match[1]), int(match[2])
+image_size = _pair("WxH", "640x640")
+"""Width and height in pixels, from a text such as 640x640."""
 
 
-def thread_count(text: str) -> int:
-    """A number of threads; 0 for as many as there are cores to use."""
-    if not re.fullmatch(r"\d{1,3}", text) or int(text) > MAX_THREADS:
-        raise argparse.ArgumentTypeError(f"expected 0 to {MAX_THREADS}, found {text!r}")
-    return int(text)
+def _number(option: Option, kind: type[int] | type[float]) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if option.refusal(value):
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(
+                f"expected {what} from {option.constraint}, found {text!r}"
+            )
+        return value
 
-
-def fraction(text: str) -> float:
-    """A number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text!r}")
-    return value
+    return parse

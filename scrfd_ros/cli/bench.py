@@ -7,14 +7,21 @@ import argparse
 import json
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from scrfd_ros.cli.arguments import image_size, model_path, thread_count
+from scrfd_ros.cli.arguments import (
+    NO_RECOGNIZER,
+    add_model_arguments,
+    add_option,
+    model_path,
+    option_values,
+)
+from scrfd_ros.cli.output import say
+from scrfd_ros.config import PipelineConfig, from_values
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.evaluation.benchmark import (
     Measurement,
@@ -52,44 +59,13 @@ _BESIDE = 3  # configurations that fit next to each other into 80 columns
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    catalogue = load_catalogue()
-    parser.add_argument(
-        "--detector",
-        nargs="+",
-        metavar="NAME",
-        help=f"{', '.join(catalogue.names(DETECTOR))}, or model files (default: all that are "
-        "there)",
-    )
-    parser.add_argument(
-        "--recognizer",
-        nargs="+",
-        metavar="NAME",
-        help=f"{', '.join(catalogue.names(RECOGNIZER))}, model files, or none (default: all that "
-        "are there)",
-    )
-    parser.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        default="auto",
-        help="what runs the networks (default: auto, all that work here)",
-    )
-    parser.add_argument(
-        "--threads",
-        type=thread_count,
-        default=0,
-        metavar="N",
-        help="threads on the processor (default: as many as there are cores to use)",
-    )
+    add_model_arguments(parser, several="all that are here")
+    add_option(parser, "backend", help="what runs the networks (default: auto, all that work here)")
+    add_option(parser, "threads")
     parser.add_argument(
         "--image", type=Path, metavar="IMAGE", help="an image (default: one of six people)"
     )
-    parser.add_argument(
-        "--input-size",
-        type=image_size,
-        default="640x640",
-        metavar="WxH",
-        help="input of the detectors, pixels (default: %(default)s)",
-    )
+    add_option(parser, "input_size")
     parser.add_argument(
         "--repeat",
         type=_at_least(1),
@@ -122,10 +98,9 @@ def run(args: argparse.Namespace) -> int:
     image = read_image(path)
     configurations, missing = load_configurations(
         _models(args.detector, DETECTOR),
-        [None] if args.recognizer == ["none"] else _models(args.recognizer, RECOGNIZER),
+        [None] if args.recognizer == [NO_RECOGNIZER] else _models(args.recognizer, RECOGNIZER),
         _BACKENDS if args.backend == "auto" else [args.backend],
-        args.input_size,
-        args.threads,
+        from_values(PipelineConfig, option_values(args)),
     )
     measurements = measure(configurations, image, repeat=args.repeat, warmup=args.warmup)
     missing += _gaps(measurements, args.backend)
@@ -136,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
 
     _print_machine(machine)
     print(f"{date}\n")
-    _say(
+    say(
         f"{path.name}, {width}x{height}: {args.repeat} runs of each in turns, after "
         f"{args.warmup} to warm up"
     )
@@ -154,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     print("\nTotal pipeline, from the image in memory to its faces")
     for each in measurements:
         used = each.configuration
-        _say(
+        say(
             f"{used.title} on {used.hardware}, {each.faces} face{'s' if each.faces != 1 else ''}: "
             f"{_number(each.median('total'))} ms = {each.images_per_second:.1f} FPS"
         )
@@ -175,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
     )
     print("\nNot measured (-)")
     for reason in missing:
-        _say(reason)
+        say(reason)
     if args.json:
         report = {
             "date": date,
@@ -242,8 +217,8 @@ def _print_machine(machine: Mapping[str, object]) -> None:
         if machine["gpu"]
         else "no CUDA device"
     )
-    _say(f"{machine['processor']}, {machine['processors']} processors; {gpu}")
-    _say(
+    say(f"{machine['processor']}, {machine['processors']} processors; {gpu}")
+    say(
         f"{machine['system']}, Python {machine['python']}, numpy {machine['numpy']}, OpenCV "
         f"{machine['opencv']}, onnxruntime {machine['onnxruntime']}, "
         f"{machine['tensorrt'] or 'no TensorRT'}"
@@ -294,10 +269,6 @@ def _number(value: float | None) -> str:
 def _end(text: str, size: int) -> str:
     """The text, or where it is longer its end, which tells paths apart."""
     return text if len(text) <= size else f"..{text[2 - size :]}"
-
-
-def _say(text: str) -> None:
-    print(textwrap.fill(text, 80, subsequent_indent="  ", break_on_hyphens=False))
 
 
 def _at_least(smallest: int) -> Callable[[str], int]:

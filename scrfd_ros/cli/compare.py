@@ -20,17 +20,18 @@ import argparse
 import json
 import math
 import re
-import textwrap
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from scrfd_ros.cli.arguments import (
+    NO_RECOGNIZER,
     add_pipeline_arguments,
     image_size,
     model_path,
     pipeline_of,
 )
+from scrfd_ros.cli.output import say
 from scrfd_ros.engines.agreement import LIMITS
 from scrfd_ros.engines.convert import Settings, kind_of, load_model, typed_model
 from scrfd_ros.engines.open import open_network
@@ -141,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
                 raise ScrfdError(
                     "--output and input-size= are for detectors; A and B are recognizers"
                 )
-            args.recognizer = "none"
+            args.recognizer = NO_RECOGNIZER
             finder = pipeline_of(args)
             reference, candidate = (
                 ArcFace(open_network(Path(side.detector), side.backend, threads=side.threads))
@@ -204,7 +205,7 @@ def _title(pipeline: FacePipeline) -> str:
 
 def _print(titles: list[str], report: Report) -> None:
     for letter, title in zip("AB", titles, strict=True):
-        print(textwrap.fill(f"{letter}  {title}", 80, subsequent_indent="   "))
+        say(f"{letter}  {title}", indent="   ")
     print(f"\n{'':24}{'worst':>9}{'median':>9}{'limit':>10}           worst in")
     for name, figure in report.figures.items():
         print(f"{_LABELS[name]:24}{_row(figure)}".rstrip())

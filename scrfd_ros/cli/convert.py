@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-import textwrap
 from pathlib import Path
 
 from scrfd_ros.cli.arguments import image_size, model_path
+from scrfd_ros.cli.output import say
 from scrfd_ros.engines.convert import (
     Settings,
     convert,
@@ -103,8 +103,8 @@ def run(args: argparse.Namespace) -> int:
             f"{name.replace('_', ' ')} {value:.4g}" for name, value in metadata.agreement.items()
         )
         print(f"{args.output}: {metadata.precision}")
-        print(textwrap.fill(f"built for {metadata.platform}", 80))
-        print(textwrap.fill(f"agrees with the model: {figures}", 80))
+        say(f"built for {metadata.platform}", indent="")
+        say(f"agrees with the model: {figures}", indent="")
         print(f"metadata in {metadata_path(args.output)}")
     else:
         write_bytes(args.output, prepared_model(load_model(model), settings))

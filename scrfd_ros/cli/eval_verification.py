@@ -15,11 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import textwrap
 from datetime import datetime
 from pathlib import Path
 
 from scrfd_ros.cli.arguments import add_pipeline_arguments, pipeline_of
+from scrfd_ros.cli.output import say
 from scrfd_ros.evaluation.verification import (
     FARS,
     FOLDS,
@@ -110,12 +110,12 @@ def run(args: argparse.Namespace) -> int:
     plot_roc(output / "roc.png", title, scores, pairs.same)
     threshold = result.recommended.threshold if result.recommended else None
     plot_histogram(output / "histogram.png", title, scores, pairs.same, threshold)
-    _say(f"result.json, roc.png and histogram.png in {output}")
+    say(f"result.json, roc.png and histogram.png in {output}")
     return 0
 
 
 def _print(title: str, result: Verification) -> None:
-    _say(title)
+    say(title)
     print(
         f"{result.same_pairs} pairs of one person, {result.different_pairs} of different people\n\n"
         f"area under the ROC   {result.area_under_curve:9.5f}\n"
@@ -149,7 +149,3 @@ def _row(point: OperatingPoint) -> str:
         f"{point.wanted_far:11.2%}{threshold:>12}{point.tar:11.2%}{point.false_accepts:11}, "
         f"{low:.3%} to {high:.3%}"
     )
-
-
-def _say(text: str) -> None:
-    print(textwrap.fill(text, 80, subsequent_indent="  ", break_on_hyphens=False))

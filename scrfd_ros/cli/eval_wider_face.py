@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from scrfd_ros.cli.arguments import add_pipeline_arguments, pipeline_of
+from scrfd_ros.cli.arguments import NO_RECOGNIZER, add_pipeline_arguments, pipeline_of
+from scrfd_ros.cli.output import say
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.evaluation.wider_face import (
     PUBLISHED_SETTINGS,
@@ -73,7 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for detections and results, made if missing (default: one in "
         "output/wider_face)",
     )
-    add_pipeline_arguments(parser, recognizer="none", score=0.02, nms=0.45)
+    # Those of the published table: the curve of recall needs the faces of low scores too.
+    add_pipeline_arguments(parser, recognizer=NO_RECOGNIZER, score=0.02, nms=0.45)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -106,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
     _print(title, evaluation, published)
     if published and settings and not PUBLISHED_SETTINGS.items() <= settings.items():
-        _say(f"note: the published figures are of {_words(PUBLISHED_SETTINGS)}")
+        say(f"note: the published figures are of {_words(PUBLISHED_SETTINGS)}")
     report = {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "detections_in": str(folder),
@@ -118,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     }
     write_text(output / "result.json", f"{json.dumps(report, indent=1)}\n")
     plot(output / "precision_recall.png", textwrap.fill(title, 80), evaluation)
-    _say(f"result.json and precision_recall.png in {output}")
+    say(f"result.json and precision_recall.png in {output}")
     return 0
 
 
@@ -137,7 +139,7 @@ def _words(settings: Mapping[str, object]) -> str:
 
 
 def _print(title: str, evaluation: Evaluation, published: Mapping[str, float]) -> None:
-    _say(title)
+    say(title)
     print(
         f"{evaluation.images} images, {evaluation.faces} faces, {evaluation.detections} "
         f"detections\n\nsubset          faces   recall       AP  published  difference"
@@ -163,7 +165,3 @@ def _row(name: str, curve: Curve) -> str:
 
 def _percent(value: float | None) -> str:
     return f"{'-':>9}" if value is None else f"{value:9.2%}"
-
-
-def _say(text: str) -> None:
-    print(textwrap.fill(text, 80, subsequent_indent="  ", break_on_hyphens=False))

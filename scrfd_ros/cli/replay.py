@@ -21,12 +21,12 @@ from an image that one of the two did not see.
 from __future__ import annotations
 
 import argparse
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
 from scrfd_ros.bags.recordings import Comparison, seconds
 from scrfd_ros.cli.arguments import add_pipeline_arguments, add_rotation_argument, pipeline_of
+from scrfd_ros.cli.output import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         )
         print(f"  {outcome.detections}\n  {outcome.faces}")
     for topic, reason in result.left_alone.items():
-        print(textwrap.fill(f"left alone: {topic}: {reason}", 80, subsequent_indent="  "))
+        say(f"left alone: {topic}: {reason}")
     if result.damage:
         print("the bag is damaged, see above; what could be read of it was used")
     print(f"written to {args.output}")
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         for side in (found, golden)
     )
     if ours != theirs:
-        print(textwrap.fill(f"note: made by different models: {ours} against {theirs}", 80))
+        say(f"note: made by different models: {ours} against {theirs}", indent="")
     _print(comparisons)
     return int(status or any(comparison.failures for comparison in comparisons.values()))
 

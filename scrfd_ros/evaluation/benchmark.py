@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from scrfd_ros.config import DetectorConfig, PipelineConfig, RecognizerConfig
+from scrfd_ros.config import PipelineConfig, with_values
 from scrfd_ros.errors import BackendError, ScrfdError
 from scrfd_ros.inference.cuda import cuda_device
 from scrfd_ros.inference.tensorrt_library import import_tensorrt, product
@@ -192,8 +192,7 @@ def load_configurations(
     detectors: Sequence[Path],
     recognizers: Sequence[Path | None],
     backends: Sequence[str],
-    input_size: tuple[int, int],
-    threads: int = 0,
+    config: PipelineConfig,
 ) -> tuple[list[Configuration], list[str]]:
     """Load what is to be measured: every model at least once under every backend.
 
@@ -202,8 +201,7 @@ def load_configurations(
     Args:
         recognizers: None stands for none.
         backends: see `Configuration`.
-        input_size: width and height of the detectors' input, pixels.
-        threads: see `load_pipeline`.
+        config: the other options.
 
     Returns:
         configurations: those that can be had on this machine.
@@ -219,15 +217,17 @@ def load_configurations(
     for backend in backends:
         for detector, recognizer in pairs:
             try:
-                config = PipelineConfig(
-                    backend=backend,
-                    threads=threads,
-                    detector=DetectorConfig(engine_path=detector, input_size=input_size),
-                    recognizer=RecognizerConfig(
-                        enabled=recognizer is not None, engine_path=recognizer
-                    ),
+                pipeline = load_pipeline(
+                    with_values(
+                        config,
+                        {
+                            "backend": backend,
+                            "detector.engine_path": detector,
+                            "recognizer.enabled": recognizer is not None,
+                            "recognizer.engine_path": recognizer,
+                        },
+                    )
                 )
-                pipeline = load_pipeline(config)
             except ScrfdError as error:
                 errors[f"{backend}: {error}"] = error
             else:

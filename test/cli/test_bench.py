@@ -237,7 +237,7 @@ def test_refuses(
         (["--repeat", "0"], "expected a whole number from 1 on, found '0'"),
         (["--repeat", "many"], "expected a whole number from 1 on, found 'many'"),
         (["--warmup", "-1"], "expected a whole number from 0 on, found '-1'"),
-        (["--input-size", "640"], "expected WIDTHxHEIGHT such as 640x640, found '640'"),
+        (["--input-size", "640"], "expected WxH such as 640x640, found '640'"),
         (["--backend", "cuda"], "invalid choice: 'cuda'"),
         (["--detector"], "expected at least one argument"),
     ],

@@ -153,7 +153,7 @@ def test_a_bag(run: Run, people: Image, tmp_path: Path) -> None:
         ("500m@320x320", "expected MODEL or MODEL,KEY=VALUE"),
         ("", "expected MODEL or MODEL,KEY=VALUE"),
         ("500m,size=320x320", "'size' in '500m,size=320x320' is unknown; expected backend, in"),
-        ("500m,input-size=320", "expected WIDTHxHEIGHT such as 640x640, found '320'"),
+        ("500m,input-size=320", "expected WxH such as 640x640, found '320'"),
         ("500m,backend=cpu", "expected auto or tensorrt or onnxruntime, found 'cpu'"),
         ("500m,precision=fp16,precision=fp32", "'precision' in"),
         ("500m,input-size=100x100", "in multiples of 32"),

@@ -261,12 +261,22 @@ def test_exif_orientation_is_followed(
     assert len(values["faces"]) == 6
 
 
-@pytest.mark.parametrize("option", [["--enlarge"], ["--min-quality", "0.5"]])
+@pytest.mark.parametrize("option", [["--super-resolution"], ["--min-quality", "0.5"]])
 def test_refuses_options_of_recognition_without_a_recognizer(
     black: Path, option: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["detect", str(black), "--recognizer", "none", *option]) == 2
     assert "there is no recognizer" in capsys.readouterr().err
+
+
+def test_the_old_name_of_super_resolution(black: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["detect", str(black), "--recognizer", "none", "--enlarge"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == (
+        "scrfd detect: --enlarge is deprecated and will be removed in the next version; use "
+        "--super-resolution"
+    )
+    assert second.startswith("scrfd: error: --super-resolution and --min-quality are for")
 
 
 def test_a_image_on_its_side(people: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx_files import scrfd_outputs, write_detector, write_recognizer
 from pipelines import detector_of, pipeline_of
 
+from scrfd_ros.config import DetectorConfig, PipelineConfig
 from scrfd_ros.errors import ModelError
 from scrfd_ros.evaluation.benchmark import (
     Configuration,
@@ -56,6 +57,10 @@ class Logged:
         return {"copy_in": 0.25, "network": float(self._log.count(self._name)), "copy_out": 0.5}
 
 
+def input_size(width: int, height: int) -> PipelineConfig:
+    return PipelineConfig(detector=DetectorConfig(input_size=(width, height)))
+
+
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Finds the same faces in every image, 64x64."""
@@ -74,7 +79,7 @@ def real(detector_path: ModelPath, recognizer_path: ModelPath, image: Image) -> 
         [detector_path("500m"), detector_path("2.5g")],
         [recognizer_path("w600k_mbf")],
         ["onnxruntime"],
-        (640, 640),
+        PipelineConfig(),
     )
     assert reasons == []
     return measure(configurations, image("t1.jpg"), repeat=3, warmup=1)
@@ -140,7 +145,7 @@ def test_takes_turns_and_counts_the_second_run_of_each_after_the_warm_up(detecto
 
 
 def test_without_warm_up(detector: Path) -> None:
-    configurations, _ = load_configurations([detector], [None], ["onnxruntime"], (64, 64))
+    configurations, _ = load_configurations([detector], [None], ["onnxruntime"], input_size(64, 64))
     (only,) = measure(configurations, BLACK, repeat=1, warmup=0)
     assert {values.shape for values in only.milliseconds.values()} == {(1,)}
     assert list(only.milliseconds) == [*STAGES[:3], "total", "detection"]
@@ -157,7 +162,7 @@ def test_every_model_once_under_every_backend(
         [detector, other_detector],
         [recognizer, other_recognizer, None],
         ["onnxruntime"],
-        (64, 64),
+        input_size(64, 64),
     )
     assert reasons == []
     assert [(each.detector, each.recognizer) for each in configurations] == [
@@ -175,13 +180,16 @@ def test_every_model_once_under_every_backend(
 
 def test_says_what_cannot_be_measured(detector_path: ModelPath) -> None:
     configurations, reasons = load_configurations(
-        [detector_path("2.5g"), detector_path("500m")], [None], ["onnxruntime"], (320, 224)
+        [detector_path("2.5g"), detector_path("500m")],
+        [None],
+        ["onnxruntime"],
+        input_size(320, 224),
     )
     assert [each.detector for each in configurations] == ["500m"]
     (reason,) = reasons
     assert reason.startswith("onnxruntime: ") and "takes images of 640x640 only" in reason
     with pytest.raises(ModelError, match="takes images of 640x640 only"):
-        load_configurations([detector_path("2.5g")], [None], ["onnxruntime"], (320, 224))
+        load_configurations([detector_path("2.5g")], [None], ["onnxruntime"], input_size(320, 224))
 
 
 @pytest.fixture(scope="module")
