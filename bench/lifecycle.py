@@ -4,7 +4,8 @@
     ./run.sh setup && . .venv/bin/activate && AMENT_PREFIX_PATH=$PWD/.venv \\
         RMW_IMPLEMENTATION=rmw_fastrtps_cpp python bench/lifecycle.py --rounds 100
 
-Each round configures, activates, deactivates and cleans up; the first ten fill caches and pools.
+Each round configures, activates, deactivates and cleans up. The first ten, which fill caches and
+pools, are not counted.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each network should take on a Jetson Orin Nano: computed, not measured.
+"""The expected time of each network on a Jetson Orin Nano: computed, not measured.
 
     ./run.sh test --co -q     # once: sets up .venv with the packages this needs
     .venv/bin/python bench/orin_nano.py [--measured FILE]
 
 The model is a roofline for each layer (Williams et al., Roofline, CACM 52(4), 2009): the longer of
-its operations at the processor's peak and its bytes at the memory's bandwidth, FP16, with what can
-be fused into a convolution free of charge. `bound` is their sum, which nothing can beat. `expected`
-takes shares of both peaks and a time for each launch, which are fitted to the published times of
-InsightFace-REST on an RTX 2080 SUPER (FP16, batch 1); `fit` prints how well.
+its operations at the processor's peak and its bytes at the memory's bandwidth, in FP16. Operations
+that can be fused into a convolution are free. `bound` is the sum, a lower limit. `expected` uses
+shares of both peaks and a time for each launch, fitted to the published times of InsightFace-REST
+on an RTX 2080 SUPER (FP16, batch 1); the line `fit` has both.
 
 FILE is what `./run.sh bench --json FILE` wrote: with it the last column is measured.
 """
@@ -41,7 +41,7 @@ _BYTES = 2  # of an FP16 value
 
 
 class Gpu(NamedTuple):
-    """Peaks from the maker's data sheets: operations and bytes a second."""
+    """Peaks from the manufacturer's data sheets: operations and bytes a second."""
 
     tensor_cores: float
     cuda_cores: float
@@ -57,8 +57,7 @@ PUBLISHED = {"500m": 0.8, "2.5g": 1.1, "10g": 2.0, "w600k_r50": 1.9}
 """Milliseconds on an RTX 2080 SUPER, https://github.com/SthPhoenix/InsightFace-REST."""
 
 FIRST_GUESS = {"500m": 3, "2.5g": 5, "10g": 12, "glintr100": 6}
-"""Milliseconds on an Orin Nano, TensorRT FP16, that the project began with; where they come from is
-not known."""
+"""Milliseconds on an Orin Nano, TensorRT FP16, that the project began with, of unknown origin."""
 
 
 class Layer(NamedTuple):
@@ -68,7 +67,7 @@ class Layer(NamedTuple):
 
 
 def layers(model: onnx.ModelProto) -> Iterator[Layer]:
-    """Those that need a kernel of their own."""
+    """The layers that need a kernel of their own."""
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {
         value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
@@ -92,7 +91,7 @@ def layers(model: onnx.ModelProto) -> Iterator[Layer]:
 
 
 class Shares(NamedTuple):
-    """How much of a GPU's peaks is reached, and seconds for each launch."""
+    """The reached shares of a GPU's peaks, and seconds for each launch."""
 
     compute: float
     memory: float
@@ -126,7 +125,7 @@ def plans() -> dict[str, list[Layer]]:
 
 
 def fitted_shares(found: dict[str, list[Layer]]) -> Shares:
-    """Those that suit the published times best."""
+    """The shares that fit the published times best."""
 
     def errors(logarithms: np.ndarray) -> list[float]:
         shares = Shares(*np.exp(logarithms))

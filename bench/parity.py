@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far faces are from the reference implementation's: prints the table of docs/accuracy.md.
+"""Differences from the reference implementation: prints the table of docs/accuracy.md.
 
     ./run.sh test --co -q     # once: sets up .venv with the packages this needs
     .venv/bin/python bench/parity.py
 
-The reference is insightface, on the same files: its detector, and its alignment and recognizer on
+The reference is insightface with the same files: its detector, and its alignment and recognizer on
 the faces it found. Thresholds are 0.5 (score) and 0.4 (NMS). Its boxes and landmarks are corrected
-for its one scale for both axes, see `insightface_stretch`; its embeddings are not, and stand apart
-for the images where its scales agree and for the others.
+for its use of one scale for both axes, see `insightface_stretch`; its embeddings are not, and are
+listed separately for the images where the scales of the axes differ.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Reference:
         self._size = size, size
 
     def __call__(self, image: NDArray[np.uint8]) -> Faces:
-        """Its faces, with x corrected, and their embeddings, with x as it has them."""
+        """Its faces with corrected x, and their embeddings with its own x."""
         found, landmarks = self._detector.detect(image)
         stretch = np.float32(insightface_stretch(image.shape[1::-1], self._size))
         boxes, corrected = found[:, :4].copy(), landmarks.copy()

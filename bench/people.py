@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real faces and whose they are, for measurements of recognition.
+"""Real faces with their names, for measurements of recognition.
 
     ./run.sh test --co -q     # once: sets up .venv with the packages this needs
     .venv/bin/python bench/people.py OUT [DIR ...]
     ./run.sh eval verification OUT/pairs.csv --images OUT --aligned
 
-writes aligned faces into the folder OUT, and all pairs of them as OUT/pairs.csv. The faces are
-those of images of the catalogue, and of images DIR/PERSON/IMAGE. Who is in an image of the
-catalogue too has to be called there as here, such as obama or t1_2.
+The first command writes aligned faces into the folder OUT, and all their pairs to OUT/pairs.csv.
+The faces are those in images of the catalogue and in images DIR/PERSON/IMAGE. A PERSON who is also
+in an image of the catalogue has to have its name there, such as obama or t1_2.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from scrfd_ros.recognition.alignment import align_faces
 
 ONE_PERSON = {"obama.jpg": "obama", "obama2.jpg": "obama", "obama3.jpg": "obama"}
 DIFFERENT_PEOPLE = ("biden.jpg", "t1.jpg", "gdp.jpg", "players.jpg", "solvay_conference_1927.jpg")
-"""Images of the catalogue in which nobody is twice, nor in another of them."""
+"""Images of the catalogue; each person is in one of them, once."""
 
 
 class Person(NamedTuple):
@@ -50,7 +50,7 @@ class Person(NamedTuple):
 
 
 def find_people(pipeline: FacePipeline, folders: list[Path]) -> list[Person]:
-    """All faces of the catalogue's images, and the main one of each in the folders."""
+    """All faces in the catalogue's images, and the main face of each image in the folders."""
     sources = [(ensure_picture(name), person) for name, person in ONE_PERSON.items()]
     sources += [(ensure_picture(name), "") for name in DIFFERENT_PEOPLE]
     for folder in folders:

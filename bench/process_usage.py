@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process holds: memory, threads, file descriptors."""
+"""Memory, threads and file descriptors of a process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MEMORY, THREADS, DESCRIPTORS = "memory, KiB", "threads", "descriptors"
 
 
 def usage(pid: int | str) -> dict[str, int]:
-    """Of a process, "self" for this one: resident memory in KiB, threads, open descriptors."""
+    """Resident memory in KiB, threads and open descriptors of a process; "self" for this one."""
     process = Path("/proc", str(pid))
     fields = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
     return {

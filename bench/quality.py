@@ -4,12 +4,11 @@
     ./run.sh test --co -q     # once: sets up .venv with the packages this needs
     .venv/bin/python bench/quality.py OUT DIR ...
 
-In the folders there are images DIR/PERSON/IMAGE, at least two of each person. All faces are
-made worse in the ways below, found and embedded anew, and compared with an image of the same and
-one of another person, which are left as they are. A false non-match is a cosine below the
-recommended threshold. OUT/quality.png has the curves of error versus discard: what part of the
-faces is not matched when the worst are left out (Grother and Tabassi, Performance of Biometric
-Quality Measures, IEEE PAMI 29(4), 2007).
+The folders hold images DIR/PERSON/IMAGE, at least two of each person. All faces are degraded in the
+ways below, detected and embedded again, and compared with unchanged images of the same and of
+another person. A false non-match is a cosine below the recommended threshold. OUT/quality.png has
+the curves of error versus discard: the share of faces that are not matched when the worst are left
+out (Grother and Tabassi, Performance of Biometric Quality Measures, IEEE PAMI 29(4), 2007).
 """
 
 from __future__ import annotations
@@ -35,20 +34,20 @@ from scrfd_ros.recognition.quality import face_quality, face_sizes, pose, sharpn
 Image = NDArray[np.uint8]
 
 THRESHOLD = 0.4
-"""Cosine from which on two faces are one person, docs/verification.md."""
+"""Minimum cosine of two faces of one person, docs/verification.md."""
 
 SIDE = 320
-"""Pixels of the square that a face is cut out in; the face has up to half of it."""
+"""Pixels of the square around a face; the face covers up to half of it."""
 
 FRAME = 640
-"""Pixels of the black image around that, the detector's input: nothing is enlarged."""
+"""Pixels of the black image around the square, the detector's input: nothing is upscaled."""
 
 TURNS = 2
-"""How often each face is made worse in each way."""
+"""How often each face is degraded in each way."""
 
 
-def worse_ways(rng: np.random.Generator) -> dict[str, Callable[[Image], Image]]:
-    """One draw of each way to make an image of a face worse."""
+def degradations(rng: np.random.Generator) -> dict[str, Callable[[Image], Image]]:
+    """One random draw of each way to degrade an image of a face."""
     u = rng.uniform
 
     def smaller(image: Image) -> Image:
@@ -83,7 +82,7 @@ def worse_ways(rng: np.random.Generator) -> dict[str, Callable[[Image], Image]]:
         image = image.copy()
         size = np.array(image.shape[1::-1])
         part = u(0.1, 0.35)
-        # From below, above, the left or the right, into the middle half that the face has.
+        # From one of the four sides, into the middle half, where the face is.
         low, high = np.array([[0.25, 0.25], [0.75, 0.75]])
         side = rng.integers(4)
         if side < 2:
@@ -95,7 +94,7 @@ def worse_ways(rng: np.random.Generator) -> dict[str, Callable[[Image], Image]]:
         return image
 
     def turned(image: Image) -> Image:
-        """As if painted on an upright cylinder that is turned."""
+        """Turned as if painted on an upright cylinder."""
         height, width = image.shape[:2]
         radius, angle = 0.4 * width, np.radians(u(15, 70)) * rng.choice([-1, 1])
         across = (np.arange(width) - width / 2) / radius
@@ -138,11 +137,11 @@ def cut_out(person: Person) -> Image:
 
 
 class Probes(NamedTuple):
-    """N faces that were made worse.
+    """N degraded faces.
 
     Attributes:
-        ways: str [N], how.
-        scores, landmarks, norms: what detector and recognizer say of them.
+        ways: str [N], the degradation.
+        scores, landmarks, norms: results of detector and recognizer.
         crops: uint8 [N, 112, 112, 3] BGR, aligned.
         own, others: float64 [N], cosine with another image of the person, and of another person.
     """
@@ -157,16 +156,16 @@ class Probes(NamedTuple):
 
 
 def make_probes(pipeline: FacePipeline, people: list[Person]) -> tuple[Probes, dict[str, int]]:
-    """All faces made worse, and how many of each way the detector does not find any more."""
+    """All faces degraded, and by degradation how many the detector no longer finds."""
     rng = np.random.default_rng(1)
-    missed = {way: 0 for way in worse_ways(rng)}
+    missed = {way: 0 for way in degradations(rng)}
     rows = []
-    for number, person in enumerate(tqdm(people, "making worse", leave=False, disable=None)):
+    for number, person in enumerate(tqdm(people, "degrading", leave=False, disable=None)):
         rest = people[number + 1 :] + people[:number]
         same = next(each for each in rest if each.name == person.name)
         image = cut_out(person)
-        for way, make_worse in (item for _ in range(TURNS) for item in worse_ways(rng).items()):
-            worse = make_worse(image)
+        for way, degrade in (item for _ in range(TURNS) for item in degradations(rng).items()):
+            worse = degrade(image)
             frame = np.zeros((FRAME, FRAME, 3), np.uint8)
             y, x = (FRAME - np.array(worse.shape[:2])) // 2
             frame[y : y + worse.shape[0], x : x + worse.shape[1]] = worse
@@ -187,7 +186,7 @@ def make_probes(pipeline: FacePipeline, people: list[Person]) -> tuple[Probes, d
 
 
 def error_left(quality: NDArray[np.float64], missed: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """False non-match rate of the faces that are left when the 0, 1, 2, ... worst are left out."""
+    """False non-match rate of the remaining faces when the 0, 1, 2, ... worst are left out."""
     errors = missed[np.argsort(quality, kind="stable")][::-1].cumsum()[::-1]
     return errors / np.arange(len(errors), 0, -1)
 
@@ -202,9 +201,9 @@ def main() -> None:
     probes, lost = make_probes(load_pipeline(), people)
     missed = probes.own < THRESHOLD
     count = len({person.name for person in people})
-    print(f"{len(people)} faces of {count} people, {len(missed)} made worse and found")
+    print(f"{len(people)} faces of {count} people, {len(missed)} degraded and found")
 
-    print("\n| made worse | found | not found any more | FNMR |\n|---|---:|---:|---:|")
+    print("\n| degraded | found | no longer found | FNMR |\n|---|---:|---:|---:|")
     for way, count in lost.items():
         own = probes.ways == way
         print(f"| {way} | {own.sum()} | {count} | {missed[own].mean():.1%} |")
@@ -220,40 +219,40 @@ def main() -> None:
         "variance of the Laplacian": np.array(laplacian),
         "sharpness": sharpness(probes.crops),
         "detector's score": probes.scores,
-        "useful": figure,
-        "useful, with pose": figure * np.cos(np.radians(pose(probes.landmarks)[:, 0])),
+        "face_quality": figure,
+        "quality, with pose": figure * np.cos(np.radians(pose(probes.landmarks)[:, 0])),
         "norm of the embedding": probes.norms,
-        "useful x norm": figure * probes.norms,
+        "quality x norm": figure * probes.norms,
         "best possible": probes.own,
     }
     parts = (0.05, 0.1, 0.2, 0.3)
     print(f"\n| FNMR without the worst, by | {' | '.join(f'{part:.0%}' for part in parts)} |")
     print("|---|" + "---:|" * len(parts))
     print("| chance |", " | ".join(f"{missed.mean():.1%}" for _ in parts), "|")
-    axes = new_plot("Made worse on purpose", "part of the faces left out", "false non-match rate")
+    axes = new_plot("Degraded on purpose", "share of the faces left out", "false non-match rate")
     axes.axhline(missed.mean(), color="gray", linestyle=":", label="chance")
     for name, quality in qualities.items():
         curve = error_left(quality, missed)
         cells = [f"{curve[int(part * len(curve))]:.1%}" for part in parts]
         print(f"| {name} | {' | '.join(cells)} |")
-        width = 3 if name == "useful" else 1
+        width = 3 if name == "face_quality" else 1
         axes.plot(np.arange(len(curve)) / len(curve), curve, label=name, linewidth=width)
     axes.set(xlim=(0, 0.5), ylim=(0, 1.4 * missed.mean()))
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     write_plot(out / "quality.png", axes)
 
     print(
-        "\n| useful at least | left out | of those not made worse | FNMR | FNMR of those left out "
+        "\n| minimum quality | left out | of those not degraded | FNMR | FNMR of those left out "
         "| equal error rate |\n|---|---:|---:|---:|---:|---:|"
     )
     good = probes.ways == "as it is"
-    for least in (0, 0.3, 0.4, 0.5, 0.6, 0.7):
-        kept = figure >= least
+    for minimum in (0, 0.3, 0.4, 0.5, 0.6, 0.7):
+        kept = figure >= minimum
         scores = np.concatenate((probes.own[kept], probes.others[kept]))
         curve = roc(scores, np.arange(len(scores)) < kept.sum())
         rejected = f"{missed[~kept].mean():.1%}" if not kept.all() else "-"
         print(
-            f"| {least} | {1 - kept.mean():.1%} | {1 - kept[good].mean():.1%} | "
+            f"| {minimum} | {1 - kept.mean():.1%} | {1 - kept[good].mean():.1%} | "
             f"{missed[kept].mean():.1%} | {rejected} | {equal_error_rate(curve):.1%} |"
         )
 

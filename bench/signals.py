@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long face_node takes to end after a signal, at every moment of its life.
+"""How long face_node takes to end after a signal, in every phase of its life.
 
     ./run.sh setup && . .venv/bin/activate && AMENT_PREFIX_PATH=$PWD/.venv \\
         RMW_IMPLEMENTATION=rmw_fastrtps_cpp python bench/signals.py --times 10
 
-Each time is that of a node of its own. It has to end with status 0 and without a traceback.
+Each measurement starts a new node, which has to end with status 0 and without a traceback.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does enlarging small faces help to recognize them? Prints the tables of docs/small-faces.md.
+"""Does upscaling small faces help to recognize them? Prints the tables of docs/small-faces.md.
 
     ./run.sh test --co -q     # once: sets up .venv with the packages this needs
     .venv/bin/python bench/super_resolution.py OUT [DIR ...]
 
 Real faces (see bench/people.py) of 100 pixels and more are scaled down and embedded, with the
-landmarks of the large face: enlarged by Real-ESRGAN or, as without it, by the bilinear warp that
-aligns them; and by a bicubic one. The embeddings are compared with those of the large faces. The
-faces are also made worse as a camera does it, by noise and JPEG, which Real-ESRGAN was trained to
+landmarks of the large face. They are upscaled by Real-ESRGAN, by the bilinear warp that aligns
+faces without it, and by a bicubic warp. The embeddings are compared with those of the large faces.
+The faces are also degraded as by a camera, with noise and JPEG, which Real-ESRGAN was trained to
 undo. OUT/faces.png shows examples: the large face, and below it in turns bilinear and Real-ESRGAN.
 """
 
@@ -35,11 +35,11 @@ from scrfd_ros.recognition.super_resolution import SuperResolution
 
 HEIGHTS = (12, 16, 24, 32, 48)
 WORSE = (24, 32, 48)
-"""Heights of the faces that are also made worse."""
+"""Heights of the faces that are also degraded."""
 
 LARGE = 100
 FACES = 30
-"""So many are scaled down; all are compared with."""
+"""Number of faces to scale down; they are compared with all."""
 
 NOISE, JPEG = 4.0, 70
 FAR = 0.01
@@ -87,7 +87,7 @@ def main() -> None:
     ]
     names = np.array([person.name for person in people])
     same = names[:, None] == names
-    # Only of those with several images there is more than one's own to compare with.
+    # People with one image have no other image to compare with.
     rows = np.flatnonzero(same.sum(axis=1) > 1)
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:FACES])
     genuine, impostors = same[rows], ~same[rows]
@@ -104,7 +104,7 @@ def main() -> None:
     model = ensure_model(load_catalogue().find("realesrgan_x4plus", SUPER_RESOLUTION))
     network = open_network(model, "onnxruntime")
     print(
-        f"| image | height | enlarged by | same image | same person | another | 99 % below "
+        f"| image | height | upscaled by | same image | same person | another | 99 % below "
         f"| matched at FAR {FAR:.0%} | ms |"
     )
     print("|---|---:|---|---:|---:|---:|---:|---:|---:|")

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many images arrive, with and without the Fast DDS profile: the table of docs/transport.md.
+"""Count images that arrive with and without the Fast DDS profile, for docs/transport.md.
 
     ./run.sh setup                      # once
     .venv/bin/python bench/transport.py
 
-With ROS 2 installed and sourced `python3 bench/transport.py` will do. Two processes, one machine:
-a publisher of images in bgr8 for ten seconds, and a subscriber that only counts. Takes
-six minutes.
+With ROS 2 installed and sourced use `python3 bench/transport.py`. Two processes run on one machine:
+a publisher of bgr8 images for ten seconds, and a subscriber that only counts. Takes six minutes.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ IMAGES = ((1280, 720, 10), (1280, 720, 30), (1920, 1080, 30))
 """Width, height and rate, in Hz."""
 
 RELIABILITIES = ("best effort", "reliable")
-LATEST = 5.0  # seconds that a reliable publisher gets for what it has to repeat
+MAX_REPEAT = 5.0  # seconds in which a reliable publisher can repeat lost messages
 
 NONE: dict[str, str] = {}
 PROFILE = {
@@ -47,11 +46,11 @@ TRANSPORTS = {
     "profile at the publisher only": (PROFILE, NONE),
     "profile at the subscriber only": (NONE, PROFILE),
 }
-"""By name, what the environments of publisher and subscriber have more."""
+"""By name, additional environment variables of publisher and subscriber."""
 
 
 def qos(reliability: str) -> QoSProfile:
-    """Of publisher and subscriber, as of the usual camera."""
+    """QoS of publisher and subscriber, as of a usual camera."""
     policy = getattr(QoSReliabilityPolicy, reliability.upper().replace(" ", "_"))
     return QoSProfile(depth=5, reliability=policy)
 
@@ -63,26 +62,26 @@ def publish(width: int, height: int, rate: int, reliability: str) -> None:
     image = image_message(np.zeros((height, width, 3), np.uint8), Header())
     while not publisher.get_subscription_count():
         time.sleep(0.01)
-    time.sleep(1)  # the subscriber may take longer to know of it
+    time.sleep(1)  # the subscriber may discover it later
     start = time.monotonic()
     for index in range(rate * SECONDS):
         time.sleep(max(0.0, start + index / rate - time.monotonic()))
         image.header.stamp = node.get_clock().now().to_msg()
         publisher.publish(image)
-    publisher.wait_for_all_acked(Duration(seconds=LATEST))
+    publisher.wait_for_all_acked(Duration(seconds=MAX_REPEAT))
     time.sleep(1)
 
 
 def subscribe(reliability: str) -> None:
-    """Print the latencies, in ms, of all images until the publisher is gone, as JSON."""
+    """Print the latencies, in ms, of all images until the publisher ends, as JSON."""
     node = rclpy.create_node("transport_subscriber")
     latencies: list[float] = []
 
-    def take(image: Image) -> None:
+    def record(image: Image) -> None:
         age = node.get_clock().now() - Time.from_msg(image.header.stamp)
         latencies.append(age.nanoseconds / 1e6)
 
-    node.create_subscription(Image, "image", take, qos(reliability))
+    node.create_subscription(Image, "image", record, qos(reliability))
     while not latencies or node.count_publishers("image"):
         rclpy.spin_once(node, timeout_sec=0.1)
     print(json.dumps(latencies))

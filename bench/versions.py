@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node of this checkout beside the node of another one, in turns.
+"""Compare the node of this checkout with that of another one, in turns.
 
     git worktree add ../before <commit> && ../before/run.sh setup
     ./run.sh setup && . .venv/bin/activate && AMENT_PREFIX_PATH=$PWD/.venv \\
@@ -19,7 +19,7 @@ sys.path[:0] = [str(bench), str(bench.parent / "test")]
 
 from peers.nodes import FAST, SLOW, Feeder, Side, face_node_parameters, in_turns  # noqa: E402
 
-SECONDS = 2.0  # that a node has images at one rate, before the other has
+SECONDS = 2.0  # for which a node gets images at one rate, before the other node does
 FIGURES = ("age", "pipeline", "overhead", "interval")
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""scrfd_ros beside what a user would take instead: `scrfd bench --peers`, docs/performance.md."""
+"""Compare scrfd_ros with the alternatives: `scrfd bench --peers`, docs/performance.md."""

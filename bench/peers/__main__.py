@@ -19,7 +19,7 @@ from peers.report import print_report, results  # noqa: E402
 from peers.timing import NetworkClock  # noqa: E402
 from scrfd_ros.files import ensure_writable, write_text  # noqa: E402
 
-SECONDS = 2.0  # that a node has images at one rate, before the other has
+SECONDS = 2.0  # for which a node gets images at one rate, before the other node does
 
 
 def main() -> None:

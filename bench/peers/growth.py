@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How cost grows with faces, resolution and cameras."""
+"""Growth of the cost with faces, resolution and cameras."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from scrfd_ros.tracking.tracker import Tracker
 
 FACES = (0, 1, 6, 29)
 CROWDS = (125, 250, 500)
-"""Faces that are only detected and tracked; to embed them all takes seconds."""
+"""Faces that are only detected and tracked, as embedding them all takes seconds."""
 
 RESOLUTIONS = {"VGA": (640, 480), "720p": (1280, 720), "1080p": (1920, 1080), "4K": (3840, 2160)}
 CAMERAS = (1, 2, 4)
 
 _CROWD_STAGES = ("decode", "track", "message", "all")
 _CANVAS = 1280  # pixels
-_HEAD = 160  # pixels, where they need not be smaller to find room
+_HEAD = 160  # maximum side, pixels; smaller in large crowds
 
 
 def measure(clock: NetworkClock, repeat: int) -> dict[str, Any]:
-    """Milliseconds by what grows, how far, and library."""
+    """Milliseconds by growing quantity, its value, and library."""
     pipeline = own_pipeline()
     sides = {"scrfd_ros": ours(pipeline), "insightface": insightface_library()}
     six = photograph("t1.jpg")
@@ -74,7 +74,7 @@ def measure(clock: NetworkClock, repeat: int) -> dict[str, Any]:
 def _by_level(
     clock: NetworkClock, functions: dict[str, Callable[[], Any]], repeat: int, what: str
 ) -> dict[str, dict[str, dict[str, Summary]]]:
-    """In turns, by what is before and what is after the / in the names."""
+    """Times measured in turns, by the parts of the names before and after the /."""
     found: dict[str, dict[str, dict[str, Summary]]] = {}
     for name, times in in_turns(clock, functions, repeat, what).items():
         level, side = name.split("/")
@@ -85,7 +85,7 @@ def _by_level(
 def _crowd_times(
     detector: Scrfd, people: Sequence[Image], repeat: int
 ) -> dict[str, dict[str, Summary]]:
-    """What finding, tracking and publishing so many faces takes beside the network."""
+    """Times of finding, tracking and publishing these numbers of faces outside the network."""
     pipeline = FacePipeline(PipelineConfig(detector=detector.config), detector)
     images = {count: crowd(people, count) for count in CROWDS}
     trackers = {count: Tracker() for count in CROWDS}
@@ -121,7 +121,7 @@ def cut_out(image: Image, faces: Faces) -> list[Image]:
 
 
 def crowd(heads: Sequence[Image], count: int) -> Image:
-    """An image of so many people, in rows."""
+    """An image of this number of people, in rows."""
     canvas = np.full((_CANVAS, _CANVAS, 3), 110, np.uint8)
     columns = max(math.ceil(math.sqrt(count)), 1)
     side = min(_CANVAS // columns, _HEAD)
@@ -133,7 +133,7 @@ def crowd(heads: Sequence[Image], count: int) -> Image:
 
 
 def measure_cameras(feeder: Feeder, seconds: float) -> dict[str, Any]:
-    """What one node does for several cameras, which together send `FAST` images a second."""
+    """Figures of one node with several cameras, which together send `FAST` images a second."""
     found: dict[str, Any] = {}
     for count in tqdm(CAMERAS, desc="cameras", leave=False, disable=None):
         names = [f"camera_{number}" for number in range(count)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The libraries that are compared, each as its users call it, with the same ONNX files.
+"""The compared libraries, each called as by its users, with the same ONNX files.
 
 All take ONNX Runtime's own number of threads (one for each core) and the same size of input.
 """
@@ -36,12 +36,12 @@ Image = NDArray[np.uint8]
 
 
 class Library(NamedTuple):
-    """What each library does with an image.
+    """The functions of a library on an image.
 
     Attributes:
         detect: finds faces.
         recognize: embeds the faces with these landmarks, float32 [N, 5, 2].
-        analyze: finds faces and embeds them; gives something with as many items as faces.
+        analyze: finds faces and embeds them; returns a collection with one item for each face.
     """
 
     detect: Callable[[Image], Any]
@@ -50,7 +50,7 @@ class Library(NamedTuple):
 
 
 def libraries(pipeline: FacePipeline) -> dict[str, Library]:
-    """Those that are installed, by name; the pipeline is ours."""
+    """The installed libraries by name; the pipeline is that of scrfd_ros."""
     sides = {"scrfd_ros": ours(pipeline), "insightface": insightface_library()}
     if uniface is not None:
         sides["uniface"] = uniface_library()
@@ -86,7 +86,7 @@ def ours(pipeline: FacePipeline) -> Library:
 
 
 def link_models(folder: Path) -> None:
-    """Put the networks into a folder, which is how insightface takes them."""
+    """Link the networks into a folder, as insightface needs them."""
     for path in (detector_path(), recognizer_path()):
         (folder / path.name).symlink_to(path.resolve())
 
@@ -95,7 +95,7 @@ def insightface_library() -> Library:
     with tempfile.TemporaryDirectory() as folder:
         link_models(Path(folder))
         analysis = FaceAnalysis(folder)
-        # By default it looks at each image twice, at 128x128 too.
+        # By default it processes each image twice, also at 128x128.
         analysis.prepare(ctx_id=-1, det_size=INPUT_SIZE)
         analysis.get(np.zeros((64, 64, 3), np.uint8))  # loads a copy for this size of input
     arcface = analysis.models["recognition"]
@@ -117,7 +117,7 @@ def uniface_library() -> Library:
                 output.reshape(-1, output.shape[-1]) for output in super().inference(input_tensor)
             ]
 
-    # It knows networks by name only.
+    # It accepts networks by name only.
     with patch.object(scrfd, "verify_model_weights", lambda _: str(detector_path())):
         detector = Scrfd(input_size=INPUT_SIZE)
     with patch.object(arcface, "verify_model_weights", lambda _: str(recognizer_path())):

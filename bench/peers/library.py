@@ -19,7 +19,7 @@ from scrfd_ros.tracking.tracker import Tracker
 
 CLIP_RATE = 30
 CLIP_SIZE = (1280, 720)
-_BLOCK = 10  # frames that one side has before the other has them too
+_BLOCK = 10  # frames for one side before the other gets them
 
 
 def photograph(name: str) -> Image:

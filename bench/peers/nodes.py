@@ -33,20 +33,20 @@ from scrfd_ros.node.images import image_message
 
 SIZE = (1280, 720)
 SLOW, FAST = 5, 60
-"""Hz: one that both nodes keep up with, and one that is too fast for them."""
+"""Hz: a rate that both nodes can handle, and one that is too fast for them."""
 
-_CLIP_RATE = 15  # images a second of the clip, which moves as people do whatever the rate
+_CLIP_RATE = 15  # images a second of the clip; people move at the same speed at all rates
 _TIMEOUT = 120.0
-_SETTLE = 0.5  # seconds that do not count at the beginning of each stretch
-_FEWEST = 6  # answers in each stretch
+_SETTLE = 0.5  # seconds at the beginning of each stretch that are not counted
+_MIN_ANSWERS = 6  # in each stretch
 _LAST_ANSWER = 0.5  # seconds to wait for one
 _COLUMNS = ("age", "pipeline", "in_node")
-_LARGEST_SAFE_DOMAIN = 101
+_MAX_SAFE_DOMAIN = 101
 _NUMBERS = count()
 
 
 class Stretch(NamedTuple):
-    """A time in which one node had images at one rate: nanoseconds of the machine's clock."""
+    """A time in which one node got images at one rate: nanoseconds of the machine's clock."""
 
     rate: int
     start: int
@@ -60,7 +60,7 @@ class Feeder:
         profile = str(Path(__file__).resolve().parents[2] / "config" / "fastdds.xml")
         for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
             os.environ[name] = profile
-        os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % _LARGEST_SAFE_DOMAIN)
+        os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % _MAX_SAFE_DOMAIN)
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self.node = Node("feeder", context=self._context)
@@ -70,11 +70,11 @@ class Feeder:
         self._images = [image_message(frame.image, Header()) for frame in clip]
 
     def spin(self, seconds: float) -> None:
-        """Take one answer in, or wait so long for it."""
+        """Receive one answer, or wait for it at most this long."""
         self._executor.spin_once(timeout_sec=seconds)
 
     def image(self, seconds: float) -> Image:
-        """What the clip, which goes round, shows at a time, stamped now."""
+        """The image of the looping clip at a time, stamped now."""
         image = self._images[int(seconds * _CLIP_RATE) % len(self._images)]
         image.header = Header(stamp=self.node.get_clock().now().to_msg(), frame_id="camera")
         return image
@@ -86,12 +86,12 @@ class Feeder:
 
 
 class Side:
-    """A node in a process of its own, and the cameras that it has.
+    """A node in a process of its own, and its cameras.
 
     Args:
         program: face_node or plain_node.
-        cameras: their namespaces; one empty one for none.
-        checkout: another one, set up by its run.sh, that the node is of; None for this.
+        cameras: their namespaces; one empty one for a single camera without a namespace.
+        checkout: another checkout, set up by its run.sh, whose node is run; None for this one.
     """
 
     def __init__(
@@ -150,10 +150,10 @@ class Side:
             self._feeder.spin(0.3)
 
     def feed(self, rate: int, seconds: float) -> None:
-        """Send images of each camera at a rate, Hz; longer where a slow machine answers few."""
+        """Send images of each camera at a rate, Hz; longer if a slow machine answers few."""
         start, start_ns = time.monotonic(), time.time_ns()
         number, before = 0, self._answers
-        while number < (_SETTLE + seconds) * rate or self._answers < before + _FEWEST:
+        while number < (_SETTLE + seconds) * rate or self._answers < before + _MIN_ANSWERS:
             self._check(start)
             self._publish(number / rate)
             number += 1
@@ -162,7 +162,7 @@ class Side:
             self._feeder.spin(0)
         self.stretches.append(Stretch(rate, start_ns + round(1e9 * _SETTLE), time.time_ns()))
         before = -1
-        while before < self._answers:  # those that are not answered yet
+        while before < self._answers:  # wait for the remaining answers
             before = self._answers
             self._feeder.spin(_LAST_ANSWER)
 
@@ -193,7 +193,7 @@ class Side:
 
 
 class Record(NamedTuple):
-    """What the probe wrote down of a node: see `probe.py`."""
+    """The probe's record of a node: see `probe.py`."""
 
     images: list[dict[str, float]]
     peak_memory: float
@@ -202,9 +202,9 @@ class Record(NamedTuple):
     def at(self, rate: int) -> dict[str, Summary]:
         """Milliseconds, for images at this rate.
 
-        age: from the image's stamp to when its detections had been published. pipeline: of that
-        finding the faces. in_node: from when the middleware had the image. overhead: that without
-        the pipeline. interval: between detections, on average of each stretch.
+        age: from the image's stamp until its detections have been published. pipeline: the part of
+        that for finding the faces. in_node: from the image's arrival in the middleware. overhead:
+        in_node without the pipeline. interval: between detections, the mean of each stretch.
         """
         images: list[dict[str, float]] = []
         intervals: list[float] = []
@@ -219,13 +219,13 @@ class Record(NamedTuple):
         return {name: summary(values) for name, values in columns.items()}
 
     def summary(self) -> dict[str, Any]:
-        """`at` all rates that there were, and the peak memory, MiB."""
+        """`at` each rate, and the peak memory, MiB."""
         rates = {one.rate for one in self.stretches}
         return {f"{rate}_hz": self.at(rate) for rate in rates} | {"peak_memory": self.peak_memory}
 
 
 def compare(feeder: Feeder, recognize: bool, seconds: float, turns: int) -> dict[str, Any]:
-    """What both nodes take, in turns, by node: with recognition or without it."""
+    """The figures of both nodes, measured in turns, with or without recognition."""
     with ExitStack() as stack:
         models = stack.enter_context(tempfile.TemporaryDirectory())
         link_models(Path(models))
@@ -240,7 +240,7 @@ def compare(feeder: Feeder, recognize: bool, seconds: float, turns: int) -> dict
 
 
 def in_turns(sides: Mapping[str, Side], seconds: float, turns: int) -> dict[str, Any]:
-    """What each side takes, fed in turns for `seconds` at each rate; then it is stopped."""
+    """Figures of each side, fed in turns for `seconds` at each rate, and then stopped."""
     for side in sides.values():
         side.wait_until_ready()
     stretches = turns * list(product((SLOW, FAST), sides.values()))
@@ -250,7 +250,7 @@ def in_turns(sides: Mapping[str, Side], seconds: float, turns: int) -> dict[str,
 
 
 def face_node_parameters(recognize: bool) -> dict[str, object]:
-    """The defaults, but with the networks that the plain node has too."""
+    """The defaults, except for the networks, which are those of the plain node."""
     return {
         "backend": "onnxruntime",
         "detector.engine_path": str(detector_path()),

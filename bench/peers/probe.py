@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a node, and write down when its images came, how long they took, and when it published.
+"""Run a node, and record when images arrive, how long they take, and when it publishes.
 
     python bench/peers/probe.py face_node|plain_node RECORD --ros-args ...
 
-Both nodes are watched at the same three places: where rclpy hands over images, around what finds
-the faces, and where rclpy publishes detections.
+Both nodes are observed at the same three places: where rclpy delivers images, around the call that
+finds the faces, and where rclpy publishes detections.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _records: list[dict[str, float]] = []
 
 
 def stamp_of(message: Any) -> int:
-    """Nanoseconds; of a message that begins with a header, also if it is serialized."""
+    """Stamp, nanoseconds, of a message that begins with a header, also of a serialized one."""
     if isinstance(message, (bytes, bytearray, memoryview)):
         seconds, nanoseconds = struct.unpack_from("<iI", message, 4)
         return int(10**9 * seconds + nanoseconds)
@@ -38,7 +38,7 @@ def stamp_of(message: Any) -> int:
 
 
 def watch_images() -> None:
-    """Note when the middleware had received each image."""
+    """Record when the middleware received each image."""
     create = rclpy.node.Node.create_subscription
 
     def create_subscription(

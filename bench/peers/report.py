@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ratios that are wanted, and tables that fit 80 columns and also are Markdown."""
+"""The ratios and their targets, and tables that fit 80 columns and are also Markdown."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ RATIOS = {
     "outside_network_29_vs_6_faces": ("faces/29/scrfd_ros/outside", "faces/6/scrfd_ros/outside"),
     "outside_network_500_vs_250_faces": ("crowds/500/all", "crowds/250/all"),
 }
-"""What is divided by what: places in the medians. Those with a peer that is missing are left out.
+"""Dividend and divisor: places in the medians. Ratios with a missing peer are left out.
 
-Below 1 is better than the peer; in `plain_node_time_vs_node` above 1.
+Below 1, scrfd_ros is better than the peer; in `plain_node_time_vs_node` above 1.
 """
 
 TARGETS = {
@@ -70,13 +70,13 @@ TIMES = {
     "detection_outside_network": ("detection/scrfd_ros/outside", "at most 3"),
     "node_overhead": (f"node/scrfd_ros/{SLOW}_hz/overhead", "at most 3"),
 }
-"""Milliseconds that are wanted: places in the medians."""
+"""Times with a target in milliseconds: places in the medians."""
 
 Results = Mapping[str, Any]
 
 
 def look_up(medians: Results, path: str) -> Any:
-    """What is at a place in the results, by keys with / between; None if it was not measured."""
+    """The value at a place in the results, keys joined by /; None if it was not measured."""
     found: Any = medians
     for key in path.split("/"):
         found = found.get(key)
@@ -86,19 +86,19 @@ def look_up(medians: Results, path: str) -> Any:
 
 
 def number(medians: Results, path: str) -> float | None:
-    """A figure in the results, or the median of a summary."""
+    """The figure at a place in the results, or the median of a summary there."""
     found = look_up(medians, path)
     return found["median"] if isinstance(found, dict) else found
 
 
 def ratios(medians: Results) -> dict[str, float]:
-    """All of `RATIOS` that have been measured."""
+    """All measured ones of `RATIOS`."""
     pairs = {name: (number(medians, a), number(medians, b)) for name, (a, b) in RATIOS.items()}
     return {name: one / other for name, (one, other) in pairs.items() if one and other}
 
 
 def results(medians: Results, repeat: int) -> dict[str, Any]:
-    """All there is to write down of a run that ends now."""
+    """The results of a run that ends now, for JSON."""
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "machine": machine_info() | versions() | {"load_average": os.getloadavg()},
@@ -130,7 +130,7 @@ def print_report(found: Results) -> None:
         for side, times in medians[what].items():
             total = f"{times['mean']:.1f}" if "mean" in times else _spread(times["total"])
             rows.append((what.replace("_", " "), side, total, _spread(times["outside"])))
-    _table(("", "", "in all", "outside the network"), rows)
+    _table(("", "", "total", "outside the network"), rows)
     print("\nNodes, 1280x720, eight people, ms")
     rows = []
     for what in ("node", "node_detection_only"):
@@ -193,7 +193,7 @@ def _spread(found: Mapping[str, float]) -> str:
 
 
 def _short(value: float) -> str:
-    """Three digits."""
+    """The value with three digits."""
     return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 

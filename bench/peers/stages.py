@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where our own time goes that is not the networks'."""
+"""The time of scrfd_ros outside the networks, by stage."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times of several sides, taken in turns, and how much of them is spent in the network."""
+"""Times of several sides, measured in turns, and the part of them inside the network."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tqdm import tqdm
 _RUNS = ("run", "run_with_iobinding", "run_with_ort_values")
 
 Summary = dict[str, float]
-"""Of many samples: median, p10 and p90."""
+"""Median, p10 and p90 of many samples."""
 
 
 class NetworkClock:
-    """Counts the time inside every session of ONNX Runtime in this process, whoever runs it.
+    """Measures the time inside every session of ONNX Runtime in this process.
 
     Attributes:
         milliseconds: of each run since the last `clear`.
@@ -53,7 +53,7 @@ class NetworkClock:
 
 
 class Sample(NamedTuple):
-    """One run, milliseconds: all of it, and what of that was outside the network."""
+    """One run, milliseconds: in total, and outside the network."""
 
     total: float
     outside: float
@@ -72,8 +72,8 @@ def in_turns(
 ) -> dict[str, dict[str, Summary]]:
     """Median times of each side, total and outside.
 
-    In each turn each side runs twice, and the second run counts: the first leaves caches and the
-    threads of the side before as they are where that side runs alone.
+    In each turn each side runs twice, and the second run counts. The first brings caches and idle
+    threads into the state that they have where that side runs alone.
     """
     samples: dict[str, list[Sample]] = {name: [] for name in sides}
     turns = [turn for _ in range(repeat) for turn in sides.items()]
