@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from array import array
 from collections.abc import Iterator
@@ -101,6 +102,12 @@ def room(path: Path) -> str:
 
 def test_every_room_has_its_place() -> None:
     assert {room(path) for path in MODULES} == {"", *ROOMS}
+
+
+def test_the_design_describes_the_rooms_in_order() -> None:
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    table = text.split("| room | content |\n")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)(?:\.py|/)` ", table, re.MULTILINE) == list(ROOMS)
 
 
 @every_module
