@@ -32,6 +32,7 @@ from scrfd_ros.evaluation.verification import read_pairs
 from scrfd_ros.evaluation.wider_face import AnnotatedImage, read_detections
 from scrfd_ros.images.compressed import MAX_PIXELS, bgr_from_compressed
 from scrfd_ros.images.encodings import ENCODINGS, bgr_from_image
+from scrfd_ros.images.message import decode_message
 from scrfd_ros.images.serialized import SerializedImage, parse_image
 from scrfd_ros.inference.engine_file import (
     EngineMetadata,
@@ -426,7 +427,7 @@ def _make_zip(folder: Path) -> Once:
 
 
 def _bag_messages() -> dict[str, bytes]:
-    from scrfd_ros.messages.bag_codec import COMPRESSED_IMAGE, FACE_ARRAY, IMAGE, TYPES, encoded
+    from scrfd_ros.bags.message_types import COMPRESSED_IMAGE, FACE_ARRAY, IMAGE, TYPES
 
     kinds = TYPES.types
     time = kinds["builtin_interfaces/msg/Time"](sec=1, nanosec=2)
@@ -452,7 +453,10 @@ def _bag_messages() -> dict[str, bytes]:
             "faces": [],
         },
     }
-    return {kind: bytes(encoded(kinds[kind](**fields), kind)) for kind, fields in messages.items()}
+    return {
+        kind: bytes(TYPES.serialize_cdr(kinds[kind](**fields), kind))
+        for kind, fields in messages.items()
+    }
 
 
 def _bags() -> list[bytes]:
@@ -464,8 +468,8 @@ def _bags() -> list[bytes]:
 
     from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-    from scrfd_ros.bags.bag import new_bag
-    from scrfd_ros.messages.bag_codec import TYPES
+    from scrfd_ros.bags.bag_writer import new_bag
+    from scrfd_ros.bags.message_types import TYPES
 
     found = []
     with tempfile.TemporaryDirectory() as folder:
@@ -474,7 +478,7 @@ def _bags() -> list[bytes]:
             with new_bag(path, plugin) as bag:
                 for number, (kind, data) in enumerate(_bag_messages().items()):
                     bag.add_topic(f"/topic{number}", kind)
-                    bag.write(f"/topic{number}", number, memoryview(data))
+                    bag.write(f"/topic{number}", number, data)
             (file,) = path.glob(f"{letter}.*")
             found.append(letter.encode() + file.read_bytes())
             found.append(b"y" + (path / "metadata.yaml").read_bytes())
@@ -493,7 +497,7 @@ def _make_bag(folder: Path) -> Once:
     """A file of a bag, or the metadata.yaml of one, and every message in it, without a network."""
     from scrfd_ros.bags.bag import open_bag
     from scrfd_ros.bags.image_topics import image_topics
-    from scrfd_ros.messages.bag_codec import COMPRESSED_IMAGE, FACE_ARRAY, IMAGE
+    from scrfd_ros.bags.message_types import COMPRESSED_IMAGE, FACE_ARRAY, IMAGE
 
     files = {b"m": folder / "bag.mcap", b"s": folder / "bag.db3"}
     whole = folder / "bag"
@@ -529,16 +533,15 @@ def _make_bag(folder: Path) -> Once:
 
 
 def _message_reader() -> Callable[[str, bytes], None]:
-    from scrfd_ros.messages.bag_codec import FACE_ARRAY, IMAGE, decoded, faces_of
+    from scrfd_ros.bags.message_types import FACE_ARRAY, deserialize
+    from scrfd_ros.messages.faces import faces_of
 
     def read(kind: str, data: bytes) -> None:
-        message = decoded(data, kind)
+        message = deserialize(data, kind)
         if kind == FACE_ARRAY:
             faces_of(message)
-        elif kind == IMAGE:
-            bgr_from_image(message)
         else:
-            bgr_from_compressed(message.format, message.data)
+            decode_message(message)
 
     return read
 

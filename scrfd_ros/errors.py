@@ -20,5 +20,9 @@ class ImageError(ScrfdError):
     """An image or an image message cannot be used."""
 
 
+class MessageError(ScrfdError):
+    """A message is damaged or contradicts itself."""
+
+
 class DownloadError(ScrfdError):
     """A model file could not be fetched or is not the expected one."""

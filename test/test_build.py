@@ -40,7 +40,7 @@ import scrfd_ros
 from ament_index_python.packages import get_package_share_directory
 from scrfd_ros.models.catalogue import load_catalogue
 from scrfd_ros.msg import Face, FaceArray
-import scrfd_ros.messages.bag_codec
+import scrfd_ros.bags.message_types
 from vision_msgs.msg import Point2D
 
 prefix = Path(sys.argv[1])

@@ -56,7 +56,7 @@ HEAVY = {
     "pycuda": {"inference"},
     "cuda": {"inference"},
     "scipy": {"tracking", "evaluation"},
-    "rosbags": {"messages", "bags"},
+    "rosbags": {"bags"},
     "matplotlib": {"evaluation"},
 }
 ROS_PREFIXES = ("rclpy", "rosidl", "ament", "launch", "cv_bridge", "tf2", "rosbag2")

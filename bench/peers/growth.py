@@ -12,7 +12,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 from tqdm import tqdm
 
@@ -23,7 +22,7 @@ from peers.timing import NetworkClock, Summary, in_turns, summary
 from scrfd_ros.config import PipelineConfig
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.faces import Faces
-from scrfd_ros.node.messages import detection_array
+from scrfd_ros.messages.faces import detection_array
 from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.tracking.tracker import Tracker
 
@@ -97,7 +96,7 @@ def _crowd_times(
         faces, milliseconds = pipeline(images[count], trackers[count], number / 30)
         assert len(faces) == count
         start = time.perf_counter()
-        serialize_message(detection_array(faces, Header()))
+        detection_array(faces, Header())
         milliseconds["message"] = 1e3 * (time.perf_counter() - start)
         milliseconds["all"] = sum(milliseconds[name] for name in ("decode", "track", "message"))
         if number > 0:  # the first turn makes the tracks

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bags of ROS 2, sqlite3 and MCAP, read and written without ROS.
+"""Read bags of ROS 2, sqlite3 and MCAP, without ROS.
 
 Reading gives every message that can be had of a damaged bag, and says what is damaged.
 """
@@ -7,50 +7,41 @@ Reading gives every message that can be had of a damaged bag, and says what is d
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from shlex import quote
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO, Final, NamedTuple
-
-import yaml
+from typing import BinaryIO, Final
 
 from scrfd_ros.bags.bag_file import MAX_BYTES, BagFile, Record, Topic, UnreadableError
 from scrfd_ros.bags.decompression import ZSTD_MAGIC, decompressed, decompressed_parts
 from scrfd_ros.bags.mcap_file import MAGIC as _MCAP_MAGIC
 from scrfd_ros.bags.mcap_file import McapFile
-from scrfd_ros.bags.sqlite_file import MAGIC as _SQLITE_MAGIC
-from scrfd_ros.bags.sqlite_file import SqliteFile
-from scrfd_ros.errors import ScrfdError
-from scrfd_ros.messages.bag_codec import (
+from scrfd_ros.bags.message_types import (
     COMPRESSED_IMAGE,
     FACE_ARRAY,
     IMAGE,
-    TYPES,
-    MessageError,
-    decoded,
+    deserialize,
 )
+from scrfd_ros.bags.metadata import BagMetadata, read_metadata
+from scrfd_ros.bags.sqlite_file import MAGIC as _SQLITE_MAGIC
+from scrfd_ros.bags.sqlite_file import SqliteFile
+from scrfd_ros.errors import MessageError, ScrfdError
 
 try:
-    from rosbags.interfaces import Connection
-    from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+    from rosbags.rosbag2 import StoragePlugin
 except ImportError as error:
     raise ScrfdError(
         f"bags are read and written with the Python package rosbags, 0.11 or later; this one lacks "
         f"something ({error}): pip install --upgrade rosbags"
     ) from error
 
-_VERSION: Final = 8
-"""Of metadata.yaml: the last that rosbag2 of Humble reads."""
-
 _KINDS: Final = (IMAGE, COMPRESSED_IMAGE, FACE_ARRAY)
 """Types of which messages are read; those of others are counted."""
 
 _SUFFIX: Final = re.compile(r"\.(db3|mcap)(\.zstd|\.zst)?$")
-_MAX_METADATA: Final = 1 << 26  # bytes
 _MAX_PLACES: Final = 3  # of one file that are named
 _STEP: Final = 1 << 20
 
@@ -71,7 +62,7 @@ class Bag:
         path: Path,
         files: dict[Path, BagFile],
         storage: StoragePlugin,
-        metadata: _Metadata,
+        metadata: BagMetadata,
         notes: list[str],
         damage: list[str],
     ) -> None:
@@ -158,12 +149,12 @@ def open_bag(path: Path) -> Iterator[Bag]:
 def _opened(path: Path, scratch: Path) -> Bag:
     notes: list[str] = []
     damage: list[str] = []
-    metadata = _Metadata([], {}, {}, {})
+    metadata = BagMetadata([], {}, {}, {})
     paths = [path]
     if path.is_dir():
         here = [file for file in path.iterdir() if _SUFFIX.search(file.name)]
         here.sort(key=_by_number)
-        metadata, problem = _read_metadata(path / "metadata.yaml")
+        metadata, problem = read_metadata(path / "metadata.yaml")
         if not here:
             raise _no_bag(path, metadata)
         paths = _listed(path, here, metadata, notes, damage)
@@ -195,7 +186,7 @@ def _opened(path: Path, scratch: Path) -> Bag:
 
 
 def _listed(
-    folder: Path, here: list[Path], metadata: _Metadata, notes: list[str], damage: list[str]
+    folder: Path, here: list[Path], metadata: BagMetadata, notes: list[str], damage: list[str]
 ) -> list[Path]:
     """The files of a bag: those that metadata.yaml lists, and all there are if one is missing."""
     wanted = [PurePath(name).name for name in metadata.files]
@@ -291,7 +282,7 @@ def _unpacked(source: BinaryIO, target: Path) -> tuple[Path, str]:
     return target, ""
 
 
-def _no_bag(path: Path, metadata: _Metadata) -> ScrfdError:
+def _no_bag(path: Path, metadata: BagMetadata) -> ScrfdError:
     """Why there is no file of a bag in a folder."""
     inside = sorted(path.iterdir())
     if metadata.files:
@@ -332,65 +323,11 @@ def _by_number(path: Path) -> list[tuple[int, str]]:
 _DIGITS: Final = re.compile(r"(\d{1,18})")
 
 
-class _Metadata(NamedTuple):
-    """What matters of a metadata.yaml.
-
-    Attributes:
-        files: their names.
-        counts, kinds, digests: messages, type and hash of the type of each topic.
-    """
-
-    files: list[str]
-    counts: dict[str, int]
-    kinds: dict[str, str]
-    digests: dict[str, str]
-
-
-def _read_metadata(path: Path) -> tuple[_Metadata, str]:
-    """What a metadata.yaml says, and what is wrong with it."""
-    found = _Metadata([], {}, {}, {})
-    try:
-        if path.stat().st_size > _MAX_METADATA:
-            return found, "its metadata.yaml is too long to be one"
-        content = _YAML(path.read_text(encoding="utf-8")).get_single_data()
-    except FileNotFoundError:
-        return (
-            found,
-            "it has no metadata.yaml: the recording was interrupted, or it was not copied",
-        )
-    except OSError as error:
-        return found, f"its metadata.yaml cannot be read: {error.strerror}"
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        return found, f"its metadata.yaml is not valid YAML ({reason[:200]})"
-    information = _of_type(dict, content).get("rosbag2_bagfile_information")
-    if not isinstance(information, dict):
-        return found, "its metadata.yaml says nothing of a bag"
-    files = _of_type(list, information.get("relative_file_paths"))
-    found.files.extend(name for name in files if isinstance(name, str) and name)
-    for entry in _of_type(list, information.get("topics_with_message_count")):
-        topic = _of_type(dict, _of_type(dict, entry).get("topic_metadata"))
-        name, count = topic.get("name"), _of_type(dict, entry).get("message_count")
-        if isinstance(name, str):
-            found.kinds[name] = str(topic.get("type") or "")
-            found.digests[name] = str(topic.get("type_description_hash") or "")
-            if isinstance(count, int):
-                found.counts[name] = found.counts.get(name, 0) + count
-    return found, ""
-
-
-_YAML: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def _of_type(kind: type, value: Any) -> Any:
-    return value if isinstance(value, kind) else kind()
-
-
 def _guessed_kind(data: bytes) -> str:
     """The type of a message of which no type is noted: an image, if it is whole as one."""
     for kind in (IMAGE, COMPRESSED_IMAGE):
         try:
-            message = decoded(data, kind)
+            message = deserialize(data, kind)
         except MessageError:
             continue
         if kind == IMAGE and message.step * message.height == len(message.data) > 0:
@@ -398,44 +335,3 @@ def _guessed_kind(data: bytes) -> str:
         if kind == COMPRESSED_IMAGE and message.data[:3].tobytes() in (b"\xff\xd8\xff", b"\x89PN"):
             return kind
     return ""
-
-
-class BagWriter:
-    """A bag that is being written."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._connections: dict[str, Connection] = {}
-
-    def add_topic(self, topic: str, kind: str) -> None:
-        """Announce a topic; it is in the bag even if nothing is published on it."""
-        self._connections[topic] = self._writer.add_connection(topic, kind, typestore=TYPES)
-
-    def write(self, topic: str, time: int, data: memoryview) -> None:
-        """Add a message of CDR bytes, recorded at `time`, nanoseconds."""
-        self._writer.write(self._connections[topic], time, data)
-
-
-@contextmanager
-def new_bag(path: Path, storage: StoragePlugin) -> Iterator[BagWriter]:
-    """Write a bag that is there as a whole or, after any error, not at all.
-
-    Raises:
-        ScrfdError: the path exists, or cannot be written.
-    """
-    refuse_existing(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            part = Path(folder, path.name)  # its files are named after it
-            with Writer(part, version=_VERSION, storage_plugin=storage) as writer:
-                yield BagWriter(writer)
-            part.rename(path)
-    except (OSError, sqlite3.Error, WriterError) as error:
-        raise ScrfdError(f"{path}: cannot write the bag: {error}") from error
-
-
-def refuse_existing(path: Path) -> None:
-    """Raises ScrfdError if there is something at the path of a bag to be written."""
-    if path.exists():
-        raise ScrfdError(f"{path}: exists already; give another path, or remove it")

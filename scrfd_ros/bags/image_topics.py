@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 
 from scrfd_ros.bags.bag import Bag
 from scrfd_ros.bags.bag_file import Topic
-from scrfd_ros.errors import ImageError, ScrfdError
+from scrfd_ros.bags.message_types import COMPRESSED_IMAGE, IMAGE, deserialize
+from scrfd_ros.errors import ImageError, MessageError, ScrfdError
 from scrfd_ros.images.compressed import is_video
 from scrfd_ros.images.encodings import is_depth, known_encoding
-from scrfd_ros.messages.bag_codec import COMPRESSED_IMAGE, IMAGE, MessageError, decoded
 
 _PACKETS: Final = {
     "theora_image_transport/msg/Packet": "theora",
@@ -127,7 +127,7 @@ def _reason_against(bag: Bag, topic: Topic) -> str:
         return "depth"
     for record in islice(bag.records([topic]), _LOOKED_AT):
         try:
-            return _reason_against_image(decoded(record.data, record.kind), record.kind)
+            return _reason_against_image(deserialize(record.data, record.kind), record.kind)
         except MessageError:
             continue
     return ""  # every one is counted as broken

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far the faces of two recordings of the same images agree."""
+"""Read the faces in bags, and compare those of two recordings of the same images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
+from scrfd_ros.bags.bag import open_bag
+from scrfd_ros.bags.message_types import FACE_ARRAY, TYPES, deserialize
+from scrfd_ros.bags.times import nanoseconds, seconds
 from scrfd_ros.engines.agreement import (
     LIMITS,
     SCORE_THRESHOLD,
@@ -13,7 +20,11 @@ from scrfd_ros.engines.agreement import (
     judge,
     worst,
 )
+from scrfd_ros.errors import MessageError, ScrfdError
 from scrfd_ros.faces import Faces
+from scrfd_ros.messages.faces import faces_of
+
+_LOG = logging.getLogger(__name__)
 
 FrameKey = tuple[int, int]
 """The stamp of an image, nanoseconds, and a number from 0 on for images of the same stamp."""
@@ -47,6 +58,78 @@ class Comparison:
     figures: dict[str, float]
     failures: tuple[str, ...]
     first_difference: FrameKey | None
+
+
+class Recording(NamedTuple):
+    """The faces on one topic of a bag.
+
+    Attributes:
+        models: names of the detector and the recognizer.
+        frames: the faces of each image.
+    """
+
+    models: str
+    frames: dict[FrameKey, Faces]
+
+
+def read_recordings(path: Path) -> dict[str, Recording]:
+    """The faces in a bag, replayed or recorded from a node, by topic.
+
+    Raises:
+        ScrfdError: the bag cannot be read as a whole, or there is no message of this version in it.
+    """
+    with open_bag(path) as bag:
+        topics = bag.topics(FACE_ARRAY)
+        if not topics:
+            raise ScrfdError(
+                f"{path}: there is no topic of the type {FACE_ARRAY} in it; expected a bag that "
+                f"was replayed, or one in which the node's `faces` were recorded"
+            )
+        if {topic.digest for topic in topics} - {"", TYPES.hash_rihs01(FACE_ARRAY)}:
+            raise ScrfdError(
+                f"{path}: its {FACE_ARRAY} is that of another version of scrfd_ros; make it anew"
+            )
+        recordings = {topic.name: Recording("", {}) for topic in topics}
+        repeats: Counter[tuple[str, int]] = Counter()
+        for topic, kind, _, data in bag.records(topics):
+            try:
+                message = deserialize(data, kind)
+                faces = faces_of(message)
+            except MessageError as error:
+                raise ScrfdError(f"{path}, {topic}: {error}") from error
+            stamp = nanoseconds(message.header.stamp)
+            frames = recordings[topic].frames
+            frames[stamp, repeats[topic, stamp]] = faces
+            repeats[topic, stamp] += 1
+            models = " + ".join(filter(None, (message.detector, message.recognizer)))
+            recordings[topic] = Recording(models, frames)
+        if bag.damage:
+            raise ScrfdError(f"{bag.damage[0]}; or make it anew")
+    if not any(recording.frames for recording in recordings.values()):
+        raise ScrfdError(
+            f"{path}: there is no message on {', '.join(recordings)}, and so nothing to compare "
+            f"with; make it anew from a bag with images"
+        )
+    return recordings
+
+
+def compare(
+    found: Mapping[str, Recording], golden: Mapping[str, Recording]
+) -> dict[str, Comparison]:
+    """Compare recordings of the same topics; where each side has but one, whatever its name.
+
+    Returns:
+        For each topic of `golden` how far it agrees with that of `found`.
+    """
+    if len(found) == len(golden) == 1:
+        found = dict(zip(golden, found.values(), strict=True))
+    nothing = Recording("", {})
+    for topic, expected in golden.items():
+        _warn_of_repeated_stamps(topic, found.get(topic, nothing).frames, expected.frames)
+    return {
+        topic: compare_recordings(found.get(topic, nothing).frames, expected.frames)
+        for topic, expected in golden.items()
+    }
 
 
 def compare_recordings(
@@ -90,12 +173,6 @@ def compare_recordings(
     return Comparison(figures, judge(figures, RECORDING_LIMITS), first_difference)
 
 
-def seconds(nanoseconds: int) -> str:
-    """A time as ROS tools write it, seconds with nine decimals."""
-    whole, rest = divmod(abs(nanoseconds), 10**9)
-    return f"{'-' if nanoseconds < 0 else ''}{whole}.{rest:09}"
-
-
 def _compare_frame(found: Faces, expected: Faces) -> dict[str, float]:
     certain = SCORE_THRESHOLD + RECORDING_LIMITS["max_score_difference"]
     differences = compare_faces(found, expected, certain)
@@ -103,3 +180,20 @@ def _compare_frame(found: Faces, expected: Faces) -> dict[str, float]:
     if "min_cosine" in figures:
         figures["max_embedding_distance"] = 1 - figures.pop("min_cosine")
     return figures
+
+
+def _warn_of_repeated_stamps(
+    topic: str, found: Iterable[FrameKey], golden: Iterable[FrameKey]
+) -> None:
+    ours, theirs = (Counter(stamp for stamp, _ in keys) for keys in (found, golden))
+    for stamp in sorted(ours.keys() & theirs.keys()):
+        if ours[stamp] != theirs[stamp]:
+            _LOG.warning(
+                "%s: %d images here and %d there have the stamp %s: they are compared in their "
+                "order, and differences can be those between images. Replay the bag for both",
+                topic,
+                ours[stamp],
+                theirs[stamp],
+                seconds(stamp),
+            )
+            return

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -13,23 +13,14 @@ from typing import Any, Final, NamedTuple
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from scrfd_ros.bags.bag import new_bag, open_bag
+from scrfd_ros.bags.bag import open_bag
+from scrfd_ros.bags.bag_writer import new_bag
 from scrfd_ros.bags.image_topics import image_topics
-from scrfd_ros.bags.recordings import Comparison, FrameKey, compare_recordings, seconds
-from scrfd_ros.errors import ImageError, ScrfdError
-from scrfd_ros.faces import Faces
+from scrfd_ros.bags.message_types import DETECTION_ARRAY, FACE_ARRAY, deserialize
+from scrfd_ros.bags.times import nanoseconds, seconds
+from scrfd_ros.errors import ImageError, MessageError, ScrfdError
 from scrfd_ros.images.message import decode_message
-from scrfd_ros.messages.bag_codec import (
-    DETECTION_ARRAY,
-    FACE_ARRAY,
-    TYPES,
-    MessageError,
-    decoded,
-    detection_array,
-    encoded,
-    face_array,
-    faces_of,
-)
+from scrfd_ros.messages.faces import ModelNames, detection_array, face_array
 from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.tracking.frame_clock import FrameClock, FrameTime
 
@@ -113,6 +104,7 @@ def replay(
             topic: Outcome(f"{namespace}/detections", f"{namespace}/faces")
             for topic, namespace in result_namespaces(selection.names).items()
         }
+        models = ModelNames.of(pipeline)
         trackers = {topic: pipeline.new_tracker() if tracking else None for topic in outcomes}
         clocks = {topic: FrameClock(topic) if tracking else None for topic in outcomes}
         with new_bag(output, bag.storage) as results, logging_redirect_tqdm():
@@ -132,8 +124,8 @@ def replay(
                 outcome.images += 1
                 stamp = f"recorded at {seconds(time)}"
                 try:
-                    image = decoded(data, kind)
-                    stamp = f"stamp {seconds(_nanoseconds(image.header.stamp))}"
+                    image = deserialize(data, kind)
+                    stamp = f"stamp {seconds(nanoseconds(image.header.stamp))}"
                     frame_time = _time_of(image, time, clocks[topic])
                     sent = decode_message(image, rotation, pipeline.fit)
                     result = pipeline(sent.upright, trackers[topic], *frame_time)
@@ -150,10 +142,8 @@ def replay(
                     outcome.damaged += 1
                     if outcome.damaged == 1:
                         _LOG.warning("%s, %s: used, but %s", topic, stamp, sent.damage)
-                detections = detection_array(faces, image.header)
-                results.write(outcome.detections, time, encoded(detections, DETECTION_ARRAY))
-                message = face_array(detections, faces, pipeline)
-                results.write(outcome.faces, time, encoded(message, FACE_ARRAY))
+                results.write(outcome.detections, time, detection_array(faces, image.header))
+                results.write(outcome.faces, time, face_array(faces, image.header, models))
             bag_damage = bag.damage
             for sentence in bag_damage:
                 if sentence not in known_damage:
@@ -194,102 +184,9 @@ def result_namespaces(topics: Iterable[str]) -> dict[str, str]:
     }
 
 
-class Recording(NamedTuple):
-    """The faces on one topic of a bag.
-
-    Attributes:
-        models: names of the detector and the recognizer.
-        frames: the faces of each image.
-    """
-
-    models: str
-    frames: dict[FrameKey, Faces]
-
-
-def read_recordings(path: Path) -> dict[str, Recording]:
-    """The faces in a bag, replayed or recorded from a node, by topic.
-
-    Raises:
-        ScrfdError: the bag cannot be read as a whole, or there is no message of this version in it.
-    """
-    with open_bag(path) as bag:
-        topics = bag.topics(FACE_ARRAY)
-        if not topics:
-            raise ScrfdError(
-                f"{path}: there is no topic of the type {FACE_ARRAY} in it; expected a bag that "
-                f"was replayed, or one in which the node's `faces` were recorded"
-            )
-        if {topic.digest for topic in topics} - {"", TYPES.hash_rihs01(FACE_ARRAY)}:
-            raise ScrfdError(
-                f"{path}: its {FACE_ARRAY} is that of another version of scrfd_ros; make it anew"
-            )
-        recordings = {topic.name: Recording("", {}) for topic in topics}
-        repeats: Counter[tuple[str, int]] = Counter()
-        for topic, kind, _, data in bag.records(topics):
-            try:
-                message = decoded(data, kind)
-                faces = faces_of(message)
-            except MessageError as error:
-                raise ScrfdError(f"{path}, {topic}: {error}") from error
-            stamp = _nanoseconds(message.header.stamp)
-            frames = recordings[topic].frames
-            frames[stamp, repeats[topic, stamp]] = faces
-            repeats[topic, stamp] += 1
-            models = " + ".join(filter(None, (message.detector, message.recognizer)))
-            recordings[topic] = Recording(models, frames)
-        if bag.damage:
-            raise ScrfdError(f"{bag.damage[0]}; or make it anew")
-    if not any(recording.frames for recording in recordings.values()):
-        raise ScrfdError(
-            f"{path}: there is no message on {', '.join(recordings)}, and so nothing to compare "
-            f"with; make it anew from a bag with images"
-        )
-    return recordings
-
-
-def compare(
-    found: Mapping[str, Recording], golden: Mapping[str, Recording]
-) -> dict[str, Comparison]:
-    """Compare recordings of the same topics; where each side has but one, whatever its name.
-
-    Returns:
-        For each topic of `golden` how far it agrees with that of `found`.
-    """
-    if len(found) == len(golden) == 1:
-        found = dict(zip(golden, found.values(), strict=True))
-    nothing = Recording("", {})
-    for topic, expected in golden.items():
-        _warn_of_repeated_stamps(topic, found.get(topic, nothing).frames, expected.frames)
-    return {
-        topic: compare_recordings(found.get(topic, nothing).frames, expected.frames)
-        for topic, expected in golden.items()
-    }
-
-
-def _warn_of_repeated_stamps(
-    topic: str, found: Iterable[FrameKey], golden: Iterable[FrameKey]
-) -> None:
-    ours, theirs = (Counter(stamp for stamp, _ in keys) for keys in (found, golden))
-    for stamp in sorted(ours.keys() & theirs.keys()):
-        if ours[stamp] != theirs[stamp]:
-            _LOG.warning(
-                "%s: %d images here and %d there have the stamp %s: they are compared in their "
-                "order, and differences can be those between images. Replay the bag for both",
-                topic,
-                ours[stamp],
-                theirs[stamp],
-                seconds(stamp),
-            )
-            return
-
-
 def _time_of(image: Any, recorded: int, clock: FrameClock | None) -> FrameTime:
     """When an image was taken. It arrives when it was recorded, so that a bag's results are always
     the same."""
     if clock is None:
         return FrameTime(0, 0)
     return clock.time_of(image.header.stamp.sec, image.header.stamp.nanosec, recorded)
-
-
-def _nanoseconds(stamp: Any) -> int:
-    return int(stamp.sec * 10**9 + stamp.nanosec)

@@ -23,10 +23,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from scrfd_ros.bags.recordings import Comparison, seconds
+from scrfd_ros.bags.times import seconds
 from scrfd_ros.cli.arguments import add_pipeline_arguments, add_rotation_argument, pipeline_of
 from scrfd_ros.cli.output import say
+
+if TYPE_CHECKING:
+    from scrfd_ros.bags.recordings import Comparison
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,8 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # Not above: the other commands do without rosbags.
-    from scrfd_ros.bags.bag import refuse_existing
-    from scrfd_ros.bags.replay import compare, read_recordings, replay
+    from scrfd_ros.bags.bag_writer import refuse_existing
+    from scrfd_ros.bags.recordings import compare, read_recordings
+    from scrfd_ros.bags.replay import replay
 
     refuse_existing(args.output)
     golden = None if args.compare is None else read_recordings(args.compare)

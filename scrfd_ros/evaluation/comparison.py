@@ -27,7 +27,7 @@ from scrfd_ros.engines.agreement import (
     judge,
     worst,
 )
-from scrfd_ros.errors import ImageError, ModelError
+from scrfd_ros.errors import ImageError, MessageError, ModelError
 from scrfd_ros.faces import Faces
 from scrfd_ros.images.drawing import draw_faces
 from scrfd_ros.images.files import IMAGE_SUFFIXES, list_images, read_image, write_image
@@ -133,8 +133,8 @@ def _in_bag(path: Path) -> Iterator[tuple[str, Image]]:
     # Not above: images do without rosbags.
     from scrfd_ros.bags.bag import open_bag
     from scrfd_ros.bags.image_topics import image_topics
-    from scrfd_ros.bags.recordings import seconds
-    from scrfd_ros.messages.bag_codec import MessageError, decoded
+    from scrfd_ros.bags.message_types import deserialize
+    from scrfd_ros.bags.times import seconds
 
     with open_bag(path) as bag, logging_redirect_tqdm():
         for sentence in (*bag.notes, *bag.damage):
@@ -150,7 +150,7 @@ def _in_bag(path: Path) -> Iterator[tuple[str, Image]]:
             names[name] += 1
             name += f"_{names[name]}.jpg" if names[name] > 1 else ".jpg"
             try:
-                image, _, damage, _ = decode_message(decoded(data, kind))
+                image, _, damage, _ = decode_message(deserialize(data, kind))
             except (MessageError, ImageError) as error:
                 _LOG.warning("%s: image skipped: %s", name, error)
                 continue

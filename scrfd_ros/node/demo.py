@@ -29,11 +29,11 @@ from scrfd_ros.faces import Faces
 from scrfd_ros.files import write_text
 from scrfd_ros.images.drawing import draw_faces
 from scrfd_ros.images.files import read_image, write_image
+from scrfd_ros.messages.faces import faces_of
 from scrfd_ros.models.catalogue import load_catalogue
 from scrfd_ros.models.download import ensure_model, ensure_picture
 from scrfd_ros.msg import FaceArray
 from scrfd_ros.node.images import image_message
-from scrfd_ros.node.messages import faces_of
 from scrfd_ros.recognition.similarity import nearest_others
 
 NAMESPACE = f"scrfd_demo_{os.getpid()}"  # so that no other node on the network answers

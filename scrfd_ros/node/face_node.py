@@ -17,6 +17,7 @@ from scrfd_ros.errors import ScrfdError
 from scrfd_ros.images.decoded import DecodedImage
 from scrfd_ros.images.drawing import draw_faces
 from scrfd_ros.images.serialized import parse_image
+from scrfd_ros.messages.faces import ModelNames, detection_array, face_array
 from scrfd_ros.node.camera import Camera, ImageMessage
 from scrfd_ros.node.clock import STEADY, stamp_now
 from scrfd_ros.node.config import NodeConfig
@@ -27,7 +28,7 @@ from scrfd_ros.node.guarded_executor import guard_services
 from scrfd_ros.node.images import decode_message, image_message
 from scrfd_ros.node.lifecycle import GuardedLifecycleNode, explained
 from scrfd_ros.node.log_bridge import LogBridge
-from scrfd_ros.node.messages import detection_array, face_array, label_info, vision_info
+from scrfd_ros.node.messages import check_definitions, label_info, vision_info
 from scrfd_ros.node.monitor import Monitor
 from scrfd_ros.node.parameters import LiveConfig, declare_parameters
 from scrfd_ros.node.reminders import Reminders
@@ -90,6 +91,7 @@ class FaceNode(GuardedLifecycleNode):
     @explained("configure", Transition.FAILURE)
     def on_configure(self, state: LifecycleState) -> Transition:
         self.report_idle(DiagnosticStatus.WARN, "configuring: loading the networks")
+        check_definitions()
         self._config = LiveConfig(self)
         config = self._config.current()
         self._humans = _human_faces(self, config)
@@ -276,9 +278,9 @@ class FaceNode(GuardedLifecycleNode):
         assert self._pipeline is not None
         camera, header = taken.camera, taken.header
         faces = taken.decoded.restore(result.faces)
-        detections = detection_array(faces, header)
-        camera.detections.publish(detections)
-        camera.faces.publish(face_array(detections, faces, self._pipeline))
+        camera.detections.publish(detection_array(faces, header))
+        models = ModelNames.of(self._pipeline)
+        camera.faces.publish(face_array(faces, header, models))
         if camera.overlay.get_subscription_count() > 0:
             overlay = draw_faces(taken.decoded.image, taken.decoded.turn_back(result.faces))
             camera.overlay.publish(image_message(overlay, header))

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scrfd_ros.bags.recordings import compare_recordings, seconds
+from scrfd_ros.bags.recordings import compare_recordings
+from scrfd_ros.bags.times import seconds
 from scrfd_ros.faces import Faces
 
 

@@ -19,17 +19,12 @@ from numpy.typing import NDArray
 from pipelines import loaded
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, Writer
 
-from scrfd_ros.bags.replay import compare, read_recordings, replay, result_namespaces
+from scrfd_ros.bags.message_types import DETECTION_ARRAY, FACE_ARRAY, TYPES, deserialize
+from scrfd_ros.bags.recordings import compare, read_recordings
+from scrfd_ros.bags.replay import replay, result_namespaces
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.faces import Faces
-from scrfd_ros.messages.bag_codec import (
-    DETECTION_ARRAY,
-    FACE_ARRAY,
-    TYPES,
-    decoded,
-    encoded,
-    faces_of,
-)
+from scrfd_ros.messages.faces import faces_of
 from scrfd_ros.pipeline import FacePipeline
 
 Load = Callable[..., FacePipeline]
@@ -90,7 +85,7 @@ def messages(path: Path) -> list[tuple[str, str, int, Any]]:
     """Topic, type, time and content of what is in a bag."""
     with Reader(path) as reader:
         return [
-            (entry.topic, entry.msgtype, time, decoded(data, entry.msgtype))
+            (entry.topic, entry.msgtype, time, deserialize(data, entry.msgtype))
             for entry, time, data in reader.messages()
         ]
 
@@ -131,7 +126,7 @@ def test_every_image_in_order(
     for entry, (_, _, _, detections), (_, _, _, faces) in zip(
         images, results[::2], results[1::2], strict=True
     ):
-        sent = decoded(entry.data, entry.kind)
+        sent = deserialize(entry.data, entry.kind)
         if entry.topic == FRONT:
             image = sent.data.reshape(sent.height, sent.width, 3)
         else:
@@ -142,9 +137,9 @@ def test_every_image_in_order(
         assert (faces.detector_sha256, faces.recognizer_sha256) == tuple(n.sha256 for n in networks)
         assert len(detections.detections) == len(faces.faces)
         for detection, face in zip(detections.detections, faces.faces, strict=True):
-            assert encoded(detection, detection.__msgtype__) == encoded(
-                face.detection, detection.__msgtype__
-            )
+            kind = detection.__msgtype__
+            own = TYPES.serialize_cdr(detection, kind)
+            assert own == TYPES.serialize_cdr(face.detection, kind)
             assert detection.header == sent.header
             assert (detection.id, detection.results[0].hypothesis.class_id) == ("", "face")
     with Reader(output) as reader:

@@ -14,9 +14,9 @@ from bag_files import DELAY, Entry, jpeg, raw, text, write_bag, write_mcap
 from numpy.typing import NDArray
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
+from scrfd_ros.bags.message_types import FACE_ARRAY, TYPES, deserialize
 from scrfd_ros.cli import replay
 from scrfd_ros.cli.main import main
-from scrfd_ros.messages.bag_codec import FACE_ARRAY, TYPES, decoded, encoded
 
 Image = NDArray[np.uint8]
 Run = Callable[..., tuple[int, str, str]]
@@ -71,10 +71,10 @@ def changed(golden: Path, path: Path, change: Callable[[Any], None], topic: str 
         output = writer.add_connection(topic, FACE_ARRAY, typestore=TYPES)
         faces = [entry for entry in reader.connections if entry.topic == TOPIC]
         for number, (_, time, data) in enumerate(reader.messages(faces)):
-            message = decoded(data, FACE_ARRAY)
+            message = deserialize(data, FACE_ARRAY)
             if number == 0:
                 change(message)
-            writer.write(output, time, encoded(message, FACE_ARRAY))
+            writer.write(output, time, TYPES.serialize_cdr(message, FACE_ARRAY))
     return path
 
 
@@ -298,7 +298,7 @@ def interrupted(path: Path) -> Path:
             faces=[],
         )
         topic = writer.add_connection(TOPIC, FACE_ARRAY, typestore=TYPES)
-        writer.write(topic, 1, encoded(message, FACE_ARRAY))
+        writer.write(topic, 1, TYPES.serialize_cdr(message, FACE_ARRAY))
     file = path / "golden.mcap"
     content = file.read_bytes()
     file.write_bytes(content[: content.rindex(b"\x0f\x04\0\0\0\0\0\0\0")])

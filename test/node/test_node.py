@@ -17,9 +17,9 @@ from rclpy.qos import QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from scrfd_ros.messages.faces import faces_of
 from scrfd_ros.models.catalogue import DETECTOR, load_catalogue
 from scrfd_ros.node.images import image_message
-from scrfd_ros.node.messages import faces_of
 from scrfd_ros.pipeline import load_pipeline
 
 Images = Callable[[str], NDArray[np.uint8]]

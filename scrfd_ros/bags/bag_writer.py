@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write bags, as a whole or not at all."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from scrfd_ros.bags.message_types import TYPES
+from scrfd_ros.errors import ScrfdError
+
+try:
+    from rosbags.interfaces import Connection
+    from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+except ImportError as error:
+    raise ScrfdError(
+        f"bags are written with the Python package rosbags, 0.11 or later; the installed one lacks "
+        f"something ({error}): pip install --upgrade rosbags"
+    ) from error
+
+_VERSION: Final = 8
+"""Of metadata.yaml: the last that rosbag2 of Humble reads."""
+
+
+class BagWriter:
+    """A bag that is being written."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._connections: dict[str, Connection] = {}
+
+    def add_topic(self, topic: str, kind: str) -> None:
+        """Announce a topic; it is in the bag even if nothing is published on it."""
+        self._connections[topic] = self._writer.add_connection(topic, kind, typestore=TYPES)
+
+    def write(self, topic: str, time: int, data: bytes) -> None:
+        """Add a message of CDR bytes, recorded at `time`, nanoseconds."""
+        self._writer.write(self._connections[topic], time, data)
+
+
+@contextmanager
+def new_bag(path: Path, storage: StoragePlugin) -> Iterator[BagWriter]:
+    """Write a bag that is there as a whole or, after any error, not at all.
+
+    Raises:
+        ScrfdError: the path exists, or cannot be written.
+    """
+    refuse_existing(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            part = Path(folder, path.name)  # its files are named after it
+            with Writer(part, version=_VERSION, storage_plugin=storage) as writer:
+                yield BagWriter(writer)
+            part.rename(path)
+    except (OSError, sqlite3.Error, WriterError) as error:
+        raise ScrfdError(f"{path}: cannot write the bag: {error}") from error
+
+
+def refuse_existing(path: Path) -> None:
+    """Raises ScrfdError if there is something at the path of a bag to be written."""
+    if path.exists():
+        raise ScrfdError(f"{path}: exists already; give another path, or remove it")
