@@ -14,6 +14,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
+from scrfd_ros.config import DetectorConfig, PipelineConfig
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.faces import Faces
 from scrfd_ros.messages.faces import ModelNames, detection_array, face_array, faces_of
@@ -78,11 +79,12 @@ def test_other_definitions_are_refused(change: Any, monkeypatch: pytest.MonkeyPa
 
 
 def test_what_detections_mean() -> None:
-    def network(name: str, **fields: Any) -> SimpleNamespace:
-        return SimpleNamespace(network=SimpleNamespace(name=name, backend="backend"), **fields)
+    def network(name: str) -> SimpleNamespace:
+        return SimpleNamespace(network=SimpleNamespace(name=name, backend="backend"))
 
+    config = PipelineConfig(detector=DetectorConfig(score_threshold=0.25))
     pipeline: Any = SimpleNamespace(
-        detector=network("scrfd", score_threshold=0.25), recognizer=network("arcface")
+        config=config, detector=network("scrfd"), recognizer=network("arcface")
     )
     info = vision_info(pipeline, HEADER)
     assert info.method == "scrfd (backend) + arcface (backend)"
