@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write config/faces.yaml and docs/parameters.md from the code.
+"""Write config/faces.yaml, docs/parameters.md and docs/api.md from the code.
 
-Run it after a change of an option: .venv/bin/python docs/generate.py. A test compares the files
-with what this would write.
+Run it after a change of an option or of a public docstring: .venv/bin/python docs/generate.py. A
+test compares the files with what this would write.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import re
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
+import scrfd_ros
 from scrfd_ros.config import Group, Option, OptionField, options
 from scrfd_ros.node.config import NodeConfig, effect, to_parameter
 
@@ -39,12 +41,12 @@ def _groups(config: type[Group]) -> Iterator[tuple[str, str, dict[str, OptionFie
     known = options(config)
     yield "", "", {name: each for name, each in known.items() if "." not in name}
     for group, kind in get_type_hints(config).items():
-        if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and issubclass(kind, Group):
             yield group, _summary(kind), dict(options(kind))
 
 
 def _summary(documented: Any) -> str:
-    return inspect.getdoc(documented).partition("\n\n")[0].replace("\n", " ")
+    return _doc(documented).partition("\n\n")[0].replace("\n", " ")
 
 
 def _yaml(value: Any) -> str:
@@ -161,9 +163,104 @@ def _linked(text: str) -> str:
     return re.sub(r"docs/([\w-]+\.md)", r"[\1](\1)", text)
 
 
+# --- Public names ---------------------------------------------------------------------------------
+
+
+def api_md() -> str:
+    text, _, example = _doc(scrfd_ros).partition("Example:\n")
+    lines = [
+        "# `scrfd_ros` as a library",
+        "",
+        "Made by `docs/generate.py` from the docstrings.",
+        "",
+    ]
+    lines += [*text.splitlines(), "```python", *textwrap.dedent(example).splitlines(), "```", ""]
+    for name in sorted(scrfd_ros.__all__, key=_rank):
+        lines += _public(name, getattr(scrfd_ros, name))
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def _rank(name: str) -> tuple[bool, ...]:
+    """Functions first, then classes, then configurations, then errors."""
+    value = getattr(scrfd_ros, name)
+    if not isinstance(value, type):
+        return (False,)
+    return (True, issubclass(value, Exception), issubclass(value, Group))
+
+
+def _public(name: str, value: Any) -> Iterator[str]:
+    yield from (f"## `{name}`", "")
+    if not isinstance(value, type):
+        yield from _signature(name, value)
+    yield from _docstring(_doc(value))
+    if isinstance(value, type) and issubclass(value, Group):
+        yield from _options(value)
+    for member, known in vars(value).items() if isinstance(value, type) else ():
+        is_method = inspect.isfunction(known) and known.__doc__
+        if (member.startswith("_") and member != "__call__") or not (
+            is_method or isinstance(known, property)
+        ):
+            continue
+        yield from (f"### `{name}.{member}`", "")
+        if is_method:
+            yield from _signature(member, known)
+        yield from _docstring(_doc(known))
+
+
+def _doc(value: Any) -> str:
+    text = inspect.getdoc(value)
+    assert text, f"{value} has no docstring"
+    return text
+
+
+def _signature(name: str, function: Callable[..., Any]) -> Iterator[str]:
+    (node,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    assert isinstance(node, ast.FunctionDef) and node.returns is not None
+    arguments = re.sub(r"(?<=[\w\]])=", " = ", ast.unparse(node.args))
+    arguments = re.sub(r"^self(, )?", "", arguments)
+    yield from ("```python", f"{name}({arguments}) -> {ast.unparse(node.returns)}", "```", "")
+
+
+def _docstring(text: str) -> Iterator[str]:
+    """A docstring in Google's style as Markdown."""
+    for block in text.split("\n\n"):
+        head, _, rest = block.partition("\n")
+        if rest and re.fullmatch(r"[A-Z][a-z]+:", head):
+            yield from (head, "")
+            for item in re.split(r"\n(?=\S)", textwrap.dedent(rest)):
+                yield f"- {_named(' '.join(item.split()))}"
+        else:
+            yield from block.splitlines()
+        yield ""
+
+
+def _named(item: str) -> str:
+    names, separator, text = item.partition(": ")
+    if not separator or not re.fullmatch(r"[\w, ]+", names):
+        return item
+    return f"{', '.join(f'`{name}`' for name in names.split(', '))}: {text}"
+
+
+def _options(config: type[Group]) -> Iterator[str]:
+    yield from ("| field | type | default | values | meaning |", "|---|---|---|---|---|")
+    known = options(config)
+    for each in dataclasses.fields(config):
+        if each.name in known:
+            option, _, default = known[each.name]
+            kind = f"`{each.type}`".replace("|", r"\|")  # else it would end the cell
+            cells = (kind, f"`{default!r}`", _values(option), _linked(option.description))
+        else:
+            kind = f"[`{each.type}`](#{str(each.type).lower()})"
+            summary = _summary(get_type_hints(config)[each.name])
+            cells = (kind, f"`{each.type}()`", "", summary)
+        yield f"| `{each.name}` | {' | '.join(cells)} |"
+    yield ""
+
+
 FILES: Final[Mapping[str, Callable[[], str]]] = {
     "config/faces.yaml": faces_yaml,
     "docs/parameters.md": parameters_md,
+    "docs/api.md": api_md,
 }
 
 

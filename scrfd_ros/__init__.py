@@ -1,7 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faces in camera images: SCRFD detection and ArcFace recognition for ROS 2.
+"""Find faces in images and tell people apart: SCRFD detection and ArcFace recognition for ROS 2.
 
-What a library user needs is here; everything else is internal and may change.
+What is documented here is public; everything else is internal and may change. `scrfd models`
+downloads the models.
+
+Example:
+    from scrfd_ros import DetectorConfig, PipelineConfig, load_pipeline, read_image
+
+    config = PipelineConfig(detector=DetectorConfig(score_threshold=0.6))
+    pipeline = load_pipeline(config)
+    tracker = pipeline.new_tracker()  # one per camera
+    for seconds, path in enumerate(["first.jpg", "second.jpg"]):
+        faces = pipeline(read_image(path), tracker, seconds).faces
+        print(path)
+        for face_id, box, score in zip(faces.ids, faces.boxes, faces.scores):
+            print(face_id, box, score)  # box: x1, y1, x2, y2, pixels
+        similarity = faces.embeddings @ faces.embeddings.T  # one person: 0.40 or more
 """
 
 from __future__ import annotations
@@ -17,17 +31,30 @@ if TYPE_CHECKING:
         SuperResolutionConfig,
         TrackingConfig,
     )
-    from scrfd_ros.errors import ScrfdError
-    from scrfd_ros.faces import Faces
-    from scrfd_ros.images.files import read_image
-    from scrfd_ros.pipeline import FacePipeline, load_pipeline
+    from scrfd_ros.errors import (
+        ScrfdError,
+    )
+    from scrfd_ros.faces import (
+        Faces,
+    )
+    from scrfd_ros.images.files import (
+        read_image,
+    )
+    from scrfd_ros.pipeline import (
+        FacePipeline,
+        Frame,
+        Result,
+        load_pipeline,
+    )
 
 __all__ = [
     "DetectorConfig",
     "FacePipeline",
     "Faces",
+    "Frame",
     "PipelineConfig",
     "RecognizerConfig",
+    "Result",
     "ScrfdError",
     "SuperResolutionConfig",
     "TrackingConfig",
@@ -39,8 +66,10 @@ _MODULES = {
     "DetectorConfig": "scrfd_ros.config",
     "FacePipeline": "scrfd_ros.pipeline",
     "Faces": "scrfd_ros.faces",
+    "Frame": "scrfd_ros.pipeline",
     "PipelineConfig": "scrfd_ros.config",
     "RecognizerConfig": "scrfd_ros.config",
+    "Result": "scrfd_ros.pipeline",
     "ScrfdError": "scrfd_ros.errors",
     "SuperResolutionConfig": "scrfd_ros.config",
     "TrackingConfig": "scrfd_ros.config",

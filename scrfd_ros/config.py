@@ -179,7 +179,7 @@ class DetectorConfig(Group):
     model: str = option(
         "2.5g",
         "SCRFD model. Larger models find more faces and take longer. 1g and 34g find no "
-        "landmarks, and without landmarks there are no embeddings.",
+        "landmarks, and without landmarks there are no embeddings. See docs/models.md.",
         choices=lambda: tuple(load_catalogue().names(DETECTOR)),
     )
     engine_path: Path | None = option(
@@ -232,7 +232,8 @@ class RecognizerConfig(Group):
     enabled: bool = option(True, "Compute embeddings of faces, which tell people apart.")
     model: str = option(
         "w600k_mbf",
-        "ArcFace model. w600k_mbf (13 MB) is faster, w600k_r50 (174 MB) is more accurate.",
+        "ArcFace model. w600k_mbf (13 MB) is faster, w600k_r50 (174 MB) is more accurate. See "
+        "docs/models.md.",
         choices=lambda: tuple(load_catalogue().names(RECOGNIZER)),
     )
     engine_path: Path | None = option(
