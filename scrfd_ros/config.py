@@ -28,6 +28,9 @@ MAX_INPUT_SIDE: Final = 4096
 MAX_TILES: Final = 8
 """In a row or column; each tile is a run of the network."""
 
+UPSCALER: Final = "realesrgan_x4plus"
+"""Name in the catalogue of the model that upscales faces."""
+
 _Config = TypeVar("_Config", bound="Group")
 
 
@@ -259,7 +262,7 @@ class SuperResolutionConfig(Group):
         "second per face on a processor, and recognition gets worse: see docs/small-faces.md.",
     )
     engine_path: Path | None = option(
-        None, "Your own model file, .onnx or .engine; empty for realesrgan_x4plus."
+        None, f"Your own model file, .onnx or .engine; empty for {UPSCALER}."
     )
     max_size: int = option(32, "Faces smaller than this, in pixels, are upscaled.", limits=(8, 112))
     max_faces: int = option(

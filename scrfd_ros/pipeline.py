@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.arrays import checked_image, described
-from scrfd_ros.config import PipelineConfig
+from scrfd_ros.config import UPSCALER, PipelineConfig
 from scrfd_ros.detection.scrfd import MAX_BATCH, Scrfd
 from scrfd_ros.engines.model_check import check_detector, check_recognizer
 from scrfd_ros.engines.open import open_network
@@ -297,7 +297,7 @@ def _load_super_resolution(
 ) -> SuperResolution:
     options = config.super_resolution
     path = options.engine_path or installed_model(
-        "realesrgan_x4plus", SUPER_RESOLUTION, config.model_directory
+        UPSCALER, SUPER_RESOLUTION, config.model_directory
     )
     side = window_size(options.max_size)
     return SuperResolution(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scrfd_ros.cli.output import say
-from scrfd_ros.config import Option, PipelineConfig, from_values, options
+from scrfd_ros.config import UPSCALER, Option, PipelineConfig, from_values, options
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.images.orientation import ROTATIONS
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, SUPER_RESOLUTION, load_catalogue
@@ -197,8 +197,7 @@ def config_of(args: argparse.Namespace) -> PipelineConfig:
     if recognizes:
         values["recognizer.engine_path"] = model_path(args.recognizer, RECOGNIZER)
     if args.super_resolution:
-        upscaler = model_path("realesrgan_x4plus", SUPER_RESOLUTION)
-        values["super_resolution.engine_path"] = upscaler
+        values["super_resolution.engine_path"] = model_path(UPSCALER, SUPER_RESOLUTION)
     return from_values(PipelineConfig, values)
 
 

@@ -24,6 +24,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
+from scrfd_ros.config import DetectorConfig, RecognizerConfig
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.faces import Faces
 from scrfd_ros.files import write_text
@@ -37,7 +38,7 @@ from scrfd_ros.node.images import image_message
 from scrfd_ros.recognition.similarity import nearest_others
 
 NAMESPACE = f"scrfd_demo_{os.getpid()}"  # so that no other node on the network answers
-MODELS = ("2.5g", "w600k_mbf")  # the defaults of face_node
+MODELS = (DetectorConfig.model, RecognizerConfig.model)
 IMAGE = "t1.jpg"
 PEOPLE = 6
 MAX_COSINE = 0.5  # of different people's embeddings
