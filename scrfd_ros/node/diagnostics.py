@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from scrfd_ros.errors import BackendError
 from scrfd_ros.inference.cuda import device_memory
+from scrfd_ros.inference.network import Network
 from scrfd_ros.node.camera import Camera
 from scrfd_ros.node.config import DiagnosticsConfig
 from scrfd_ros.node.rates import rate
@@ -69,12 +70,12 @@ def camera_status(
         "stamps": counts.warnings.get("stamps", "no problem"),
         "age of the newest image, s": "" if age is None else f"{age:.3f}",
         **{f"{stage}, ms": f"{value:.1f}" for stage, value in counts.milliseconds.items()},
-        "detector": f"{network.path.name} on {network.backend}",
+        "detector": _in_words(network),
         "recognizer": "none",
     }
     if pipeline.recognizer is not None:
         network = pipeline.recognizer.network
-        values["recognizer"] = f"{network.path.name} on {network.backend}"
+        values["recognizer"] = _in_words(network)
     if network.on_gpu:
         values["device memory"] = _device_memory()
     return DiagnosticStatus(
@@ -90,6 +91,18 @@ def idle_status(camera_name: str, node_name: str, problem: Problem) -> Diagnosti
     """The state of a camera while the node is not active."""
     name = _status_name(node_name, camera_name)
     return DiagnosticStatus(level=problem.level, name=name, message=problem.sentence)
+
+
+def networks_in_words(pipeline: FacePipeline) -> str:
+    """The files of the networks and what runs them."""
+    detector = f"detector {_in_words(pipeline.detector.network)}"
+    if pipeline.recognizer is None:
+        return f"{detector}, no recognizer"
+    return f"{detector}, recognizer {_in_words(pipeline.recognizer.network)}"
+
+
+def _in_words(network: Network) -> str:
+    return f"{network.path.name} on {network.backend}"
 
 
 def _status_name(node_name: str, camera_name: str) -> str:

@@ -35,7 +35,7 @@ def taken() -> list[int]:
 @pytest.fixture
 def camera(node: LifecycleNode, taken: list[int]) -> Camera:
     camera = Camera(node, "", compressed=False, tracker=None)
-    camera.subscribe(lambda _, image, arrival: taken.append(parse_image(image).width))
+    camera.subscribe(lambda _, received: taken.append(parse_image(received.message).width))
     return camera
 
 
