@@ -12,9 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from scrfd_ros.errors import ScrfdError
+from scrfd_ros.node.params_files import PARAMETERS, read_params_file, sections
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
@@ -119,25 +118,17 @@ def check_parameters_file(path: Path) -> None:
         what = "is not a file" if path.exists() else "is not there"
         raise ScrfdError(f"params_file:={path} {what}: {expected}")
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise ScrfdError(f"params_file:={path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ScrfdError(f"params_file:={path} is not YAML ({reason}): {expected}") from error
-    if not _has_parameters(content):
+        content = read_params_file(path)
+    except ScrfdError as error:
+        raise ScrfdError(f"params_file:={path} {error}: {expected}") from error
+    if not (
+        isinstance(content, dict)
+        and any(isinstance(parameters, dict) for _, parameters in sections(content))
+    ):
         raise ScrfdError(
-            f"params_file:={path} has no ros__parameters: {expected}, in which they stand below "
-            f"the name of a node, or /** for every node, and ros__parameters"
+            f"params_file:={path} has no {PARAMETERS}: {expected}, in which they stand below the "
+            f"name of a node, or /** for every node, and {PARAMETERS}"
         )
-
-
-def _has_parameters(content: Any) -> bool:
-    if not isinstance(content, dict):
-        return False
-    return isinstance(content.get("ros__parameters"), dict) or any(
-        _has_parameters(value) for value in content.values()
-    )
 
 
 def tell_end(context: Any, event: Any) -> None:

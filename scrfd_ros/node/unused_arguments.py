@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
-import yaml
 from rclpy.node import Node
 
-_PARAMETERS = "ros__parameters"
-_EXAMPLE = f'for example "/**: {{{_PARAMETERS}: {{detector.model: 500m}}}}"'
+from scrfd_ros.errors import ScrfdError
+from scrfd_ros.node.params_files import PARAMETERS, read_params_file, sections
+
+_EXAMPLE = f'for example "/**: {{{PARAMETERS}: {{detector.model: 500m}}}}"'
 # Every node has these, at least in some versions of ROS 2.
 _OF_EVERY_NODE = {"use_sim_time", "start_type_description_service"}
 _OVERRIDE = re.compile(r"((qos_overrides\..*\.)(?:publisher|subscription))\w*\.\w+")
@@ -101,19 +101,15 @@ def bad_params_file(arguments: Sequence[str]) -> str | None:
     """
     for file in _params_files(arguments):
         try:
-            document = _read(file)
-        except OSError as error:
-            return f"the parameter file {file} cannot be read: {error.strerror}"
-        except UnicodeDecodeError:
-            return f"the parameter file {file} is not text in UTF-8; a YAML file is expected"
-        except yaml.YAMLError as error:
-            return f"the parameter file {file} is not YAML: {' '.join(str(error).split())}"
+            document = read_params_file(file)
+        except ScrfdError as error:
+            return f"the parameter file {file} {error}"
         if not isinstance(document, dict):
             return f"the parameter file {file} holds no names of nodes; expected: {_EXAMPLE}"
-        for key, parameters in _sections(document):
+        for key, parameters in sections(document):
             if not isinstance(parameters, dict):
                 return (
-                    f"the parameter file {file} has no {_PARAMETERS} with parameters below {key}; "
+                    f"the parameter file {file} has no {PARAMETERS} with parameters below {key}; "
                     f"expected: {_EXAMPLE}"
                 )
     return None
@@ -132,7 +128,7 @@ def for_other_nodes(arguments: Sequence[str], node: str) -> list[str]:
     name = node.rpartition("/")[2]
     told = []
     for file in _params_files(arguments):
-        keys = [key for key, _ in _sections(_read(file))]
+        keys = [key for key, _ in sections(read_params_file(file))]
         matching = [key for key in keys if _matches(key, node)]
         if any(key.rpartition("/")[2] == name for key in matching):
             continue
@@ -182,23 +178,6 @@ def _params_files(arguments: Sequence[str]) -> list[str]:
     """The parameter files that can be read more than once: not pipes."""
     files = _after(arguments, ("--params-file",))
     return [file for file in files if not Path(file).is_fifo()]
-
-
-def _read(file: str) -> Any:
-    """The content of a parameter file, with all values as text."""
-    return yaml.BaseLoader(Path(file).read_text("utf-8")).get_single_data() or {}
-
-
-def _sections(document: dict[Any, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Names of nodes, which may be nested, with their ros__parameters, or None."""
-    for key, value in document.items():
-        name = f"{above}/{str(key).lstrip('/')}" if above else str(key)
-        if isinstance(value, dict) and _PARAMETERS in value:
-            yield name, value[_PARAMETERS]
-        elif isinstance(value, dict) and value:
-            yield from _sections(value, name)
-        else:
-            yield above or name, None
 
 
 def _matches(key: str, node: str) -> bool:

@@ -52,8 +52,8 @@ def test_files_of_parameters(tmp_path: Path, content: str) -> None:
         (b"[ros__parameters]", "has no ros__parameters"),
         (b"face_node: {ros__parameters: {a: [1}}", "is not YAML"),
         (b"face_node:\n\tros__parameters: {}", "is not YAML"),
-        (b"\xff\xfe\x00", "is not YAML"),
-        (b"\x89PNG\r\n\x1a\n", "is not YAML"),
+        (b"\xff\xfe\x00", "is not text in UTF-8"),
+        (b"\x89PNG\r\n\x1a\n", "is not text in UTF-8"),
     ],
 )
 def test_files_without_parameters(tmp_path: Path, content: bytes, reason: str) -> None:
