@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
+from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builtin_interfaces.msg import Time
@@ -188,7 +189,7 @@ class Camera:
             self._type,
             self._topic,
             count,
-            IMAGE_QOS,
+            copy(IMAGE_QOS),  # rclpy writes the overrides of one topic into it
             raw=self._type is Image,
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._refuse),
             qos_overriding_options=_OVERRIDES,

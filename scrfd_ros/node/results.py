@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -165,8 +166,9 @@ class ResultPublishers:
 
     def _publisher(self, kind: type, topic: str, qos: QoSProfile) -> LifecyclePublisher:
         path = f"{self._camera}/{topic}" if self._camera else topic
+        # A copy of the profile: rclpy writes the overrides of one topic into it.
         made = self._node.create_lifecycle_publisher(
-            kind, path, qos, qos_overriding_options=_OVERRIDES
+            kind, path, copy(qos), qos_overriding_options=_OVERRIDES
         )
         self._made.append(made)
         return made

@@ -18,7 +18,7 @@ from vision_msgs.msg import Detection2DArray
 
 from scrfd_ros.faces import Faces
 from scrfd_ros.images.decoded import DecodedImage
-from scrfd_ros.node.results import ImageResult, ResultPublishers
+from scrfd_ros.node.results import RESULT_QOS, ImageResult, ResultPublishers
 from scrfd_ros.tracking.frame_clock import FrameTime
 
 TIMEOUT = 30.0  # seconds
@@ -105,6 +105,18 @@ def test_whoever_wants_humans_wants_every_camera(node: LifecycleNode) -> None:
     assert (camera, header, frame_time) == ("front", RESULT.header, RESULT.time)
     assert image is RESULT.image.image and faces is RESULT.faces
     results.destroy()
+
+
+def test_an_override_of_one_topic_leaves_the_others() -> None:
+    arguments = ["--ros-args", "-p", "qos_overrides./front/faces.publisher.depth:=3"]
+    node = LifecycleNode("overridden", cli_args=arguments)
+    every = [ResultPublishers(node, camera) for camera in ("front", "rear")]
+    depths = {publisher.topic_name: publisher.qos_profile.depth for publisher in node.publishers}
+    assert depths["/front/faces"] == 3
+    assert {depths["/front/detections"], depths["/rear/faces"], RESULT_QOS.depth} == {10}
+    for results in every:
+        results.destroy()
+    node.destroy_node()
 
 
 def test_what_was_made_before_a_failure_is_removed(node: LifecycleNode) -> None:
