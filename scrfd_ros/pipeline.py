@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from copy import copy
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,7 +29,7 @@ from scrfd_ros.recognition.quality import face_quality
 from scrfd_ros.recognition.super_resolution import SuperResolution, window_size
 
 if TYPE_CHECKING:  # SciPy takes long to load, and only those who track need it
-    from scrfd_ros.tracking.tracker import Tracker
+    from scrfd_ros.tracking.tracker import TrackedFaces, Tracker
 
 
 _logger = logging.getLogger(__name__)
@@ -151,11 +150,12 @@ class FacePipeline:
     def run(self, frames: Sequence[Frame]) -> list[Result]:
         """Faces of images of several cameras, in as few runs of the networks as these allow.
 
-        The times in the results are those of all images together. Where this fails, the trackers
-        are as they were before: the images can be given again, all of them or one by one.
+        The times in the results are those of all images together. If it fails, the trackers stay
+        as they were: the images can be given again, all of them or one by one.
 
         Raises:
-            ValueError: what is given is no `Frame`, or its image another array.
+            ValueError: a frame is not a `Frame`, an image is another array, two frames have the
+                same tracker, or a time goes back, see `Tracker.match`.
             ModelError: a network fails.
         """
         if not len(frames):
@@ -165,15 +165,11 @@ class FacePipeline:
                 raise ValueError(
                     f"frames must be of Frame(image, tracker, time), got {described(frame)}"
                 )
-        before = [(tracker, copy(tracker)) for _, tracker, *_ in frames if tracker is not None]
-        try:
-            return self._run(frames)
-        except BaseException:
-            for tracker, state in reversed(before):
-                tracker.go_back(state)
-            raise
-
-    def _run(self, frames: Sequence[Frame]) -> list[Result]:
+        trackers = [frame.tracker for frame in frames if frame.tracker is not None]
+        if len({id(tracker) for tracker in trackers}) < len(trackers):
+            raise ValueError(
+                "two frames have the same tracker: give images of one camera one after the other"
+            )
         milliseconds: dict[str, float] = {}
         start = last = perf_counter()
 
@@ -183,35 +179,49 @@ class FacePipeline:
             milliseconds[stage] = milliseconds.get(stage, 0.0) + 1e3 * (now - last)
             last = now
 
-        frames = [frame._replace(image=checked_image(frame.image, "image")) for frame in frames]
-        found = self.detector.detect_all([frame.image for frame in frames], done)
-        rows = [np.arange(len(faces)) for faces in found]
-        for number, (_, tracker, time, epoch) in enumerate(frames):
-            if tracker is not None:
-                found[number], rows[number] = tracker.update(found[number], time, epoch)
+        images = [checked_image(frame.image, "image") for frame in frames]
+        found = self.detector.detect_all(images, done)
+        matched: list[TrackedFaces | _UntrackedFaces] = []
+        for (_, tracker, time, epoch), faces in zip(frames, found, strict=True):
+            if tracker is None:
+                matched.append(_UntrackedFaces(faces))
+            else:
+                matched.append(tracker.match(faces, time, epoch))
                 done("track")
         if self.recognizer is not None:
-            crops = []
-            for number, (frame, faces) in enumerate(zip(frames, found, strict=True)):
-                rows[number], aligned = self._align(frame.image, faces, rows[number])
-                crops.append(aligned)
-            done("align")
-            embeddings, norms = self.recognizer.embed(np.concatenate(crops))
-            done("embed")
-            ends = np.cumsum([len(chosen) for chosen in rows])[:-1]
-            parts = zip(np.split(embeddings, ends), np.split(norms, ends), strict=True)
-            for number, (vectors, lengths) in enumerate(parts):
-                # Half precision overflows, and says nothing: such a face has no embedding.
-                sound = np.isfinite(lengths)
-                part = rows[number][sound], vectors[sound], lengths[sound]
-                tracker = frames[number].tracker
-                if tracker is None:
-                    found[number] = _with_embeddings(found[number], *part)
-                else:
-                    found[number] = tracker.learn(found[number], *part)
-                    done("track")
+            matched = self._embedded(self.recognizer, images, matched, done)
+        for frame, of_frame in zip(frames, matched, strict=True):
+            if not isinstance(of_frame, _UntrackedFaces):
+                assert frame.tracker is not None
+                frame.tracker.commit(of_frame)
         milliseconds["total"] = 1e3 * (last - start)
-        return [Result(faces, milliseconds) for faces in found]
+        return [Result(of_frame.faces, milliseconds) for of_frame in matched]
+
+    def _embedded(
+        self,
+        recognizer: ArcFace,
+        images: Sequence[NDArray[np.uint8]],
+        matched: Sequence[TrackedFaces | _UntrackedFaces],
+        done: Callable[[str], None],
+    ) -> list[TrackedFaces | _UntrackedFaces]:
+        """The same with embeddings of the faces that are due, computed together."""
+        aligned = [
+            self._align(image, of_image.faces, of_image.rows)
+            for image, of_image in zip(images, matched, strict=True)
+        ]
+        done("align")
+        embeddings, norms = recognizer.embed(np.concatenate([crops for _, crops in aligned]))
+        done("embed")
+        ends = np.cumsum([len(rows) for rows, _ in aligned])[:-1]
+        parts = zip(np.split(embeddings, ends), np.split(norms, ends), strict=True)
+        learned = []
+        for of_image, (rows, _), (vectors, lengths) in zip(matched, aligned, parts, strict=True):
+            # Half precision overflows, and says nothing: such a face has no embedding.
+            sound = np.isfinite(lengths)
+            learned.append(of_image.learn(rows[sound], vectors[sound], lengths[sound]))
+            if not isinstance(of_image, _UntrackedFaces):
+                done("track")
+        return learned
 
     def _align(
         self, image: NDArray[np.uint8], faces: Faces, rows: NDArray[np.intp]
@@ -229,16 +239,25 @@ class FacePipeline:
         return rows, crops
 
 
-def _with_embeddings(
-    faces: Faces, rows: NDArray[np.intp], embeddings: FloatArray, norms: FloatArray
-) -> Faces:
-    """The faces with embeddings of these rows, and zeros for the others."""
-    if len(rows) < len(faces):
-        whole = np.zeros((len(faces), embeddings.shape[1]), np.float32)
-        lengths = np.zeros(len(faces), np.float32)
-        whole[rows], lengths[rows] = embeddings, norms
-        embeddings, norms = whole, lengths
-    return faces.with_embeddings(embeddings, norms)
+class _UntrackedFaces(NamedTuple):
+    """The faces of an image without a tracker, all of which are due; compare `TrackedFaces`."""
+
+    faces: Faces
+
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        return np.arange(len(self.faces))
+
+    def learn(
+        self, rows: NDArray[np.intp], embeddings: FloatArray, norms: FloatArray
+    ) -> _UntrackedFaces:
+        """The faces with embeddings of these rows, and zeros for the others."""
+        if len(rows) < len(self.faces):
+            whole = np.zeros((len(self.faces), embeddings.shape[1]), np.float32)
+            lengths = np.zeros(len(self.faces), np.float32)
+            whole[rows], lengths[rows] = embeddings, norms
+            embeddings, norms = whole, lengths
+        return _UntrackedFaces(self.faces.with_embeddings(embeddings, norms))
 
 
 def load_pipeline(

@@ -207,7 +207,7 @@ def test_a_batch_that_fails_and_is_repeated_one_by_one_counts_once(
             for frame in frames:
                 (result,) = pipeline.run([frame])
                 found.append(result.faces)
-        results[is_failing] = found, [tracker._tracks["velocity"] for tracker in trackers]
+        results[is_failing] = found, [tracker._state.tracks["velocity"] for tracker in trackers]
     (regular, speeds), (repeated, same_speeds) = results[False], results[True]
     for one, other in zip(regular, repeated, strict=True):
         np.testing.assert_array_equal(other.ids, one.ids)
@@ -421,3 +421,13 @@ def test_a_tracker_has_the_options_of_the_pipeline(detector_path: ModelPath) -> 
     assert tracker is not None and tracker.config == tracking
     none = PipelineConfig(tracking=TrackingConfig(enabled=False))
     assert FacePipeline(none, detector).new_tracker() is None
+
+
+def test_a_tracker_is_for_one_image_at_a_time(detector_path: ModelPath, image: Image) -> None:
+    pipeline = loaded(detector_path("500m"))
+    tracker = Tracker()
+    frame = Frame(image("t1.jpg"), tracker, 1.0)
+    with pytest.raises(ValueError, match="two frames have the same tracker"):
+        pipeline.run([frame, Frame(BLACK), frame])
+    (result,) = pipeline.run([frame])
+    assert result.faces.ids is not None and sorted(result.faces.ids) == [1, 2, 3, 4, 5, 6]

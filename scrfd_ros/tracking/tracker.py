@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ids that stay with faces from image to image, and which faces need a new embedding.
 
-supervision (Matplotlib, PyAV), trackers (numpy 2) and norfair (numpy 1) ask more of a robot than is
-needed here, and count images where stamps tell seconds; so only the assignment is SciPy's.
+Only the assignment is SciPy's. The packages supervision, trackers and norfair need Matplotlib, PyAV
+or a certain numpy, and count images, whereas here stamps give seconds.
 """
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,36 +20,36 @@ from scrfd_ros.faces import Faces, FloatArray, boxes_around
 from scrfd_ros.recognition.alignment import CROP_SIZE
 
 SAME_PERSON = 0.4
-"""Cosine from which on a face can take the id of another track.
+"""Cosine from which a face can take the id of another track.
 
-With w600k_mbf, of 2850 pairs of faces in the images of the catalogue, of which none should be of
-one person, one is above it. Three photographs of one person have 0.65 to 0.72.
+With w600k_mbf, one of 2850 pairs of faces in the pictures of the catalogue is above it, though none
+should be of one person. Three photographs of one person have 0.65 to 0.72.
 """
 
 OTHER_PERSON = 0.2
-"""Cosine below which a face loses the id of its track, if that is in doubt, and from which on it
-can take the id of a track nearby. 4 % of those pairs are above it."""
+"""Cosine below which a face loses the id of its track, if that is in doubt, and from which it can
+take the id of a track nearby. 4 % of those pairs are above it."""
 
 _REACH, _SPEED, _FARTHEST = 0.5, 8.0, 2.0
-"""How far from its forecast a face may be, in face sizes: so much, and so much more per second that
-it was not seen (walking past a camera), but no more than the last."""
+"""How far a face may be from its forecast, in face sizes: the first number, plus the second for
+each second that it was not seen (walking past a camera), at most the third."""
 
 _SURE_REACH = 0.5
-"""Face sizes; farther off a match is in doubt."""
+"""Face sizes; a match farther from its forecast is in doubt."""
 
 _SURE_TIME = 0.25
-"""Seconds; after a longer miss a match is in doubt. Also how long after an embedding a face can be
-embedded for being in doubt again, so that a flickering overlap costs little."""
+"""Seconds. After a longer miss a match is in doubt. A face in doubt is embedded again after this
+time at the earliest, so that a flickering overlap costs little."""
 
 _OVERLAP = 0.1
-"""Part of the smaller box from which on faces hide each other and can be mixed up."""
+"""Part of the smaller box from which faces hide each other and can be mixed up."""
 
 _VELOCITY_TIME = 0.1  # seconds that velocity is averaged over
 _SHORTEST_STEP = 1e-6  # seconds; two images can be of one time
 _LONGEST_FORECAST = 1.0  # seconds; by then people have stopped or turned
-_GROWTH = 1.5  # so many times the size it was embedded at is a better view, up to the crop's size
+_GROWTH = 1.5  # times the size at which a face was embedded: a better view, up to the crop's size
 _GOLDEN_RATIO = 0.6180339887
-_MAX_TRACKS = 1000  # missed ones count too: no flood of false detections makes it slow
+_MAX_TRACKS = 1000  # with missed ones, so that a flood of false detections does not slow it down
 
 _TRACK = np.dtype(
     [
@@ -56,12 +58,13 @@ _TRACK = np.dtype(
         ("velocity", np.float64, 2),
         ("size", np.float64, 2),
         ("seen", np.float64),
-        # Whether another face overlapped it then, so that the box and the view are not good.
+        # Whether another face overlapped it then, so that box and view are not reliable.
         ("covered", np.bool_),
-        # Whether it may have been mixed up with another, and looked like nobody when it was asked.
+        # Whether it may have been mixed up with another, and whether its last embedding matched no
+        # track.
         ("doubtful", np.bool_),
         ("unlike", np.bool_),
-        # Who it is. Known: it has an embedding, and of a view that no other face covered.
+        # Who it is. Known: it has an embedding of a view that no other face covered.
         ("id", np.int64),
         ("embedding", np.object_),
         ("norm", np.float32),
@@ -77,75 +80,124 @@ _Rows = NDArray[np.intp]
 _Flags = NDArray[np.bool_]
 
 
+class _State(NamedTuple):
+    """What is known after an image. Its arrays are never changed."""
+
+    tracks: _Tracks = np.zeros(0, _TRACK)
+    next_id: int = 1
+    time: float = -np.inf
+    epoch: int = 0
+
+
 class Tracker:
     """Follows the faces of one camera.
 
     A face is matched with the track whose forecast at constant velocity is nearest. Where that can
-    be wrong (faces overlapped, a long miss, a jump) the next embedding decides: tracks that were
-    mixed up get their ids back, somebody who is back takes the old id, a stranger gets a new one.
-    Without embeddings it is left at the nearest. Ids are 1, 2, 3 ...; none is used for two faces.
+    be wrong (faces overlapped, a long miss, a jump) the next embedding decides: two tracks that
+    were mixed up exchange their ids, a person who is back gets the old id, a stranger a new one.
+    Without embeddings the nearest track is taken. Ids are 1, 2, 3 ...; none is used for two faces.
+
+    For each image: `match` its faces, let the result `learn` embeddings if there are any, and
+    `commit` it. What is not committed leaves the tracker as it was.
 
     Args:
-        config: may be replaced between calls.
+        config: may be replaced between images.
     """
 
     def __init__(self, config: TrackingConfig = TrackingConfig()) -> None:
         self.config = config
-        self._time = -np.inf
-        self._epoch = 0
-        self._next_id = 1
-        self._tracks: _Tracks = np.zeros(0, _TRACK)
-        self._slots: _Rows = np.zeros(0, np.intp)  # tracks of the faces of the last image
+        self._state = _State()
 
-    def update(self, faces: Faces, time: float, epoch: int = 0) -> tuple[Faces, _Rows]:
+    def match(self, faces: Faces, time: float, epoch: int = 0) -> TrackedFaces:
         """Match the faces of the next image with those before.
 
         Args:
             faces: of one image.
-            time: when it was taken, seconds; not before the image before in the same epoch. It
-                may be the same: the image can also be the same one, given again.
-            epoch: all tracks are forgotten where it is another one than that of the image
-                before. Stamps of cameras and bags become time and epoch by a `FrameClock`.
+            time: when it was taken, seconds; not before the last committed image of the same epoch.
+                The same time is accepted: the image can be the same one, given again.
+            epoch: if it differs from that of the last committed image, all tracks are forgotten.
+                `FrameClock` makes time and epoch of the stamps of cameras and bags.
 
         Raises:
             ValueError: the time is not finite, or goes back within an epoch.
-
-        Returns:
-            faces: with ids.
-            rows: intp [M], the faces to embed for `learn`: new, in doubt, much larger than when
-                last embedded, or not embedded for `refresh_period`.
         """
-        is_anew = epoch != self._epoch
-        if not np.isfinite(time) or (time < self._time and not is_anew):
+        before = self._state
+        is_anew = epoch != before.epoch
+        if not np.isfinite(time) or (time < before.time and not is_anew):
             raise ValueError(
-                f"time must be finite and must not go back, got {time} after {self._time}; "
+                f"time must be finite and must not go back, got {time} after {before.time}; "
                 f"FrameClock makes such times of stamps"
             )
-        self._epoch = epoch
-        tracks = self._tracks[:0] if is_anew else self._tracks
-        tracks = tracks[time - tracks["seen"] <= self.config.max_age]
-        newest = np.argsort(-tracks["seen"], kind="stable")[:_MAX_TRACKS]
-        self._tracks = tracks[newest]
-        overdue = self._time - self._tracks["seen"]  # by the last image: 0 unless missed
-        self._tracks["doubtful"] |= (overdue > 0) & (time - self._tracks["seen"] > _SURE_TIME)
+        return TrackedFaces(faces, before, self.config, time, epoch)
+
+    def commit(self, tracked: TrackedFaces) -> None:
+        """Go on from these faces.
+
+        Raises:
+            ValueError: another image has been committed since they were matched, or they were
+                matched by another tracker.
+        """
+        if tracked._before is not self._state:
+            raise ValueError(
+                "these faces were matched by another tracker, or before another image was "
+                "committed: match them again"
+            )
+        self._state = tracked._after
+
+
+class TrackedFaces:
+    """The faces of one image with the ids of their tracks: what `Tracker.match` returns.
+
+    Attributes:
+        faces: with ids.
+        rows: intp [M], the faces to embed: new, in doubt, much larger than when last embedded, or
+            not embedded for the refresh period.
+    """
+
+    faces: Faces
+    rows: _Rows
+
+    def __init__(
+        self, faces: Faces, before: _State, config: TrackingConfig, time: float, epoch: int
+    ) -> None:
+        self._before = before
         self._time = time
+        self._epoch = epoch
+        self._next_id = before.next_id
+        tracks = before.tracks[:0] if epoch != before.epoch else before.tracks
+        tracks = tracks[time - tracks["seen"] <= config.max_age]
+        newest = np.argsort(-tracks["seen"], kind="stable")[:_MAX_TRACKS]
+        self._tracks: _Tracks = tracks[newest]
+        overdue = before.time - self._tracks["seen"]  # by the last image: 0 unless missed
+        self._tracks["doubtful"] |= (overdue > 0) & (time - self._tracks["seen"] > _SURE_TIME)
         self._match(faces, overdue)
         self._find_overlaps()
-        return replace(faces, ids=self._tracks["id"][self._slots]), self._due()
+        self.faces = replace(faces, ids=self._tracks["id"][self._slots])
+        self.rows = self._due(config.refresh_period)
 
-    def learn(self, faces: Faces, rows: _Rows, embeddings: FloatArray, norms: FloatArray) -> Faces:
-        """Take in the embeddings that `update` asked for.
+    @property
+    def _after(self) -> _State:
+        return _State(self._tracks, self._next_id, self._time, self._epoch)
+
+    def learn(self, rows: _Rows, embeddings: FloatArray, norms: FloatArray) -> TrackedFaces:
+        """The same faces after some of them were embedded.
 
         Args:
-            faces: as `update` returned them last.
-            rows: intp [M], those of the rows it returned that were embedded. It will ask for the
-                others again.
+            rows: intp [M], those of `rows` that were embedded. The others are due again with the
+                next image.
             embeddings, norms: float32 [M, D] and [M], as from `ArcFace.embed`.
 
         Returns:
-            The faces with the newest embedding of each, zeros for those never embedded, and with
-            ids that can have changed.
+            Faces with the newest embedding of each, zeros for those never embedded, and with ids
+            that can differ from those before.
         """
+        learned = copy(self)
+        learned._tracks = self._tracks.copy()
+        learned._learn(rows, embeddings, norms)
+        return learned
+
+    def _learn(self, rows: _Rows, embeddings: FloatArray, norms: FloatArray) -> None:
+        faces = self.faces
         unlike = self._identify(faces, rows, embeddings)
         tracks, slots = self._tracks, self._slots[rows]
         tracks["embedded_time"][slots] = self._time
@@ -162,12 +214,7 @@ class Tracker:
         newest = np.zeros((len(faces), embeddings.shape[1]), np.float32)
         for row in np.flatnonzero(np.isfinite(of_faces["embedded_time"])):
             newest[row] = of_faces["embedding"][row]
-        return replace(faces, ids=of_faces["id"]).with_embeddings(newest, of_faces["norm"])
-
-    def go_back(self, before: Tracker) -> None:
-        """Forget all since `before`, a copy of this tracker by `copy.copy`, was made."""
-        # A copy suffices: `update` begins with new arrays, and `learn` changes only those.
-        vars(self).update(vars(before))
+        self.faces = replace(faces, ids=of_faces["id"]).with_embeddings(newest, of_faces["norm"])
 
     def _match(self, faces: Faces, overdue: NDArray[np.float64]) -> None:
         """Find the track of each face, or begin one, and move it to where the face is."""
@@ -177,7 +224,7 @@ class Tracker:
         apart = self._apart(faces)
         unlike = apart + np.abs(np.log(scales)[:, None] - np.log(track_scales))
         near = unlike <= np.minimum(_REACH + _SPEED * missed, _FARTHEST)
-        # Of two tracks equally near, the one seen later is worth more. No match is worth 0.
+        # Of two tracks equally near, the one seen later wins. No match is worth 0.
         worth = np.where(near, 1 + _FARTHEST - unlike - np.minimum(overdue, 1), 0)
         rows, slots = linear_sum_assignment(worth, maximize=True)
         matched = near[rows, slots]
@@ -204,7 +251,7 @@ class Tracker:
         tracks["seen"][self._slots] = self._time
 
     def _find_overlaps(self) -> None:
-        """Mark the faces that overlap each other, and doubt these and the tracks they hide."""
+        """Mark the faces that overlap each other as covered, and doubt all tracks they overlap."""
         corners = boxes_around(self._forecast(), self._tracks["size"]).T.reshape(2, 2, -1)
         (low, high), areas = corners, (corners[1] - corners[0]).prod(axis=0)
         faces = corners[..., self._slots, None]
@@ -215,12 +262,12 @@ class Tracker:
         self._tracks["covered"][self._slots] = overlaps[:, self._slots].any(axis=1)
         self._tracks["doubtful"] |= overlaps.any(axis=0)
 
-    def _due(self) -> _Rows:
+    def _due(self, refresh_period: float) -> _Rows:
         """Rows of the faces to embed."""
         tracks = self._tracks[self._slots]
         age = self._time - tracks["embedded_time"]
         # Earlier by a part that differs with each id, so that a group is not refreshed at once.
-        stale = age > self.config.refresh_period * (1 - tracks["id"] * _GOLDEN_RATIO % 1 / 2)
+        stale = age > refresh_period * (1 - tracks["id"] * _GOLDEN_RATIO % 1 / 2)
         coarse = tracks["embedded_size"] < CROP_SIZE
         grown = coarse & (_scale(tracks["size"]) > _GROWTH * tracks["embedded_size"])
         doubtful = tracks["doubtful"] & (age >= _SURE_TIME)
@@ -231,50 +278,52 @@ class Tracker:
         """Give faces that are new or in doubt, and not covered, the ids that they look like.
 
         Returns:
-            bool [M], who is to be asked again, as he is like nobody, not even his own track. It
-            takes two such views to make him somebody else, for the first can be a bad one.
+            bool [M], the faces whose embedding matches no track, their own included. They are to
+            be embedded again: an id changes after two such embeddings, since the first view can be
+            a bad one.
         """
         tracks = self._tracks
-        asks = (~tracks["known"] | tracks["doubtful"]) & ~tracks["covered"]
-        asking = np.flatnonzero(asks[self._slots[rows]])
-        asking = asking[_left_to_right(faces, rows[asking])]
-        slots = self._slots[rows[asking]]
+        is_open = (~tracks["known"] | tracks["doubtful"]) & ~tracks["covered"]
+        chosen = np.flatnonzero(is_open[self._slots[rows]])
+        chosen = chosen[_left_to_right(faces, rows[chosen])]
+        slots = self._slots[rows[chosen]]
         unlike = np.zeros(len(rows), np.bool_)
         missed = np.ones(len(tracks), np.bool_)
         missed[self._slots] = False
         (owners,) = np.nonzero(tracks["known"] & (missed | tracks["doubtful"]))
         if not len(slots) or not len(owners):
             return unlike
-        likeness = embeddings[asking] @ np.array(tracks["embedding"][owners].tolist()).T
+        likeness = embeddings[chosen] @ np.array(tracks["embedding"][owners].tolist()).T
         own = slots[:, None] == owners
-        apart = self._apart(faces)[rows[asking]][:, owners]
+        apart = self._apart(faces)[rows[chosen]][:, owners]
         fits = likeness >= np.where(apart < _FARTHEST, OTHER_PERSON, SAME_PERSON)
         kept = own & (likeness >= SAME_PERSON)
-        worth = np.where(fits, likeness + 2 * kept, 0)  # who is like himself stays himself
+        # A face that matches its own track keeps it.
+        worth = np.where(fits, likeness + 2 * kept, 0)
         ids, own_ids = tracks["id"][owners], tracks["id"][slots]
         strangers = np.ones(len(slots), np.bool_)
         for row, column in zip(*linear_sum_assignment(worth, maximize=True), strict=True):
             slot, other = slots[row], np.flatnonzero(tracks["id"] == ids[column])[0]
-            # A face that is not asking has to get an embedding in exchange.
+            # A track whose face is not among these must get an embedding in exchange.
             fair = tracks["known"][slot] or missed[other] or other in slots
             if fits[row, column] and fair:
                 strangers[row] = False
                 self._exchange(slot, other)
-        strangers &= tracks["id"][slots] == own_ids  # else they have one that was new
+        strangers &= tracks["id"][slots] == own_ids  # else they got a new id in an exchange
         again = tracks["unlike"][slots]
-        unlike[asking] = strangers & ~again
+        unlike[chosen] = strangers & ~again
         self._part(slots[strangers & again & tracks["known"][slots]])
         return unlike
 
     def _exchange(self, one: int, other: int) -> None:
-        """Two tracks were each other's."""
+        """Exchange the identities of two tracks that were mixed up."""
         for name in _IDENTITY:
             self._tracks[name][[one, other]] = self._tracks[name][[other, one]]
 
     def _part(self, slots: _Rows) -> None:
-        """Other people are where these tracks were: they get new ids, the tracks are missed."""
+        """Give the faces on these tracks new ids: they are other people. The tracks are missed."""
         gone = self._tracks[slots]
-        gone["seen"] -= _SURE_TIME  # so that the new ones are nearer
+        gone["seen"] -= _SURE_TIME  # so that the faces match the new tracks, not these
         gone["unlike"] = False
         self._tracks["id"][slots] = self._new_ids(len(slots))
         self._tracks = np.concatenate((self._tracks, gone))
@@ -305,5 +354,5 @@ def _scale(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _left_to_right(faces: Faces, rows: _Rows) -> _Rows:
-    """The order that makes ids the same whatever the order of the faces."""
+    """An order of rows by which ids do not depend on the order of the faces."""
     return np.lexsort(faces.centers[rows].T[::-1])

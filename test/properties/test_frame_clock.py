@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from following import follow
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -124,7 +125,7 @@ def still_face(found: Sequence[FrameTime]) -> list[int]:
     tracker = Tracker(TrackingConfig(max_age=MAX_AGE))
     ids = []
     for time in found:
-        followed = tracker.update(face_at(0), *time)[0].ids
+        followed = follow(tracker, face_at(0), *time).faces.ids
         assert followed is not None
         ids.append(int(followed[0]))
     return ids
@@ -146,10 +147,10 @@ def test_people_who_passed_are_let_go(segments: list[tuple[str, int, int, int, i
     tracker = Tracker(TrackingConfig(max_age=MAX_AGE))
     arrivals: list[int] = []
     for number, (image, time) in enumerate(zip(images, told(images), strict=True)):
-        tracker.update(face_at(100.0 * number), *time)  # somebody else each time
+        follow(tracker, face_at(100.0 * number), *time)  # somebody else each time
         arrivals.append(image.arrival)
         recent = sum(arrival >= image.arrival - WINDOW for arrival in arrivals)
-        assert len(tracker._tracks) <= recent
+        assert len(tracker._state.tracks) <= recent
 
 
 @given(ANY)
@@ -185,5 +186,5 @@ def test_a_flood_of_people_at_one_time_is_bounded() -> None:
     """Nothing tells that time passes: neither stamps nor arrivals, as in a bag made by a script."""
     clock, tracker = FrameClock("/image"), Tracker(TrackingConfig(max_age=MAX_AGE))
     for number in range(1200):
-        tracker.update(face_at(100.0 * number), *clock.time_of(0, 0, 0))
-    assert len(tracker._tracks) <= 1001
+        follow(tracker, face_at(100.0 * number), *clock.time_of(0, 0, 0))
+    assert len(tracker._state.tracks) <= 1001

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from following import follow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -90,12 +91,13 @@ class AnythingGoes(RuleBasedStateMachine):
         centers = self.random.uniform(0, place, (count, 2))
         faces = faces_at(centers, self.random.uniform(-2, 120, (count, 2)))
         order = self.random.permutation(count)
-        found, rows = self.tracker.update(faces, self.time, self.epoch)
-        mixed, mixed_rows = self.other.update(ordered(faces, order), self.time, self.epoch)
-        self.check_ids(found, mixed, order)
+        found = self.tracker.match(faces, self.time, self.epoch)
+        mixed = self.other.match(ordered(faces, order), self.time, self.epoch)
+        rows, mixed_rows = found.rows, mixed.rows
+        self.check_ids(found.faces, mixed.faces, order)
         assert rows.tolist() == sorted(set(rows.tolist()) & set(range(count)))
         assert sorted(order[mixed_rows]) == rows.tolist(), "asked for the same faces"
-        new = [row for row, number in enumerate(ids_of(found)) if number not in self.seen]
+        new = [row for row, number in enumerate(ids_of(found.faces)) if number not in self.seen]
         assert not self.recognizes or set(new) <= set(rows.tolist())
         if self.recognizes:
             views = views_of(self.random.integers(0, CROWD, count), likeness)
@@ -103,12 +105,14 @@ class AnythingGoes(RuleBasedStateMachine):
             self.given.append(views)
             useful = self.random.random(count) >= least_quality
             rows, mixed_rows = rows[useful[rows]], mixed_rows[useful[order][mixed_rows]]
-            found = self.tracker.learn(found, rows, views[rows], norms[rows])
+            found = found.learn(rows, views[rows], norms[rows])
             chosen = order[mixed_rows]
-            mixed = self.other.learn(mixed, mixed_rows, views[chosen], norms[chosen])
-            self.check_ids(found, mixed, order)
-            self.check_embeddings(found, mixed, order)
-        self.check_reuse(found)
+            mixed = mixed.learn(mixed_rows, views[chosen], norms[chosen])
+            self.check_ids(found.faces, mixed.faces, order)
+            self.check_embeddings(found.faces, mixed.faces, order)
+        self.tracker.commit(found)
+        self.other.commit(mixed)
+        self.check_reuse(found.faces)
 
     def check_ids(self, found: Faces, mixed: Faces, order: NDArray[np.intp]) -> None:
         assert found.ids is not None and found.ids.dtype == np.int64
@@ -164,11 +168,12 @@ def test_people_apart_keep_their_ids_when_missed_for_a_while(
         seen = np.flatnonzero((random.random(people) < 0.5) | (time - last_seen > 1.0))
         last_seen[seen] = time
         centers = np.stack((400.0 * seen + speed * size * time, np.full(len(seen), 100.0)), axis=1)
-        found, rows = tracker.update(faces_at(centers, size), time)
+        found = tracker.match(faces_at(centers, size), time)
         if recognizes:
-            views = views_of(seen[rows], 0.9)
-            found = tracker.learn(found, rows, views, np.full(len(rows), 20, np.float32))
-        for person, number in zip(seen.tolist(), ids_of(found), strict=True):
+            views = views_of(seen[found.rows], 0.9)
+            found = found.learn(found.rows, views, np.full(len(views), 20, np.float32))
+        tracker.commit(found)
+        for person, number in zip(seen.tolist(), ids_of(found.faces), strict=True):
             assert ids.setdefault(person, number) == number
 
 
@@ -186,16 +191,15 @@ def test_a_face_within_reach_keeps_its_id(
     tracker = Tracker(TrackingConfig(max_age=2.0))
     size = 40.0
     start = np.array((500.0, 500.0))
-    (number,) = ids_of(tracker.update(faces_at(start, size), 0.0)[0])
+    (number,) = ids_of(follow(tracker, faces_at(start, size), 0.0).faces)
     for fraction in range(1, images + 1):
-        tracker.update(faces_at(np.zeros((0, 2)), size), missed * fraction / (images + 1))
+        follow(tracker, faces_at(np.zeros((0, 2)), size), missed * fraction / (images + 1))
     reach = 0.99 * min(0.5 + 8.0 * missed, 2.0)
     grown = size * np.exp(growth * (1 - away) * reach)
     angle = np.radians(degrees)
     direction = np.array((np.cos(angle), np.sin(angle)))
     place = start + away * reach * (size + grown) / 2 * direction
-    found, _ = tracker.update(faces_at(place, grown), missed)
-    assert ids_of(found) == [number]
+    assert ids_of(follow(tracker, faces_at(place, grown), missed).faces) == [number]
 
 
 @given(
@@ -215,7 +219,7 @@ def test_who_is_back_takes_his_id_though_the_first_view_is_bad(
     for _ in range(3):
         number = seen(tracker, place, time, views_of(person, 0.95))
         time += 0.1
-    tracker.update(faces_at(np.zeros((0, 2)), 40), time)
+    follow(tracker, faces_at(np.zeros((0, 2)), 40), time)
     time += missed
     if not near:
         place = place + 1000
@@ -228,11 +232,12 @@ def test_who_is_back_takes_his_id_though_the_first_view_is_bad(
 
 def seen(tracker: Tracker, place: NDArray[np.float64], time: float, view: FloatArray) -> int:
     """An image of one face, embedded if the tracker asks for it; gives its id."""
-    found, rows = tracker.update(faces_at(place, 40), time)
-    norms = np.full(len(rows), 20, np.float32)
-    found = tracker.learn(found, rows, view[rows], norms)
-    assert found.embedded.all()
-    (number,) = ids_of(found)
+    found = tracker.match(faces_at(place, 40), time)
+    norms = np.full(len(found.rows), 20, np.float32)
+    found = found.learn(found.rows, view[found.rows], norms)
+    tracker.commit(found)
+    assert found.faces.embedded.all()
+    (number,) = ids_of(found.faces)
     return number
 
 
@@ -252,7 +257,7 @@ def test_a_stranger_gets_an_id_of_his_own_and_keeps_it(
     for _ in range(3):
         number = seen(tracker, place, time, someone)
         time += 0.1
-    tracker.update(faces_at(np.zeros((0, 2)), 40), time)
+    follow(tracker, faces_at(np.zeros((0, 2)), 40), time)
     time += missed
     if not near:
         place = place + 1000
@@ -273,12 +278,12 @@ def test_hundreds_of_faces() -> None:
     first = None
     for number in range(4):
         order = random.permutation(len(centers))
-        found, rows = tracker.update(faces_at(centers[order], 40), number / 30)
+        found = follow(tracker, faces_at(centers[order], 40), number / 30)
         ids = np.empty(len(centers), np.int64)
-        ids[order] = ids_of(found)
+        ids[order] = ids_of(found.faces)
         first = ids if first is None else first
         np.testing.assert_array_equal(ids, first)
-        assert len(rows) == len(centers)
+        assert len(found.rows) == len(centers)
 
 
 @given(
@@ -302,10 +307,13 @@ def test_an_image_that_is_given_twice_counts_once(
         views = views_of(random.integers(0, CROWD, count), likeness)
         norms = random.uniform(1, 30, count).astype(np.float32)
         if is_failing:
-            twice.update(faces, time)
-        again, rows = twice.update(faces, time)
-        again = twice.learn(again, rows, views[rows], norms[rows])
-        found, rows = once.update(faces, time)
-        found = once.learn(found, rows, views[rows], norms[rows])
-        assert ids_of(again) == ids_of(found)
-        np.testing.assert_array_equal(again.embeddings, found.embeddings)
+            found = twice.match(faces, time)
+            found.learn(found.rows, views[found.rows], norms[found.rows])
+        results = []
+        for tracker in (once, twice):
+            found = tracker.match(faces, time)
+            found = found.learn(found.rows, views[found.rows], norms[found.rows])
+            tracker.commit(found)
+            results.append(found.faces)
+        assert ids_of(results[0]) == ids_of(results[1])
+        np.testing.assert_array_equal(results[0].embeddings, results[1].embeddings)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from following import follow
 
 from scrfd_ros.config import TrackingConfig
 from scrfd_ros.faces import Faces
@@ -44,7 +45,7 @@ def ids_of_a_still_face(found: list[FrameTime]) -> list[int]:
     faces = Faces(np.array([[10, 10, 50, 50]], np.float32), np.ones(1, np.float32))
     ids = []
     for time in found:
-        followed = tracker.update(faces, *time)[0].ids
+        followed = follow(tracker, faces, *time).faces.ids
         assert followed is not None
         ids.append(int(followed[0]))
     return ids
@@ -253,8 +254,8 @@ def passers_by(found: list[FrameTime]) -> Iterator[int]:
     for number, time in enumerate(found):
         x = 100.0 * (number % 300)
         box = np.array([[x, 0, x + 40, 40]], np.float32)
-        tracker.update(Faces(box, np.ones(1, np.float32)), *time)
-        yield len(tracker._tracks)
+        follow(tracker, Faces(box, np.ones(1, np.float32)), *time)
+        yield len(tracker._state.tracks)
 
 
 @pytest.mark.parametrize("stamps", KINDS.values(), ids=list(KINDS))
@@ -270,11 +271,11 @@ def test_an_image_that_comes_late_does_not_throw_tracks_off() -> None:
     for number, time in enumerate(times(overtaken)):
         x = 120.0 * (overtaken(number) - START) / SECOND + 300 * np.arange(4)
         boxes = np.stack((x, 0 * x, x + 40, 0 * x + 40), axis=1).astype(np.float32)
-        followed = tracker.update(Faces(boxes, np.ones(4, np.float32)), *time)[0].ids
+        followed = follow(tracker, Faces(boxes, np.ones(4, np.float32)), *time).faces.ids
         assert followed is not None
         assert sorted(followed.tolist()) == [1, 2, 3, 4]
         if number > 10:
-            speeds = tracker._tracks["velocity"]
+            speeds = tracker._state.tracks["velocity"]
             assert np.all(np.abs(speeds[:, 0] - 120) < 60), speeds
             assert np.abs(speeds[:, 1]).max() < 1e-6
 
@@ -283,9 +284,9 @@ def test_an_image_that_comes_late_does_not_throw_tracks_off() -> None:
 def test_a_time_that_no_clock_gives_is_refused(time: float) -> None:
     tracker = Tracker()
     faces = Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-    tracker.update(faces, 1.0)
+    follow(tracker, faces, 1.0)
     with pytest.raises(ValueError, match="FrameClock"):
-        tracker.update(faces, time)
+        follow(tracker, faces, time)
 
 
 @pytest.mark.parametrize("kind", ["zero", "constant", "negative", "stuck after a while"])
@@ -294,9 +295,11 @@ def test_embeddings_get_old_by_arrival_where_stamps_stand_still(kind: str) -> No
     faces = Faces(np.array([[10, 10, 50, 50]], np.float32), np.ones(1, np.float32))
     embedded = []
     for number, time in enumerate(times(KINDS[kind], 600)):
-        followed, rows = tracker.update(faces, *time)
+        followed = tracker.match(faces, *time)
+        rows = followed.rows
         embedding = np.eye(1, 8, dtype=np.float32)[rows]
-        tracker.learn(followed, rows, embedding, np.full(len(rows), 20, np.float32))
+        norms = np.full(len(rows), 20, np.float32)
+        tracker.commit(followed.learn(rows, embedding, norms))
         embedded += [number] * len(rows)
     # The first track's are refreshed a little earlier than every 5 s, and of 20 s there are 600.
     assert len(embedded) == 6
@@ -309,6 +312,6 @@ def test_frames_at_nearly_one_time_do_not_make_faces_fast() -> None:
         box = np.array([[2.0 * number, 0, 2.0 * number + 40, 40]], np.float32)
         faces = Faces(box, np.ones(1, np.float32))
         for _ in range(2):
-            tracker.update(faces, 1e-9 * number)
+            follow(tracker, faces, 1e-9 * number)
     # As fast as two pixels in the time that speed is averaged over, at the very most.
-    assert np.abs(tracker._tracks["velocity"]).max() <= 2 / 0.1
+    assert np.abs(tracker._state.tracks["velocity"]).max() <= 2 / 0.1

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import people_passing
+from following import follow
 from numpy.typing import NDArray
 from pipelines import loaded
 
@@ -25,7 +26,7 @@ def faces_at(*places: tuple[float, float], size: float = 40) -> Faces:
 
 
 def ids(tracker: Tracker, faces: Faces, time: float) -> list[int]:
-    found = tracker.update(faces, time)[0].ids
+    found = follow(tracker, faces, time).faces.ids
     assert found is not None and len(set(found.tolist())) == len(found)
     numbers: list[int] = found.tolist()
     return numbers
@@ -56,9 +57,9 @@ def test_a_face_that_is_missed(missed: float, expected: int) -> None:
 def test_everybody_is_new_when_time_starts_anew() -> None:
     tracker = Tracker()
     ids(tracker, faces_at((50, 50)), 10.0)
-    found = tracker.update(faces_at((50, 50)), 1.0, epoch=1)[0].ids
+    found = follow(tracker, faces_at((50, 50)), 1.0, epoch=1).faces.ids
     assert found is not None and found.tolist() == [2], "and no id is used twice"
-    found = tracker.update(faces_at((50, 50)), 1.0, epoch=1)[0].ids
+    found = follow(tracker, faces_at((50, 50)), 1.0, epoch=1).faces.ids
     assert found is not None and found.tolist() == [2]
 
 
@@ -77,24 +78,50 @@ def test_the_order_of_the_faces_does_not_matter() -> None:
 def test_who_is_embedded() -> None:
     tracker = Tracker(TrackingConfig(refresh_period=1.0))
     embedding = np.eye(2, 8, dtype=np.float32)
-    faces, rows = tracker.update(faces_at((50, 50), (150, 50)), 0.0)
-    assert rows.tolist() == [0, 1], "new ones"
-    faces = tracker.learn(faces, rows, embedding, np.array([20, 30], np.float32))
-    faces, rows = tracker.update(faces_at((150, 50), (50, 50)), 0.1)
-    assert rows.tolist() == []
-    faces = tracker.learn(faces, rows, embedding[:0], np.zeros(0, np.float32))
-    np.testing.assert_array_equal(faces.embeddings, embedding[::-1])
-    np.testing.assert_array_equal(faces.embedding_norms, [30, 20])
-    faces, rows = tracker.update(faces_at((150, 50), (50, 50)), 1.2)
-    assert sorted(rows.tolist()) == [0, 1], "after the refresh period"
+    tracked = tracker.match(faces_at((50, 50), (150, 50)), 0.0)
+    assert tracked.rows.tolist() == [0, 1], "new ones"
+    tracker.commit(tracked.learn(tracked.rows, embedding, np.array([20, 30], np.float32)))
+    tracked = tracker.match(faces_at((150, 50), (50, 50)), 0.1)
+    assert tracked.rows.tolist() == []
+    tracked = tracked.learn(tracked.rows, embedding[:0], np.zeros(0, np.float32))
+    np.testing.assert_array_equal(tracked.faces.embeddings, embedding[::-1])
+    np.testing.assert_array_equal(tracked.faces.embedding_norms, [30, 20])
+    tracker.commit(tracked)
+    tracked = tracker.match(faces_at((150, 50), (50, 50)), 1.2)
+    assert sorted(tracked.rows.tolist()) == [0, 1], "after the refresh period"
 
 
 def test_a_face_that_grows_is_embedded_again() -> None:
     tracker = Tracker()
-    faces, rows = tracker.update(faces_at((50, 50)), 0.0)
-    tracker.learn(faces, rows, np.eye(1, 8, dtype=np.float32), np.ones(1, np.float32))
-    assert tracker.update(faces_at((50, 50), size=44), 0.1)[1].tolist() == []
-    assert tracker.update(faces_at((50, 50), size=66), 0.2)[1].tolist() == [0]
+    tracked = tracker.match(faces_at((50, 50)), 0.0)
+    embedding = np.eye(1, 8, dtype=np.float32)
+    tracker.commit(tracked.learn(tracked.rows, embedding, np.ones(1, np.float32)))
+    assert follow(tracker, faces_at((50, 50), size=44), 0.1).rows.tolist() == []
+    assert follow(tracker, faces_at((50, 50), size=66), 0.2).rows.tolist() == [0]
+
+
+def test_what_is_not_committed_leaves_no_trace() -> None:
+    tracker = Tracker()
+    first = follow(tracker, faces_at((50, 50), (150, 50)), 0.0)
+    state, tracks = tracker._state, tracker._state.tracks.copy()
+    embeddings, norms = np.eye(2, 8, dtype=np.float32), np.ones(2, np.float32)
+    tracked = tracker.match(faces_at((60, 50), (140, 50)), 0.1)
+    learned = tracked.learn(tracked.rows, embeddings, norms)
+    again = tracked.learn(tracked.rows, embeddings, norms)
+    np.testing.assert_array_equal(again.faces.embeddings, learned.faces.embeddings)
+    assert tracked.faces.embeddings is None and tracked.rows.tolist() == [0, 1]
+    assert tracker._state is state
+    np.testing.assert_array_equal(state.tracks, tracks)
+    tracker.commit(learned)
+    for stale in (first, tracked, learned, Tracker().match(faces_at((50, 50)), 0.2)):
+        with pytest.raises(ValueError, match=r"matched by another tracker, or before another"):
+            tracker.commit(stale)
+    (embedded,) = (
+        follow(tracker, faces_at((60, 50)), 0.2)
+        .learn(np.zeros(0, np.intp), embeddings[:0], norms[:0])
+        .faces.embeddings
+    )
+    np.testing.assert_array_equal(embedded, embeddings[0])
 
 
 def test_people_who_pass_each_other(
