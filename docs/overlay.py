@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make overlay.png, the image in the README: `python docs/overlay.py`.
 
-The scene is drawn, with the drawn faces that models are checked with, so it is free of other
-people's rights. Boxes, landmarks, scores and ids are those of the real networks and tracker, drawn
-as `face_node` draws them on its topic `overlay`.
+The scene is drawn, with the faces that models are checked with, so nobody else has rights in it.
+The real networks and tracker find the faces, and the code behind the node's topic `overlay` draws
+the boxes, landmarks, scores and ids.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from scrfd_ros import Faces, load_pipeline
 from scrfd_ros.engines.drawn_faces import BACKGROUND, drawn_boxes, drawn_faces
 from scrfd_ros.images.drawing import draw_faces
 from scrfd_ros.images.files import write_image
-from scrfd_ros.tracking.tracker import Tracker
 
 WIDTH, HEIGHT = 960, 520
 FLOOR = 385
-MARGIN = 0.45  # around a drawn head's box, of its width: hair, ears and neck are outside of it
+MARGIN = 0.45  # of the width of a drawn head's box: hair, ears and neck are outside of the box
 
 # From back to front: which drawn face; middle and width of the head; clothes (BGR).
 PEOPLE = (
@@ -78,7 +77,8 @@ def draw_person(
 
 def find_faces(image: NDArray[np.uint8]) -> Faces:
     """Faces with ids, as the node finds them with its default parameters."""
-    return load_pipeline()(image, Tracker()).faces
+    pipeline = load_pipeline()
+    return pipeline(image, pipeline.new_tracker()).faces
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures: real weights and real images, fetched once and verified by checksum.
+"""Fixtures: real weights and real images, downloaded once and verified by checksum.
 
-And the surroundings of every ROS 2 program that a test starts: a DDS domain of its own, and the
-transport that large images need.
+And the environment of every ROS 2 program that a test starts: a DDS domain of its own, and the
+transport for large images.
 """
 
 from __future__ import annotations

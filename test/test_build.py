@@ -24,7 +24,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Type hashes of vision_msgs 4.1.1, which these three messages make up completely.
+# Type hashes of vision_msgs 4.1.1. These three messages contain all others of ours.
 VISION_MSGS_HASHES = {
     "Detection2DArray": "214274120007f4a683866481336b70310268cfa107aebe9d594a6acf75bda968",
     "LabelInfo": "3d37df4015cdf660cc851c51897f2acd957e1ca6205ba0a99aebffb9406b0783",
@@ -58,7 +58,7 @@ assert load_catalogue()
 
 
 def run(command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str]) -> str:
-    """Run a command to its end; gives what it printed, which is shown if it fails."""
+    """Run a command; returns its output, which is shown if it fails."""
     result = subprocess.run(
         [str(word) for word in command],
         cwd=cwd,
@@ -72,7 +72,7 @@ def run(command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str]
 
 
 def copy_package(folder: Path) -> Path:
-    """A copy of what belongs to the package, without what set-up and use leave in a checkout."""
+    """A copy of the package, without what set-up and use leave in a checkout."""
     for name in ("config", "launch", "msg", "resource", "scrfd_ros", "test"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "models").mkdir()
@@ -89,7 +89,7 @@ def copy_package(folder: Path) -> Path:
 
 
 def colcon_environment() -> dict[str, str]:
-    """With the packages of this environment below the workspace, and without needless load."""
+    """The packages of this environment below the workspace; one build process at a time."""
     prefixes = os.pathsep.join([sys.prefix, os.environ.get("AMENT_PREFIX_PATH", "")])
     return {
         **os.environ,
@@ -222,7 +222,7 @@ def test_package_xml_is_valid_and_agrees_with_setup_cfg() -> None:
 
 
 def test_release_tools_read_the_changelog() -> None:
-    """Those of ROS 2, which name the section of the next release by its version and date."""
+    """Those of ROS 2 give the section of the next release its version and date."""
     text = (ROOT / "CHANGELOG.rst").read_text("utf-8")
     label = get_forthcoming_label(text)
     assert label == "Forthcoming"

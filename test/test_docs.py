@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands, options and messages that the documents name are those there are, and they work.
+"""Commands, options, messages and files that the documents name exist, and the commands work.
 
-Every line of a code block without a language, or of bash, is a command. Those of `scrfd` and run.sh
-are run where that is possible here; of the others is checked that what they name is there.
+Every line of a code block without a language, or of bash, is a command. Commands of `scrfd` and
+run.sh are run where that is possible here; of the others the names are checked.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DOCUMENTS = [
     *sorted(ROOT.glob("docs/*.md")),
 ]
 
-# Commands that are run, and what makes them quick, independent of the machine, or harmless.
+# Commands that are run, with options that make them quick, harmless and independent of the machine.
 RUN = {
     command: shlex.split(options)
     for command, options in {
@@ -56,9 +56,9 @@ RUN = {
 
 
 OTHERS_MESSAGES = ("Error Code", "ImportError")
-"""What messages of TensorRT and of Python begin with."""
+"""Beginnings of messages of TensorRT and of Python."""
 FILLED_IN = r"\.\.\.|640x640|cuInit|[:;] |^1 is |configure|activate"
-"""Parts of messages that are put in when they are written."""
+"""Parts of messages that are filled in at run time."""
 
 
 def commands(document: Path) -> Iterator[list[str]]:
@@ -73,7 +73,7 @@ def commands(document: Path) -> Iterator[list[str]]:
 
 
 def scrfd_words(words: list[str]) -> list[str] | None:
-    """What follows `scrfd` in a command, however that is called; None for other commands."""
+    """The arguments of `scrfd`, in any of its forms; None for other commands."""
     for call in (["./run.sh"], ["scrfd"], ["ros2", "run", "scrfd_ros", "scrfd"]):
         if words[: len(call)] == call:
             return words[len(call) :]
@@ -81,7 +81,7 @@ def scrfd_words(words: list[str]) -> list[str] | None:
 
 
 def help_of(command: str) -> str:
-    """What `scrfd COMMAND --help` prints."""
+    """The output of `scrfd COMMAND --help`."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output), pytest.raises(SystemExit):
         _parser().parse_args([command, "--help"])
@@ -89,7 +89,7 @@ def help_of(command: str) -> str:
 
 
 def help_of_run_sh() -> str:
-    """What run.sh says without a command."""
+    """The output of run.sh without a command."""
     command = [ROOT / "run.sh"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
@@ -197,7 +197,7 @@ def check_sudo(words: list[str]) -> None:
 
 
 def nothing_of_ours(words: list[str]) -> None:
-    """Commands of the shell and of tools, which name nothing that is ours."""
+    """Commands of the shell and of other tools."""
 
 
 CHECKS: dict[str, Callable[[list[str]], None]] = {
@@ -237,12 +237,12 @@ def test_what_a_command_names_is_there(words: list[str]) -> None:
         return
     length = 2 if words[0] == "ros2" else 1
     kind = " ".join(words[:length])
-    assert kind in CHECKS, "a kind of command that no test knows; output of commands is ```text"
+    assert kind in CHECKS, "an unknown kind of command; the output of commands is ```text"
     CHECKS[kind](words[length:])
 
 
 def runnable(document: Path) -> list[list[str]]:
-    """Commands of a document that are run, without what stands before their names."""
+    """Commands of a document that are run, from their names on."""
     return [
         words
         for words in map(scrfd_words, commands(document))
@@ -267,7 +267,7 @@ def test_commands_run(
     detector_path: Callable[[str], Path],
     recognizer_path: Callable[[str], Path],
 ) -> None:
-    """In order, in one folder, with an image, a bag and the weights."""
+    """In order, in one folder with an image, a bag and the weights."""
     weights = [detector_path("500m"), detector_path("2.5g"), recognizer_path("w600k_mbf")]
     monkeypatch.chdir(tmp_path)
     Path("models").mkdir()
@@ -281,10 +281,10 @@ def test_commands_run(
 
 
 @pytest.mark.parametrize("name", ["2.5g", "500m"])
-def test_scores_that_are_said_for_those_who_come_from_retinaface(
+def test_scores_in_the_page_on_retinaface(
     name: str, detector_path: Callable[[str], Path], image: Callable[[str], NDArray[np.uint8]]
 ) -> None:
-    text = " ".join((ROOT / "docs" / "retinaface.md").read_text("utf-8").split())
+    text = document_text("docs/retinaface.md")
     (said,) = re.findall(rf"([\d.]+) to ([\d.]+) with `{name}`", text)
     pipeline = loaded(detector_path(name), backend="onnxruntime")
     scores = pipeline(image("t1.jpg")).faces.scores
@@ -344,8 +344,13 @@ def test_the_picture_in_the_readme_shows_what_the_networks_find(
     assert np.abs(shown.astype(int) - drawn).mean() < 1  # OpenCV's versions differ slightly
 
 
+def document_text(name: str) -> str:
+    """A document in one line."""
+    return " ".join((ROOT / name).read_text("utf-8").split())
+
+
 def anchors(document: Path) -> set[str]:
-    """What GitHub calls the headings of a document."""
+    """The anchors that GitHub gives the headings of a document."""
     headings = re.findall(r"^#+ (.+)$", document.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
@@ -359,7 +364,29 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-def test_tests_that_are_said_to_hold_something_are_there() -> None:
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/design.md"])
+def test_named_files_exist(document: str) -> None:
+    """Below the root, the package or the document's folder."""
+    folders = (ROOT, ROOT / "scrfd_ros", (ROOT / document).parent)
+    named = re.findall(
+        r"`([\w./-]+(?:/|\.(?:md|msg|py|rst|sh|txt|xml|yaml)))`", document_text(document)
+    )
+    names = {name for name in named if "NAME" not in name}
+    assert len(names) > 20
+    assert not [name for name in names if not any((folder / name).exists() for folder in folders)]
+
+
+def test_named_things_are_in_their_files() -> None:
+    said = re.findall(
+        r"`(\w+)`(?: and `\w+`)? in `([\w/.]+\.py)`", document_text("CONTRIBUTING.md")
+    )
+    assert len(said) > 4
+    for name, file in said:
+        path = ROOT / file if file.startswith("test/") else ROOT / "scrfd_ros" / file
+        assert re.search(rf"\b{name}\b", path.read_text("utf-8")), (name, file)
+
+
+def test_tests_named_in_the_page_on_reliability_exist() -> None:
     found = re.findall(
         r"(test/[\w/]+\.py)?::(test_\w+)", (ROOT / "docs" / "reliability.md").read_text("utf-8")
     )
@@ -387,9 +414,9 @@ def quoted_messages(document: str) -> list[str]:
 
 
 @pytest.mark.parametrize("document", ["tensorrt.md", "troubleshooting.md"])
-def test_messages_are_those_of_the_code(document: str) -> None:
+def test_quoted_messages_are_in_the_code(document: str) -> None:
     source = "".join(path.read_text("utf-8") for path in (ROOT / "scrfd_ros").rglob("*.py"))
-    source = re.sub(r'"\s*\n\s*f?"', "", source)  # long messages go over several lines
+    source = re.sub(r'"\s*\n\s*f?"', "", source)  # joins messages that take several lines
     messages = quoted_messages(document)
     assert len(messages) > 5
     for message in messages:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What docs/security.md promises: what is fetched, read, written and said to whom."""
+"""The promises of docs/security.md: what is downloaded, read, written and sent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "scrfd_ros").rglob("*.py"))
 POLICY = ROOT / "config" / "sros2" / "policy.xml"
 
-# --- What runs what others wrote ----------------------------------------------------------------
+# --- Code of others -----------------------------------------------------------------------------
 
 REFUSED_MODULES = {"dill", "joblib", "marshal", "pickle", "shelve", "torch"}
 REFUSED_CALLS = {
@@ -58,10 +58,10 @@ def test_nothing_unpickles_evaluates_or_unpacks_blindly(path: Path) -> None:
             assert not arguments & REFUSED_ARGUMENTS, f"line {node.lineno}: {called}"
 
 
-# --- What is fetched ----------------------------------------------------------------------------
+# --- Downloads ----------------------------------------------------------------------------------
 
 PINNED_AT_FIRST_USE = {"1g", "34g", "realesrgan_x4plus"}
-"""Of a source of these no checksum is published; docs/security.md names them."""
+"""Models with a source without a published checksum; docs/security.md names them."""
 
 
 def test_sources_are_https_or_pinned_packages_and_have_checksums() -> None:
@@ -129,7 +129,7 @@ def test_a_file_that_cannot_be_written_is_not_called_a_damaged_archive() -> None
         unpack(["a"], lambda _: io.BytesIO(b"1"), "a", Full())
 
 
-# --- What is written ----------------------------------------------------------------------------
+# --- Files that are written ---------------------------------------------------------------------
 
 
 def test_commands_make_nothing_that_everybody_can_write(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_commands_make_nothing_that_everybody_can_write(tmp_path: Path) -> None:
 def node(
     tmp_path_factory: pytest.TempPathFactory, detector_path: Callable[[str], Path]
 ) -> Iterator[tuple[Any, Path]]:
-    """A node that has folders of its own to write to, and no umask."""
+    """A node with its own folders to write to, and without a umask."""
     rclpy = pytest.importorskip("rclpy")
     from harness import running_face_node
 
@@ -191,7 +191,7 @@ def node(
 
 
 def written_files(process: int) -> set[Path]:
-    """Regular files that a process has open for writing, memory shared with others left out."""
+    """Regular files that a process has open for writing, except shared memory."""
     found = set()
     for descriptor in Path(f"/proc/{process}/fd").iterdir():
         try:
@@ -277,7 +277,7 @@ def test_the_policy_allows_what_the_node_has_and_no_more(node: tuple[Any, Path])
 
 
 def test_the_policy_has_the_form_of_sros2() -> None:
-    """That of the schema of version 0.2.0, retold; the tools of SROS 2 are not needed for it."""
+    """The schema of version 0.2.0, written here in Python: the tools of SROS 2 are not needed."""
     root = ElementTree.parse(POLICY).getroot()
     assert (root.tag, root.attrib) == ("policy", {"version": "0.2.0"})
     (enclaves,) = root
