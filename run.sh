@@ -136,7 +136,7 @@ setup() { # [tests]
   exec 9<&-
 }
 
-# .venv belongs to one place, one Python and one kind of ROS 2: else it is made anew.
+# .venv belongs to one place, one Python and one ROS 2: if one of these changes, it is made again.
 make_venv() {
   local python key
   python=$(readlink -f "$venv/bin/python" || true)
