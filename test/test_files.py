@@ -98,7 +98,10 @@ def test_what_is_no_image_is_named(tmp_path: Path, content: bytes, words: str) -
     [
         ("", "Is a directory; give one image of it"),
         ("*.jpg", "No such file or directory; no name fits the pattern"),
-        ("https://example.org/face.jpg", "an address is no file; download the image first"),
+        (
+            "https://example.org/face.jpg",
+            "an address, not a file; download the image first",
+        ),
         ("face\0.jpg", "embedded null byte"),
         ("x" * 300, "File name too long"),
     ],

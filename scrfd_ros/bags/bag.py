@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read bags of ROS 2, sqlite3 and MCAP, without ROS.
 
-Reading gives every message that can be had of a damaged bag, and says what is damaged.
+Reads every readable message of a damaged bag, and reports what is damaged.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ except ImportError as error:
     ) from error
 
 _KINDS: Final = (IMAGE, COMPRESSED_IMAGE, FACE_ARRAY)
-"""Types of which messages are read; those of others are counted."""
+"""The types whose messages are read. Messages of other types are only counted."""
 
 _SUFFIX: Final = re.compile(r"\.(db3|mcap)(\.zstd|\.zst)?$")
-_MAX_PLACES: Final = 3  # of one file that are named
+_MAX_PLACES: Final = 3  # damaged places of one file that a sentence names
 _STEP: Final = 1 << 20
 
 
 class Bag:
-    """A bag that is being read.
+    """A bag that is open for reading.
 
     Attributes:
         path: the folder with metadata.yaml, or a single .db3 or .mcap file.
-        counts: every topic in it, by name, with the number of messages that were found.
-        claims: how many messages each topic has according to the bag. May be wrong.
-        storage: how the bag is stored.
-        notes: sentences about what is not as it should be, although nothing is lost by it.
+        counts: the number of messages found on each topic; sorted by topic.
+        claims: the number of messages on each topic according to the bag. May be wrong.
+        storage: the format of the bag's files.
+        notes: sentences about irregularities that cost no messages.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Bag:
         self._files = dict(sorted(files.items(), key=lambda entry: entry[1].start))
         self._metadata = metadata
         self._damage = damage
-        self._given: dict[Topic, Topic] = {}  # with what the file itself does not say
+        self._given: dict[Topic, Topic] = {}  # completed from metadata.yaml and the first message
         for file in self._files.values():
             for topic in file.counts:
                 self._given[topic] = self._completed(file, topic)
@@ -87,7 +87,7 @@ class Bag:
 
     @property
     def damage(self) -> list[str]:
-        """A sentence for each file that is damaged. Reading messages may bring more to light."""
+        """A sentence for each damaged file. Reading messages may find more damage."""
         found = []
         for path, file in self._files.items():
             if file.damage:
@@ -99,7 +99,7 @@ class Bag:
         return [*self._damage, *found]
 
     def topics(self, *kinds: str) -> list[Topic]:
-        """The topics of ROS 2 of these types, by name."""
+        """The topics of ROS 2 with these types, sorted by name."""
         return [topic for topic in self.counts if topic.kind in kinds and topic.encoding == "cdr"]
 
     def count(self, topics: Iterable[Topic]) -> int:
@@ -109,14 +109,14 @@ class Bag:
     def records(self, topics: Collection[Topic]) -> Iterator[Record]:
         """Every message on these topics, in the order of their times.
 
-        One that cannot be read any more comes with what there is of its bytes.
+        A message that cannot be read as a whole comes with the bytes that can be read.
         """
         for file in self._files.values():
             wanted = {topic for topic in file.counts if self._given[topic] in topics}
             kinds = {(topic.name, topic.kind): self._given[topic].kind for topic in wanted}
             for record in file.records(wanted):
                 data = record.data
-                if data[:4] == ZSTD_MAGIC:  # as rosbag2 compresses messages one by one
+                if data[:4] == ZSTD_MAGIC:  # rosbag2 can compress each message by itself
                     data, _ = decompressed(data, "zstd", MAX_BYTES)
                 yield record._replace(kind=kinds[record.topic, record.kind], data=data)
 
@@ -131,10 +131,10 @@ class Bag:
 
 @contextmanager
 def open_bag(path: Path) -> Iterator[Bag]:
-    """Open a bag to read it.
+    """Open a bag for reading.
 
     Raises:
-        ScrfdError: there is none, or nothing in it can be read; says what may mend it.
+        ScrfdError: there is no bag, or nothing in it can be read; says what may repair it.
     """
     with TemporaryDirectory(prefix="scrfd_bag_") as scratch:
         try:
@@ -188,33 +188,33 @@ def _opened(path: Path, scratch: Path) -> Bag:
 def _listed(
     folder: Path, here: list[Path], metadata: BagMetadata, notes: list[str], damage: list[str]
 ) -> list[Path]:
-    """The files of a bag: those that metadata.yaml lists, and all there are if one is missing."""
+    """The files that metadata.yaml lists, or all files in the folder if one is missing."""
     wanted = [PurePath(name).name for name in metadata.files]
     names = {file.name for file in here}
     missing = sorted(set(wanted) - names)
     others = [file for file in here if file.name not in wanted]
     if missing and len(others) < len(missing):
         damage.append(
-            f"{folder}: {', '.join(missing)} is missing, and with it what was recorded there: copy "
-            f"the whole folder again"
+            f"{folder}: {', '.join(missing)} is missing, and the messages in it are lost: copy the "
+            f"whole folder again"
         )
     if wanted and not missing:
         if others:
             notes.append(
-                f"{folder}: left alone, as metadata.yaml does not list it: "
-                f"{', '.join(file.name for file in others)}. Give such a file itself to read it, "
-                f"or list all: ros2 bag reindex {quote(str(folder))}"
+                f"{folder}: not read, because metadata.yaml does not list it: "
+                f"{', '.join(file.name for file in others)}. To read it, give the file itself, or "
+                f"list all files: ros2 bag reindex {quote(str(folder))}"
             )
         return [file for file in here if file.name in wanted]
     return here
 
 
 def _opened_file(path: Path, scratch: Path, damage: list[str]) -> BagFile:
-    """Open one file, whatever its name says.
+    """Open one file; its content shows the format, not its name.
 
     Raises:
-        OSError: it cannot be opened.
-        ScrfdError: it is none, or nothing in it can be read.
+        OSError: the file cannot be opened.
+        ScrfdError: it is not a file of a bag, or nothing in it can be read.
     """
     original, problem = path, ""
     with path.open("rb") as file:
@@ -223,7 +223,7 @@ def _opened_file(path: Path, scratch: Path, damage: list[str]) -> BagFile:
             file.seek(0)
             path, problem = _unpacked(file, scratch / _SUFFIX.sub(r".\1", path.name))
             if problem:
-                damage.append(f"{original}: {problem}; what comes before that is read")
+                damage.append(f"{original}: {problem}; the messages before that are read")
             start = _start_of(path)
     suffix = _SUFFIX.search(path.name)
     kind = suffix[1] if suffix else ""
@@ -256,7 +256,7 @@ _REMEDIES: Final = {"mcap": "mcap recover {}", "db3": "sqlite3 {} .recover"}
 
 
 def _remedy(kind: str, path: Path) -> str:
-    return f"This may mend it: {_REMEDIES[kind].format(quote(str(path)))}"
+    return f"This may repair it: {_REMEDIES[kind].format(quote(str(path)))}"
 
 
 _EXPECTED: Final = (
@@ -271,7 +271,7 @@ def _start_of(path: Path) -> bytes:
 
 
 def _unpacked(source: BinaryIO, target: Path) -> tuple[Path, str]:
-    """Decompress a whole file; returns it, and what is wrong with its end."""
+    """Decompress a whole file; returns its path, and what is wrong with its end."""
     target.parent.mkdir()
     with target.open("wb") as file:
         try:
@@ -283,7 +283,7 @@ def _unpacked(source: BinaryIO, target: Path) -> tuple[Path, str]:
 
 
 def _no_bag(path: Path, metadata: BagMetadata) -> ScrfdError:
-    """Why there is no file of a bag in a folder."""
+    """The error for a folder without files of a bag."""
     inside = sorted(path.iterdir())
     if metadata.files:
         return ScrfdError(
@@ -301,7 +301,7 @@ def _no_bag(path: Path, metadata: BagMetadata) -> ScrfdError:
     if bags:
         more = f" and {len(bags) - 5} more" if len(bags) > 5 else ""
         return ScrfdError(
-            f"{path}: not a bag, but a folder with bags in it: give one of them: "
+            f"{path}: a folder with bags in it; expected one bag, such as: "
             f"{', '.join(bags[:5])}{more}"
         )
     return ScrfdError(
@@ -316,7 +316,7 @@ def _looks_like_a_bag(folder: Path) -> bool:
 
 
 def _by_number(path: Path) -> list[tuple[int, str]]:
-    """So that bag_10.db3 comes behind bag_9.db3."""
+    """A sort key that puts bag_10.db3 after bag_9.db3."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in _DIGITS.split(path.name)]
 
 
@@ -324,7 +324,7 @@ _DIGITS: Final = re.compile(r"(\d{1,18})")
 
 
 def _guessed_kind(data: bytes) -> str:
-    """The type of a message of which no type is noted: an image, if it is whole as one."""
+    """The type of a message without a noted type, if it is a whole image; otherwise empty."""
     for kind in (IMAGE, COMPRESSED_IMAGE):
         try:
             message = deserialize(data, kind)

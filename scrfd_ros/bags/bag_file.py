@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the files of a bag have in common, however they store messages."""
+"""The interface of a bag's files, whatever their format."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple, Protocol
 
 MAX_BYTES = 1 << 29
-"""Of a message, or of a chunk of messages, decompressed: what claims more is not read."""
+"""Maximum size of a message or chunk, decompressed; the bytes beyond it are not read."""
 
 
 class Topic(NamedTuple):
-    """A topic of a bag. One whose type changes counts as two.
+    """A topic of a bag. A topic whose type changes counts as two.
 
     Attributes:
-        name: where the messages were published.
-        kind: their type; "" where the file does not say.
-        encoding: how they are serialized: "cdr" in ROS 2.
-        digest: the hash of the type; "" where the file has none.
+        name: of the topic.
+        kind: type of the messages; "" if the file does not say.
+        encoding: serialization of the messages; "cdr" in ROS 2.
+        digest: hash of the type; "" if the file has none.
     """
 
     name: str
@@ -27,10 +27,10 @@ class Topic(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A message as it lies in a bag.
+    """A message of a bag.
 
     Attributes:
-        topic, kind: where it was published, and its type.
+        topic, kind: name of its topic, and its type.
         time: when it was recorded, nanoseconds.
         data: its CDR bytes.
     """
@@ -42,14 +42,17 @@ class Record(NamedTuple):
 
 
 class BagFile(Protocol):
-    """A file of a bag, of which everything is read that can be.
+    """A file of a bag, of which everything readable is read.
+
+    The constructor takes the path and the types whose messages will be read; messages of other
+    types are only counted. It finds every message, and raises OSError if the file cannot be opened
+    and `UnreadableError` if nothing in it can be read.
 
     Attributes:
-        counts: how many messages were found of each topic. While records are read, some of them
-            may turn out to be damaged.
-        claims: how many messages each topic, by name, has according to the file. May be wrong.
-        start: the time of the first message, nanoseconds.
-        damage: a phrase for each place that is damaged.
+        counts: number of messages found on each topic. Some may prove damaged when they are read.
+        claims: number of messages on each topic, by name, according to the file. May be wrong.
+        start: time of the first message, nanoseconds.
+        damage: a phrase for each damaged place.
     """
 
     counts: dict[Topic, int]
@@ -62,4 +65,4 @@ class BagFile(Protocol):
 
 
 class UnreadableError(Exception):
-    """There is nothing in the file that can be read; says why."""
+    """Nothing in the file can be read; says why."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write bags, as a whole or not at all."""
+"""Write bags."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ except ImportError as error:
     ) from error
 
 _VERSION: Final = 8
-"""Of metadata.yaml: the last that rosbag2 of Humble reads."""
+"""Version of metadata.yaml: the newest that rosbag2 of Humble reads."""
 
 
 class BagWriter:
-    """A bag that is being written."""
+    """A bag that is open for writing."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._connections: dict[str, Connection] = {}
 
     def add_topic(self, topic: str, kind: str) -> None:
-        """Announce a topic; it is in the bag even if nothing is published on it."""
+        """Add a topic; the bag lists it even if it has no messages."""
         self._connections[topic] = self._writer.add_connection(topic, kind, typestore=TYPES)
 
     def write(self, topic: str, time: int, data: bytes) -> None:
-        """Add a message of CDR bytes, recorded at `time`, nanoseconds."""
+        """Add a message in CDR bytes, recorded at `time`, nanoseconds."""
         self._writer.write(self._connections[topic], time, data)
 
 
 @contextmanager
 def new_bag(path: Path, storage: StoragePlugin) -> Iterator[BagWriter]:
-    """Write a bag that is there as a whole or, after any error, not at all.
+    """Open a new bag for writing. It appears at `path` once it is complete; after an error, never.
 
     Raises:
-        ScrfdError: the path exists, or cannot be written.
+        ScrfdError: the path exists, or the bag cannot be written.
     """
     refuse_existing(path)
     try:
@@ -62,6 +62,6 @@ def new_bag(path: Path, storage: StoragePlugin) -> Iterator[BagWriter]:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raises ScrfdError if there is something at the path of a bag to be written."""
+    """Raises ScrfdError if the path of a new bag exists."""
     if path.exists():
         raise ScrfdError(f"{path}: exists already; give another path, or remove it")

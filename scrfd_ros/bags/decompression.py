@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decompress what others wrote, as far as it is whole, and never more than a given size."""
+"""Decompress data up to its first damage, and up to a maximum size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from scrfd_ros.errors import ScrfdError
 
-try:  # what the package rosbags brings along
+try:  # required by the package rosbags
     import lz4.frame
 
     if sys.version_info >= (3, 14):
@@ -18,12 +18,12 @@ try:  # what the package rosbags brings along
         from backports import zstd
 except ImportError as error:
     raise ScrfdError(
-        f"compressed bags are read with what the Python package rosbags brings along, and that "
-        f"cannot be imported ({error}): pip install --upgrade rosbags"
+        f"compressed bags are read with packages that rosbags requires, and one of them cannot be "
+        f"imported ({error}): pip install --upgrade rosbags"
     ) from error
 
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-"""The first bytes of anything compressed with zstd. No CDR message begins like this."""
+"""The first bytes of data compressed with zstd. No CDR message begins with them."""
 
 _INPUT: Final = 1 << 14
 _OUTPUT: Final = 1 << 20
@@ -40,12 +40,13 @@ class _Decompressor(Protocol):
 
 
 def decompressed(data: bytes, compression: str, max_bytes: int) -> tuple[bytes, str]:
-    """Decompress "lz4" or "zstd", any number of frames.
+    """Decompress any number of frames of "lz4" or "zstd".
 
-    Memory is taken for what comes out, not for what the data claims to hold.
+    Memory is allocated for the actual content, not for the size that the data claims.
 
     Returns:
-        The content up to the first damage, and what is wrong from there on; "" if nothing is.
+        The content up to the first damage or `max_bytes`, and a phrase that says what is wrong; ""
+        if nothing is.
     """
     content = bytearray()
     pieces = (data[begin : begin + _INPUT] for begin in range(0, len(data), _INPUT))
@@ -63,7 +64,7 @@ def decompressed_parts(pieces: Iterator[bytes], compression: str) -> Iterator[by
     """Decompress a stream.
 
     Raises:
-        ValueError: it is damaged, cut short, or compressed in a way that is not known.
+        ValueError: the stream is damaged or cut short, or the compression is unknown.
     """
     decompressor: _Decompressor | None = None
     for piece in pieces:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which topics of a bag hold images in which faces can be looked for."""
+"""Choose the topics of a bag whose images can show faces."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _PACKETS: Final = {
     "foxglove_msgs/msg/CompressedVideo": "video",
     "stereo_msgs/msg/DisparityImage": "disparity",
 }
-"""Messages that are nearly images, by type."""
+"""Types of messages that are related to images but are not images."""
 _LOOKED_AT: Final = 5
-"""First messages of a topic that are tried until one can be read."""
+"""Maximum number of first messages of a topic that are tried until one can be read."""
 _NAMED: Final = 5
-"""Topics that are named in one line."""
+"""Maximum number of topics that one line names."""
 
 
 class Selection(NamedTuple):
-    """Topics that are read, and why others are not.
+    """The topics that are read, and why others are not.
 
     Attributes:
-        topics: those that are read. One name may be there with two types.
-        left_alone: a phrase for each other topic with something like images, by name, and for all
-            that is not of ROS 2.
+        topics: the topics that are read. A name can occur with two types.
+        left_alone: why other topics are not read, by name: those with images or something similar,
+            and all that are not of ROS 2.
     """
 
     topics: list[Topic]
@@ -41,18 +41,18 @@ class Selection(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """The names of the topics that are read, each once."""
+        """The names of the topics that are read, without repetition."""
         return list(dict.fromkeys(topic.name for topic in self.topics))
 
 
 def image_topics(bag: Bag, wanted: Sequence[str] = ()) -> Selection:
-    """Choose topics of images: those that are wanted, else all in which there can be faces.
+    """Choose topics of images: the wanted ones, or else all that can show faces.
 
-    Those are not: depth and disparity, video, the node's own overlay, and one of two topics that
-    hold the same images, raw and compressed.
+    Topics that cannot: depth and disparity, video, the node's own overlay, and one of two topics
+    with the same images, raw and compressed.
 
     Raises:
-        ScrfdError: there are none, or one of those that are wanted holds no images.
+        ScrfdError: there are no such topics, or a wanted one holds no images.
     """
     there = bag.topics(IMAGE, COMPRESSED_IMAGE)
     left_alone = _others(bag)
@@ -96,7 +96,7 @@ def _description(topic: Topic, left_alone: Mapping[str, str]) -> str:
 
 
 def _others(bag: Bag) -> dict[str, str]:
-    """What is said of topics that hold no images of ROS 2."""
+    """Why topics without images of ROS 2 are not read, by name."""
     found = {}
     foreign: dict[str, list[str]] = {}
     for topic in bag.counts:
@@ -105,7 +105,7 @@ def _others(bag: Bag) -> dict[str, str]:
         elif topic.kind in _PACKETS:
             found[topic.name] = f"{_PACKETS[topic.kind]}, not images"
         elif not topic.kind and bag.counts[topic]:
-            found[topic.name] = "the bag does not say of which type it is, and it is no image"
+            found[topic.name] = "the bag does not give its type, and it is not an image"
     for encoding, names in foreign.items():
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         found[", ".join(names[:_NAMED]) + more] = f"not of ROS 2, but {encoding}"
@@ -117,7 +117,7 @@ def _others(bag: Bag) -> dict[str, str]:
 
 
 def _reason_against(bag: Bag, topic: Topic) -> str:
-    """Why there can be no faces in the images on a topic; "" if there can."""
+    """Why the images on a topic cannot show faces; "" if they can."""
     if not bag.counts[topic]:
         return "no messages"
     base = topic.name.removesuffix("/compressed")
@@ -130,7 +130,7 @@ def _reason_against(bag: Bag, topic: Topic) -> str:
             return _reason_against_image(deserialize(record.data, record.kind), record.kind)
         except MessageError:
             continue
-    return ""  # every one is counted as broken
+    return ""  # each of its images will be counted as broken
 
 
 def _reason_against_image(message: Any, kind: str) -> str:
@@ -151,7 +151,7 @@ def _reason_against_image(message: Any, kind: str) -> str:
 
 
 def _twice(bag: Bag, topics: Sequence[Topic]) -> dict[Topic, str]:
-    """Of topics that a camera publishes raw and compressed, the one with fewer images."""
+    """For each pair of a raw and a compressed topic: the one with fewer images, and the other."""
     by_name = {topic.name: topic for topic in topics}
     found = {}
     for name, raw in by_name.items():

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MCAP files (https://mcap.dev/spec), whole or damaged, with an index or without.
+"""Read MCAP files (https://mcap.dev/spec), whole or damaged, with or without an index.
 
-A file is read from its begin to its end, so that no index is needed and none can lie. Where a
-record is damaged, the next that is whole is looked for. The packages `mcap` and `rosbags` need an
-index that is right, end at the first damage, and take the memory that a file claims to need.
+A file is read from beginning to end without its index, which may be missing or wrong. After a
+damaged record, reading continues at the next whole one. The packages `mcap` and `rosbags` need a
+correct index, stop at the first damage, and allocate the memory that a file claims to need.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ _PRIVATE: Final = 0x80
 _LEAST: Final = {1: 8, _FOOTER: 20, _SCHEMA: 14, _CHANNEL: 16, _MESSAGE: 22, _CHUNK: 40, 7: 6} | {
     8: 68, 9: 36, 10: 52, _STATISTICS: 46, 12: 8, 13: 20, 14: 17, _DATA_END: 4
 }  # fmt: skip
-"""Bytes of the content of each kind of record, at least."""
+"""Minimum size of the content of each kind of record, bytes."""
 
 _RECORD = struct.Struct("<BQ")
 _MESSAGE_HEAD = struct.Struct("<HIQQ")
 _CHUNK_HEAD = struct.Struct("<QQQII")
 
 _ANYTHING = re.compile(rb"[\x03-\x0f](?=.{4}\0{4})", re.DOTALL)
-"""Where a record of less than 4 GiB may begin."""
+"""Matches where a record of less than 4 GiB may begin."""
 _BEHIND_A_CHUNK = re.compile(rb"[\x06\x07\x0f](?=.{4}\0{4})", re.DOTALL)
-"""The same, of those that never are in a chunk: compressed data can hold parts that are not."""
+"""The same for records that are never in a chunk, because compressed data can look like others."""
 _WINDOW: Final = 1 << 20
 _CHAIN: Final = 3
-"""Records in a row that are no coincidence."""
+"""Whole records in a row that count as records, not as a coincidence."""
 
-_CHUNKS_KEPT: Final = 4  # decompressed: those of neighboring times may overlap
+_CHUNKS_KEPT: Final = 4  # decompressed; the times of neighboring chunks may overlap
 
 
 class _Bytes(Protocol):
-    """Something with records in it.
+    """A source of records.
 
     Attributes:
         size: in bytes.
@@ -58,11 +58,11 @@ class _Bytes(Protocol):
     size: int
 
     def read(self, offset: int, count: int) -> bytes:
-        """These bytes, or as many of them as there are."""
+        """`count` bytes at `offset`, or fewer at the end."""
 
 
 class _Content:
-    """Records in memory: those of a chunk, decompressed."""
+    """The records of a decompressed chunk."""
 
     def __init__(self, content: bytes) -> None:
         self.size = len(content)
@@ -73,7 +73,7 @@ class _Content:
 
 
 class _OpenFile:
-    """Records in a file. What the disk cannot read, is not there."""
+    """The records in a file. Bytes that the disk cannot read count as missing."""
 
     def __init__(self, descriptor: int) -> None:
         self.size = os.fstat(descriptor).st_size
@@ -82,7 +82,7 @@ class _OpenFile:
 
     def read(self, offset: int, count: int) -> bytes:
         count = min(count, self.size - offset, MAX_BYTES)
-        if count <= 0:  # whatever an offset may claim
+        if count <= 0:  # the offset lies beyond the end
             return b""
         try:
             return os.pread(self._descriptor, count, offset)
@@ -99,7 +99,7 @@ class _Channel(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """A compressed chunk: where its data lies, and how it is compressed."""
+    """The place and compression of a compressed chunk's data."""
 
     offset: int
     size: int
@@ -110,16 +110,6 @@ class McapFile:
     """An MCAP file; a `BagFile`."""
 
     def __init__(self, path: Path, kinds: Collection[str]) -> None:
-        """Find every message in the file.
-
-        Args:
-            path: of the file.
-            kinds: types of which the messages can be read later; of others they are counted.
-
-        Raises:
-            OSError: the file cannot be opened.
-            UnreadableError: there is nothing in it.
-        """
         self.path = path
         self.damage: list[str] = []
         self.start = 2**63
@@ -132,14 +122,14 @@ class McapFile:
         self._cut: Counter[int] = Counter()
         self._chunks: list[_Chunk] = []
         self._claims: dict[int, int] = {}
-        # Of each message that can be read later.
+        # Columns of the messages that can be read later.
         self._times, self._offsets, self._sizes = array("Q"), array("Q"), array("Q")
         self._places, self._channel = array("q"), array("q")  # number of the chunk, -1 without
         self._ended = False
-        # Channels described in a chunk that is damaged: a later description counts more.
+        # Channels described in a damaged chunk; a later description replaces them.
         self._doubtful: set[int] = set()
         self._doubting = False
-        self._skipped = 0  # records of a kind that only their writer knows
+        self._skipped = 0  # private records, known to their writer only
         with self._open() as file:
             if file.read(0, 8) == MAGIC:
                 self._walk(file, 8, None)
@@ -149,7 +139,7 @@ class McapFile:
             self.damage += sorted(f"parts of it cannot be read: {error}" for error in file.errors)
         if not self._ended:
             self.damage.append(
-                "it has no end: the recording was interrupted, or the file not copied whole"
+                "it has no end: the recording was interrupted, or the copy of the file was"
             )
         self._topics = [self._topic(channel) for channel in self._channels]
         self.counts: dict[Topic, int] = {topic: 0 for topic in self._topics if topic is not None}
@@ -161,11 +151,11 @@ class McapFile:
             else:
                 self.counts[topic] += count
         if self._skipped and sum(self._claims.values()) > sum(self._found.values()):
-            self.damage.append(f"{self._skipped} records are of a kind that is not known")
+            self.damage.append(f"{self._skipped} records are of an unknown kind")
         if nameless:
-            self.damage.append(f"{nameless} messages are of topics that it does not name")
+            self.damage.append(f"{nameless} messages belong to topics that it does not name")
         if not self.counts:
-            raise UnreadableError("; ".join(self.damage) or "there is nothing in it")
+            raise UnreadableError("; ".join(self.damage) or "it is empty")
         self.claims: dict[str, int] = {}
         for number, channel in self._channel_of.items():
             topic = self._topics[channel]
@@ -212,11 +202,11 @@ class McapFile:
         return Topic(channel.topic, kind, channel.encoding)
 
     def _walk(self, source: _Bytes, offset: int, place: int | None) -> None:
-        """Take in the records from an offset on, those in chunks too.
+        """Take in the records from `offset` on, including those in chunks.
 
-        `place` is the number of the chunk whose content this is, None in the file itself.
+        `place` is the number of the chunk whose content `source` is; None for the file itself.
         """
-        behind = offset  # from where on to look for the next record, should this one be damaged
+        behind = offset  # where to search for the next record if this one is damaged
         while offset < source.size:
             opcode, size = _record_at(source, offset)
             content = offset + _RECORD.size
@@ -235,7 +225,7 @@ class McapFile:
             if opcode == _CHUNK:
                 offset = behind = self._enter(source, content, size)
             elif opcode == _FOOTER:
-                # Whoever joined two files has one after the other.
+                # Two joined files have two magics in a row.
                 while source.read(offset, len(MAGIC)) == MAGIC:
                     offset += len(MAGIC)
 
@@ -243,7 +233,7 @@ class McapFile:
         where = f"byte {offset}"
         if place is not None:
             where += f" of the chunk at byte {self._chunks[place].offset}"
-        if not self._ended:  # what comes behind the messages is not needed
+        if not self._ended:  # the records after the messages are not needed
             self.damage.append(f"a damaged record at {where}")
 
     def _take(
@@ -328,9 +318,9 @@ class McapFile:
             self._readable[index] = True
 
     def _enter(self, source: _Bytes, content: int, size: int) -> int:
-        """Take in a chunk; returns where to go on.
+        """Take in a chunk; returns the offset of the next record.
 
-        The records of an uncompressed one are read as if they lay in the file itself.
+        The records of an uncompressed chunk are read as records of the file itself.
         """
         head = _chunk_head(source, content)
         assert head is not None
@@ -341,7 +331,7 @@ class McapFile:
         if not compression:
             if crc and whole and _crc(source, offset, length) != crc:
                 self._doubt(offset)
-            return offset  # and doubts last until the next chunk, or the end of all
+            return offset  # its records stay doubtful until the next chunk or the end
         inside, problem = decompressed(source.read(offset, chunk.size), compression, MAX_BYTES)
         self._chunks.append(chunk)
         if problem and whole:
@@ -351,7 +341,7 @@ class McapFile:
             self._doubt(offset)
         self._walk(_Content(inside), 0, len(self._chunks) - 1)
         self._doubting = False
-        # Its end is said twice; either may be wrong.
+        # The chunk gives its end twice; either may be wrong.
         for end in (content + size, offset + length):
             if end == source.size or _record_at(source, end)[0]:
                 return end
@@ -360,15 +350,15 @@ class McapFile:
     def _doubt(self, offset: int) -> None:
         self._doubting = True
         self.damage.append(
-            f"the chunk at byte {offset} does not agree with its checksum: what is in it is used, "
-            f"and may be wrong"
+            f"the chunk at byte {offset} does not match its checksum: its messages are used, but "
+            f"may be wrong"
         )
 
 
 def _record_at(source: _Bytes, offset: int) -> tuple[int, int]:
-    """The kind of the record there, and the bytes of its content; (0, 0) if there is none.
+    """The kind of the record at `offset` and the size of its content; (0, 0) if there is none.
 
-    A message and a chunk may be longer than what is there, for what there is of a chunk is read.
+    A message or chunk may claim more bytes than exist: the existing part of a chunk is read.
     """
     head = source.read(offset, _RECORD.size)
     if len(head) < _RECORD.size:
@@ -383,7 +373,7 @@ def _record_at(source: _Bytes, offset: int) -> tuple[int, int]:
 
 
 def _next_record(source: _Bytes, offset: int, candidates: re.Pattern[bytes]) -> int | None:
-    """The first offset at which whole records lie one after the other."""
+    """The first offset from which whole records follow each other."""
     while offset < source.size:
         window = source.read(offset, _WINDOW + _RECORD.size)
         for match in candidates.finditer(window, 0, _WINDOW + _RECORD.size):
@@ -397,13 +387,13 @@ def _is_chain(source: _Bytes, offset: int) -> bool:
     for number in range(_CHAIN):
         opcode, size = _record_at(source, offset)
         if opcode == 0:
-            # The end, and what is left of a record there, says nothing against those before.
+            # At the end of the data the chain may be shorter.
             return number > 0 and (offset >= source.size or source.read(offset, 8) == MAGIC)
         if opcode == _CHUNK:
             head = _chunk_head(source, offset + _RECORD.size)
             if head is None:
                 return False
-            if not head[2]:  # what it holds lies in the file itself
+            if not head[2]:  # uncompressed: its records lie in the file itself
                 offset = head[0]
                 continue
         offset += _RECORD.size + size
@@ -413,7 +403,7 @@ def _is_chain(source: _Bytes, offset: int) -> bool:
 
 
 def _chunk_head(source: _Bytes, content: int) -> tuple[int, int, str, int] | None:
-    """Where a chunk's data lies, its size, its compression, and its checksum or 0."""
+    """The offset of a chunk's data, its size, its compression, and its checksum or 0."""
     head = source.read(content, _CHUNK_HEAD.size + 32)
     try:
         _, _, _, crc, length = _CHUNK_HEAD.unpack_from(head)
@@ -425,11 +415,11 @@ def _chunk_head(source: _Bytes, content: int) -> tuple[int, int, str, int] | Non
 
 
 def _text(content: bytes, offset: int) -> tuple[str, int]:
-    """A string, and where it ends."""
+    """A string, and the offset of its end."""
     (length,) = struct.unpack_from("<I", content, offset)
     end = offset + 4 + length
     if end > len(content):
-        raise struct.error("a string that is longer than its record")
+        raise struct.error("a string is longer than its record")
     return content[offset + 4 : end].decode(), end
 
 

@@ -15,8 +15,8 @@ class BagMetadata(NamedTuple):
     """What a metadata.yaml says of a bag.
 
     Attributes:
-        files: their names.
-        counts, kinds, digests: messages, type and hash of the type of each topic.
+        files: names of the bag's files.
+        counts, kinds, digests: number of messages, type and type hash of each topic.
     """
 
     files: list[str]
@@ -26,16 +26,20 @@ class BagMetadata(NamedTuple):
 
 
 def read_metadata(path: Path) -> tuple[BagMetadata, str]:
-    """What a metadata.yaml says, and what is wrong with it."""
+    """Read a metadata.yaml.
+
+    Returns:
+        What it says, and a phrase that says what is wrong with it; empty if nothing is.
+    """
     found = BagMetadata([], {}, {}, {})
     try:
         if path.stat().st_size > _MAX_BYTES:
-            return found, "its metadata.yaml is too long to be one"
+            return found, f"its metadata.yaml has more than {_MAX_BYTES} bytes"
         content = _YAML(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         return (
             found,
-            "it has no metadata.yaml: the recording was interrupted, or it was not copied",
+            "it has no metadata.yaml: the recording was interrupted, or the file was not copied",
         )
     except OSError as error:
         return found, f"its metadata.yaml cannot be read: {error.strerror}"
@@ -44,7 +48,7 @@ def read_metadata(path: Path) -> tuple[BagMetadata, str]:
         return found, f"its metadata.yaml is not valid YAML ({reason[:200]})"
     information = _of_type(dict, content).get("rosbag2_bagfile_information")
     if not isinstance(information, dict):
-        return found, "its metadata.yaml says nothing of a bag"
+        return found, "its metadata.yaml does not describe a bag"
     files = _of_type(list, information.get("relative_file_paths"))
     found.files.extend(name for name in files if isinstance(name, str) and name)
     for entry in _of_type(list, information.get("topics_with_message_count")):

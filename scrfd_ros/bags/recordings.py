@@ -27,7 +27,7 @@ from scrfd_ros.messages.faces import faces_of
 _LOG = logging.getLogger(__name__)
 
 FrameKey = tuple[int, int]
-"""The stamp of an image, nanoseconds, and a number from 0 on for images of the same stamp."""
+"""The stamp of an image, nanoseconds, and a count from 0 for images with the same stamp."""
 
 _FLOAT = LIMITS["fp32"]
 RECORDING_LIMITS: Mapping[str, float] = {
@@ -40,8 +40,8 @@ RECORDING_LIMITS: Mapping[str, float] = {
     "max_landmark_distance": _FLOAT["max_landmark_distance"],
     "max_embedding_distance": round(1 - _FLOAT["min_cosine"], 6),
 }
-"""The worst figures at which two recordings count as equal: those at which an engine counts as
-equal to its model, so that the backend and the machine may change."""
+"""The worst figures at which two recordings count as equal. They are the limits at which an engine
+counts as equal to its model, so that backend and machine may differ."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Comparison:
         figures: name and value of each figure.
         failures: a sentence for each figure that is outside its limit.
         first_difference: the first frame of the reference that is missing or outside a limit; None
-            if none is.
+            if there is none.
     """
 
     figures: dict[str, float]
@@ -73,21 +73,24 @@ class Recording(NamedTuple):
 
 
 def read_recordings(path: Path) -> dict[str, Recording]:
-    """The faces in a bag, replayed or recorded from a node, by topic.
+    """Read the faces in a bag that was replayed or recorded from a node.
+
+    Returns:
+        A recording for each topic of FaceArray messages.
 
     Raises:
-        ScrfdError: the bag cannot be read as a whole, or there is no message of this version in it.
+        ScrfdError: the bag is damaged, or has no FaceArray messages of this version.
     """
     with open_bag(path) as bag:
         topics = bag.topics(FACE_ARRAY)
         if not topics:
             raise ScrfdError(
-                f"{path}: there is no topic of the type {FACE_ARRAY} in it; expected a bag that "
-                f"was replayed, or one in which the node's `faces` were recorded"
+                f"{path}: it has no topic of the type {FACE_ARRAY}; expected a bag that `scrfd "
+                f"replay` wrote, or one with the node's `faces`"
             )
         if {topic.digest for topic in topics} - {"", TYPES.hash_rihs01(FACE_ARRAY)}:
             raise ScrfdError(
-                f"{path}: its {FACE_ARRAY} is that of another version of scrfd_ros; make it anew"
+                f"{path}: its {FACE_ARRAY} is of another version of scrfd_ros; replay again"
             )
         recordings = {topic.name: Recording("", {}) for topic in topics}
         repeats: Counter[tuple[str, int]] = Counter()
@@ -104,11 +107,11 @@ def read_recordings(path: Path) -> dict[str, Recording]:
             models = " + ".join(filter(None, (message.detector, message.recognizer)))
             recordings[topic] = Recording(models, frames)
         if bag.damage:
-            raise ScrfdError(f"{bag.damage[0]}; or make it anew")
+            raise ScrfdError(f"{bag.damage[0]}; or replay again")
     if not any(recording.frames for recording in recordings.values()):
         raise ScrfdError(
-            f"{path}: there is no message on {', '.join(recordings)}, and so nothing to compare "
-            f"with; make it anew from a bag with images"
+            f"{path}: there is no message on {', '.join(recordings)} to compare with; replay a bag "
+            f"with images"
         )
     return recordings
 
@@ -116,10 +119,10 @@ def read_recordings(path: Path) -> dict[str, Recording]:
 def compare(
     found: Mapping[str, Recording], golden: Mapping[str, Recording]
 ) -> dict[str, Comparison]:
-    """Compare recordings of the same topics; where each side has but one, whatever its name.
+    """Compare recordings of the same topics. Two single topics may have different names.
 
     Returns:
-        For each topic of `golden` how far it agrees with that of `found`.
+        How well `found` agrees with each topic of `golden`.
     """
     if len(found) == len(golden) == 1:
         found = dict(zip(golden, found.values(), strict=True))
@@ -137,9 +140,9 @@ def compare_recordings(
 ) -> Comparison:
     """Compare the faces found in the frames of one camera with those of a reference.
 
-    A face that one of the two lacks counts only if it scores more than the threshold by the limit
-    of the score's difference: none fails for lying on the threshold. Frames that only `found` has
-    are no failure, as a node that works live drops frames.
+    A face that only one side has counts only if its score is above the threshold by more than the
+    limit for score differences, so that no face fails for lying on the threshold. Frames that only
+    `found` has are not a failure, because a live node drops frames.
 
     Args:
         found, expected: the faces of each frame.
@@ -149,8 +152,8 @@ def compare_recordings(
         `found` only. faces: those in both, matched by IoU; missed_faces: in `expected` only;
         extra_faces: in `found` only. Of the faces in both: min_iou of the boxes,
         max_score_difference, max_landmark_distance relative to the square root of the box's area,
-        and max_embedding_distance, 1 - cosine. What only one of the two has, landmarks or
-        embeddings, is infinitely far.
+        and max_embedding_distance, 1 - cosine. A distance is infinite if only one side has
+        landmarks or embeddings.
     """
     figures: dict[str, float] = {
         "frames": len(expected.keys() & found.keys()),
@@ -190,7 +193,7 @@ def _warn_of_repeated_stamps(
         if ours[stamp] != theirs[stamp]:
             _LOG.warning(
                 "%s: %d images here and %d there have the stamp %s: they are compared in their "
-                "order, and differences can be those between images. Replay the bag for both",
+                "order, so that different images may be compared. Replay the bag for both",
                 topic,
                 ours[stamp],
                 theirs[stamp],

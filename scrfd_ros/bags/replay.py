@@ -1,44 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faces in the images of a bag: what the node would have published, had it missed none."""
+"""Find the faces in the images of a bag, and write what the node would have published."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from scrfd_ros.bags.bag import open_bag
+from scrfd_ros.bags.bag import Bag, open_bag
+from scrfd_ros.bags.bag_file import Record, Topic
 from scrfd_ros.bags.bag_writer import new_bag
 from scrfd_ros.bags.image_topics import image_topics
 from scrfd_ros.bags.message_types import DETECTION_ARRAY, FACE_ARRAY, deserialize
 from scrfd_ros.bags.times import nanoseconds, seconds
 from scrfd_ros.errors import ImageError, MessageError, ScrfdError
+from scrfd_ros.faces import Faces
 from scrfd_ros.images.message import decode_message
+from scrfd_ros.messages.cdr import Header
 from scrfd_ros.messages.faces import ModelNames, detection_array, face_array
 from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.tracking.frame_clock import FrameClock, FrameTime
+
+if TYPE_CHECKING:  # loads SciPy
+    from scrfd_ros.tracking.tracker import Tracker
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass
 class Outcome:
-    """What has come of one topic of images.
+    """What the replay of one topic of images gave.
 
     Attributes:
         detections, faces: the topics with the results.
-        images: those that were read.
-        broken: of these, those in which nothing could be looked for.
-        lost: images that were recorded and that the bag, being damaged, does not give any more;
-            None if their number is not known.
-        found: faces, in all images together.
-        damaged: images that were used although their data is damaged.
+        images: number of images that were read.
+        broken: number of these that could not be decoded.
+        lost: number of images that were recorded but cannot be read from a damaged bag; None if it
+            is unknown.
+        found: number of faces in all images.
+        damaged: number of images that were used although their data is damaged.
     """
 
     detections: str
@@ -51,11 +57,12 @@ class Outcome:
 
 
 class Replay(NamedTuple):
-    """What has come of a bag.
+    """What the replay of a bag gave.
 
     Attributes:
-        outcomes: of each topic that was read.
-        left_alone: why other topics with something like images were not; see `image_topics`.
+        outcomes: by the topic of the images.
+        left_alone: why other topics with images or something similar were not read, by topic; see
+            `image_topics`.
         damage: a sentence for each file that is damaged or missing.
     """
 
@@ -64,8 +71,8 @@ class Replay(NamedTuple):
     damage: list[str]
 
 
-_SAID: Final = 5
-"""Broken images of a topic that are named; the others are counted."""
+_MAX_LOGGED: Final = 5
+"""Maximum number of broken images of a topic that are logged one by one."""
 
 
 def replay(
@@ -76,76 +83,54 @@ def replay(
     tracking: bool = True,
     rotation: int = 0,
 ) -> Replay:
-    """Find the faces in every image of a bag, and write them into a new one.
+    """Find the faces in every image of a bag, and write them into a new bag.
 
-    For each image that is not broken there is one vision_msgs/Detection2DArray and one
-    scrfd_ros/FaceArray, with the image's header and the time at which the image was recorded, in
-    the order of the images. The first broken ones of each topic are logged, and what is damaged in
-    the bag: it costs only the images that lie there. Progress is shown on a terminal.
+    Each image that can be decoded gives a vision_msgs/Detection2DArray and a scrfd_ros/FaceArray,
+    in the order of the images, with the image's header and the time at which it was recorded. The
+    first broken images of each topic are logged, as is damage to the bag, which costs only the
+    images at the damaged places. Progress is shown on a terminal.
 
     Args:
-        path: the bag that is read.
-        output: the bag that is written, stored in the same way.
-        topics: of the images; if none is given, all in which there can be faces, see
-            `image_topics`.
+        path: the bag to read.
+        output: the bag to write, in the same format.
+        topics: of the images; if empty, all that can show faces, see `image_topics`.
         tracking: give the faces of each topic ids, as the node does.
         rotation: turns the images upright; one of `scrfd_ros.images.orientation.ROTATIONS`.
 
     Raises:
-        ScrfdError: nothing in the bag can be read, none of its images is whole, `output` exists or
-            cannot be written, or a topic has no images. Then nothing is written.
+        ScrfdError: nothing in the bag can be read, none of its images can be decoded, `output`
+            exists or cannot be written, or a topic has no images. Then nothing is written.
     """
     with open_bag(path) as bag:
         for sentence in (*bag.notes, *bag.damage):
             _LOG.warning("%s", sentence)
         known_damage = bag.damage
         selection = image_topics(bag, topics)
-        outcomes = {
-            topic: Outcome(f"{namespace}/detections", f"{namespace}/faces")
+        cameras = {
+            topic: _Camera(
+                topic,
+                Outcome(f"{namespace}/detections", f"{namespace}/faces"),
+                pipeline,
+                pipeline.new_tracker() if tracking else None,
+                rotation,
+            )
             for topic, namespace in result_namespaces(selection.names).items()
         }
-        models = ModelNames.of(pipeline)
-        trackers = {topic: pipeline.new_tracker() if tracking else None for topic in outcomes}
-        clocks = {topic: FrameClock(topic) if tracking else None for topic in outcomes}
+        outcomes = {topic: camera.outcome for topic, camera in cameras.items()}
         with new_bag(output, bag.storage) as results, logging_redirect_tqdm():
             for outcome in outcomes.values():
                 results.add_topic(outcome.detections, DETECTION_ARRAY)
                 results.add_topic(outcome.faces, FACE_ARRAY)
-            bar = tqdm(
-                bag.records(selection.topics),
-                "replaying",
-                bag.count(selection.topics),
-                unit="image",
-                leave=False,
-                disable=None,
-            )
-            for topic, kind, time, data in bar:
-                outcome = outcomes[topic]
-                outcome.images += 1
-                stamp = f"recorded at {seconds(time)}"
-                try:
-                    image = deserialize(data, kind)
-                    stamp = f"stamp {seconds(nanoseconds(image.header.stamp))}"
-                    frame_time = _time_of(image, time, clocks[topic])
-                    sent = decode_message(image, rotation, pipeline.fit)
-                    result = pipeline(sent.upright, trackers[topic], *frame_time)
-                except (MessageError, ImageError) as error:
-                    outcome.broken += 1
-                    if outcome.broken <= _SAID:
-                        _LOG.warning("%s, %s: image skipped: %s", topic, stamp, error)
-                    elif outcome.broken == _SAID + 1:
-                        _LOG.warning("%s: further images skipped are only counted", topic)
-                    continue
-                faces = sent.restore(result.faces)
-                outcome.found += len(faces)
-                if sent.damage:
-                    outcome.damaged += 1
-                    if outcome.damaged == 1:
-                        _LOG.warning("%s, %s: used, but %s", topic, stamp, sent.damage)
-                results.write(outcome.detections, time, detection_array(faces, image.header))
-                results.write(outcome.faces, time, face_array(faces, image.header, models))
-            bag_damage = bag.damage
-            for sentence in bag_damage:
+            models = ModelNames.of(pipeline)
+            for record in _with_progress(bag, selection.topics):
+                answer = cameras[record.topic].find_faces(record)
+                if answer is not None:
+                    outcome, (header, faces) = outcomes[record.topic], answer
+                    detections = detection_array(faces, header)
+                    results.write(outcome.detections, record.time, detections)
+                    results.write(outcome.faces, record.time, face_array(faces, header, models))
+            damage = bag.damage
+            for sentence in damage:
                 if sentence not in known_damage:
                     _LOG.warning("%s", sentence)
             images = sum(outcome.images for outcome in outcomes.values())
@@ -154,27 +139,87 @@ def replay(
                     f"{path}: none of the {images} images on {', '.join(outcomes)} can be read"
                 )
         for topic, outcome in outcomes.items():
-            claim = bag.claims.get(topic)
-            if not bag_damage and claim not in (None, outcome.images):
-                _LOG.warning(
-                    "%s: by the bag's own account there are %d messages, but %d are in it, all of "
-                    "which were read",
-                    topic,
-                    claim,
-                    outcome.images,
-                )
-            if bag_damage:
-                known = claim is not None and claim >= outcome.images
-                outcome.lost = bag.claims[topic] - outcome.images if known else None
-    return Replay(outcomes, selection.left_alone, bag_damage)
+            _compare_with_claim(topic, outcome, bag.claims.get(topic), bool(damage))
+    return Replay(outcomes, selection.left_alone, damage)
+
+
+class _Camera:
+    """The state of one topic of images during a replay."""
+
+    def __init__(
+        self,
+        topic: str,
+        outcome: Outcome,
+        pipeline: FacePipeline,
+        tracker: Tracker | None,
+        rotation: int,
+    ) -> None:
+        self.outcome = outcome
+        self._topic = topic
+        self._pipeline = pipeline
+        self._tracker = tracker
+        self._clock = FrameClock(topic)
+        self._rotation = rotation
+
+    def find_faces(self, record: Record) -> tuple[Header, Faces] | None:
+        """The header and the faces of an image, counted; None if it cannot be decoded."""
+        self.outcome.images += 1
+        place = f"recorded at {seconds(record.time)}"
+        try:
+            message = deserialize(record.data, record.kind)
+            place = f"stamp {seconds(nanoseconds(message.header.stamp))}"
+            time = self._time_of(message.header, record.time)
+            image = decode_message(message, self._rotation, self._pipeline.fit)
+        except (MessageError, ImageError) as error:
+            self._skip(place, error)
+            return None
+        faces = image.restore(self._pipeline(image.upright, self._tracker, *time).faces)
+        self.outcome.found += len(faces)
+        if image.damage:
+            self.outcome.damaged += 1
+            if self.outcome.damaged == 1:
+                _LOG.warning("%s, %s: used, but %s", self._topic, place, image.damage)
+        return message.header, faces
+
+    def _time_of(self, header: Header, recorded: int) -> FrameTime:
+        """The time of an image, whose recording counts as its arrival: the same in every replay."""
+        if self._tracker is None:
+            return FrameTime(0, 0)
+        return self._clock.time_of(header.stamp.sec, header.stamp.nanosec, recorded)
+
+    def _skip(self, place: str, error: Exception) -> None:
+        self.outcome.broken += 1
+        if self.outcome.broken <= _MAX_LOGGED:
+            _LOG.warning("%s, %s: image skipped: %s", self._topic, place, error)
+        elif self.outcome.broken == _MAX_LOGGED + 1:
+            _LOG.warning("%s: further skipped images are only counted", self._topic)
+
+
+def _with_progress(bag: Bag, topics: Sequence[Topic]) -> Iterator[Record]:
+    records, count = bag.records(topics), bag.count(topics)
+    yield from tqdm(records, "replaying", count, unit="image", leave=False, disable=None)
+
+
+def _compare_with_claim(topic: str, outcome: Outcome, claim: int | None, is_damaged: bool) -> None:
+    """Count the lost images of a damaged bag; log a wrong claim of a whole one."""
+    if is_damaged:
+        outcome.lost = None
+        if claim is not None and claim >= outcome.images:
+            outcome.lost = claim - outcome.images
+    elif claim not in (None, outcome.images):
+        _LOG.warning(
+            "%s: the bag claims %d messages, but contains %d, all of which were read",
+            topic,
+            claim,
+            outcome.images,
+        )
 
 
 def result_namespaces(topics: Iterable[str]) -> dict[str, str]:
-    """The namespace of the results for each topic of images.
+    """The namespace of the results, by the topic of the images.
 
-    That is the namespace of the topic, as of a node to which it is remapped there: /camera for
-    /camera/image_raw and for /camera/image_raw/compressed. Where several topics share one, it is
-    the topic itself.
+    It is the topic's own: /camera for /camera/image_raw and for /camera/image_raw/compressed. If
+    several topics share a namespace, it is the topic itself.
     """
     namespaces = {topic: topic.removesuffix("/compressed").rpartition("/")[0] for topic in topics}
     shared = Counter(namespaces.values())
@@ -182,11 +227,3 @@ def result_namespaces(topics: Iterable[str]) -> dict[str, str]:
         topic: namespace if shared[namespace] == 1 else topic
         for topic, namespace in namespaces.items()
     }
-
-
-def _time_of(image: Any, recorded: int, clock: FrameClock | None) -> FrameTime:
-    """When an image was taken. It arrives when it was recorded, so that a bag's results are always
-    the same."""
-    if clock is None:
-        return FrameTime(0, 0)
-    return clock.time_of(image.header.stamp.sec, image.header.stamp.nanosec, recorded)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Databases of SQLite in which rosbag2 keeps messages, whole or damaged.
+"""Read rosbag2's SQLite databases, whole or damaged.
 
-The index of times is not used: one that is damaged would hide messages without a word.
+The index of times is not used: a damaged index would hide messages without an error.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from scrfd_ros.bags.bag_file import Record, Topic, UnreadableError
 
 MAGIC: Final = b"SQLite format 3\0"
 
-_STEP: Final = 1_000_000  # instructions of SQLite between two looks at how many there were
-_SMALLEST_ROW: Final = 16  # bytes of a message in the file, no matter how small
+_STEP: Final = 1_000_000  # instructions of SQLite between two checks of their number
+_SMALLEST_ROW: Final = 16  # minimum bytes of a message in the file
 _LONGEST_GAP: Final = 1_000_000
-"""Messages in a row that cannot be read, after which none is expected any more. The page of a
-damaged index of SQLite stands for some tens of thousands."""
+"""Number of unreadable messages in a row after which the search ends. A damaged page of SQLite's
+index stands for some tens of thousands."""
 
 _ALL = "SELECT id, topic_id, timestamp FROM messages"
 _DATA = "SELECT data FROM messages WHERE id = ?"
@@ -35,23 +35,13 @@ class SqliteFile:
     """A .db3 file of rosbag2; a `BagFile`."""
 
     def __init__(self, path: Path, kinds: Collection[str]) -> None:
-        """Find every message in the file.
-
-        Args:
-            path: of the file.
-            kinds: types of which the messages can be read later; of others they are counted.
-
-        Raises:
-            OSError: the file cannot be opened.
-            UnreadableError: it is no database with messages, or nothing in it can be read.
-        """
         self.path = path
         self.damage: list[str] = []
         self.claims: dict[str, int] = {}
         self.start = 2**63
         self._topics: dict[int, Topic] = {}
         self._kinds = kinds
-        # Of each message that can be read later.
+        # Columns of the messages that can be read later.
         self._times, self._rows, self._numbers = array("q"), array("q"), array("q")
         with path.open("rb"):  # an error of the system says more than one of SQLite
             self._size = path.stat().st_size
@@ -94,7 +84,7 @@ class SqliteFile:
             with closing(self._connect()) as database:
                 yield database
         finally:
-            if not there:  # SQLite leaves it where a log was read
+            if not there:  # SQLite leaves this file after reading a log
                 index.unlink(missing_ok=True)
 
     def _connect(self) -> sqlite3.Connection:
@@ -104,21 +94,21 @@ class SqliteFile:
                 return self._prepared(sqlite3.connect(address, uri=True))
             except sqlite3.Error as error:
                 self._damaged(
-                    f"what is in {self._journal.name} cannot be used ({error}); where the file may "
-                    f"be written, this takes it in: sqlite3 {quote(str(self.path))} "
+                    f"the content of {self._journal.name} cannot be used ({error}); if the file is "
+                    f"writable, this includes it: sqlite3 {quote(str(self.path))} "
                     f"'SELECT 1 FROM topics'"
                 )
                 self._journal = None
-        # Nothing is written beside it, and it is read where nothing can be.
+        # Nothing is written next to the file, so that it is readable in a read-only folder.
         return self._prepared(sqlite3.connect(f"{address}&immutable=1", uri=True))
 
     def _prepared(self, database: sqlite3.Connection) -> sqlite3.Connection:
         try:
-            # Without the first, a file that is shorter than it says is not opened at all.
+            # Without the first, SQLite refuses a file that is shorter than its header says.
             for pragma in ("writable_schema = ON", "trusted_schema = OFF", "cell_size_check = ON"):
                 database.execute(f"PRAGMA {pragma}")
             database.text_factory = lambda text: text.decode(errors="replace")
-            steps = iter(range(10 + 20 * self._size // _STEP))  # damaged trees can be endless
+            steps = iter(range(10 + 20 * self._size // _STEP))  # a damaged tree can be endless
             database.set_progress_handler(lambda: next(steps, None) is None, _STEP)
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except BaseException:
@@ -133,7 +123,7 @@ class SqliteFile:
             if str(text).upper().startswith("CREATE TABLE")
         }
         if missing := sorted({"messages", "topics"} - tables):
-            raise UnreadableError(f"a database without the table {' and '.join(missing)}")
+            raise UnreadableError(f"the database has no table {' and '.join(missing)}")
         columns = {row[1] for row in database.execute("PRAGMA table_info(topics)")}
         hashes = "type_description_hash" if "type_description_hash" in columns else "''"
         try:
@@ -150,7 +140,7 @@ class SqliteFile:
             self._damaged(f"not all topics can be read ({error})")
 
     def _find(self, database: sqlite3.Connection) -> Counter[int]:
-        """Find the messages, where pages are damaged one by one; their number by topic."""
+        """Find the messages, one by one in damaged pages; returns their number by topic."""
         counts: Counter[int] = Counter()
         readable = {number for number, topic in self._topics.items() if topic.kind in self._kinds}
         lost = 0
@@ -167,22 +157,22 @@ class SqliteFile:
                 self._numbers.append(number)
             return True
 
-        last, most = -(2**63), self._size // _SMALLEST_ROW
+        last, maximum = -(2**63), self._size // _SMALLEST_ROW
         if self._journal is not None:
-            most += self._journal.stat().st_size // _SMALLEST_ROW
-        while counts.total() <= most:
+            maximum += self._journal.stat().st_size // _SMALLEST_ROW
+        while counts.total() <= maximum:
             try:
                 for found in database.execute(f"{_ALL} WHERE id > ? ORDER BY id", (last,)):
                     lost += not add(*found)
                     last = found[0]
-                    if counts.total() > most:
+                    if counts.total() > maximum:
                         break
                 break
             except sqlite3.Error as error:
                 problem = str(error)
                 failed = 0
                 last = max(last, 0)
-                for row in range(last + 1, min(last + 2 + min(most, _LONGEST_GAP), 2**63)):
+                for row in range(last + 1, min(last + 2 + min(maximum, _LONGEST_GAP), 2**63)):
                     try:
                         found = database.execute(f"{_ALL} WHERE id = ?", (row,)).fetchone()
                     except sqlite3.Error:
@@ -195,11 +185,11 @@ class SqliteFile:
                 else:
                     break
         if lost:
-            problem = f"{problem or 'damaged rows'}; {lost} messages at least cannot be read"
+            problem = f"{problem or 'damaged rows'}; at least {lost} messages cannot be read"
         if problem:
             self._damaged(problem)
         if nameless := sum(counts[number] for number in counts.keys() - self._topics.keys()):
-            self._damaged(f"{nameless} messages are of topics that it does not name")
+            self._damaged(f"{nameless} messages belong to topics that it does not name")
         return counts
 
     def _damaged(self, phrase: str) -> None:

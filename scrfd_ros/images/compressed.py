@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From compressed image messages to images: numpy and OpenCV, no ROS."""
+"""Decode compressed image messages, JPEG and PNG: numpy and OpenCV, no ROS."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from scrfd_ros.images.decoding import JPEG_START, decode, format_name
 from scrfd_ros.images.encodings import NO_DEPTH, bayer_conversion, is_depth
 
 MAX_PIXELS = 100_000_000
-"""Compressed images that claim to be larger are refused before any memory is taken."""
+"""Compressed images that claim more pixels are refused before any memory is allocated."""
 
 _MAX_PASSES = 10
-"""Times `MAX_PIXELS` that the scans of a JPEG may go over. Each costs time and next to no bytes:
-66 kB can keep a processor busy for a minute."""
+"""Pixels that all scans of a JPEG may cover, in multiples of `MAX_PIXELS`. A scan takes time but
+hardly any bytes: 66 kB can keep a processor busy for a minute."""
 
 
 _REDUCED = {
@@ -31,34 +31,36 @@ _REDUCED = {
 
 
 class CompressedMessage(Protocol):
-    """The fields of a sensor_msgs/CompressedImage that matter here."""
+    """The fields of a sensor_msgs/CompressedImage, whichever library made the message."""
 
     @property
     def format(self) -> str: ...
     @property
     def data(self) -> Any:
-        """Any buffer of bytes."""
+        """A buffer of bytes."""
 
 
 def bgr_from_compressed(
     format: str, data: Any, smallest: tuple[int, int] | None = None
 ) -> DecodedImage:
-    """The image in a CompressedImage, as its pixels lie: an EXIF orientation is ignored.
+    """Decode the data of a CompressedImage. An EXIF orientation is ignored.
 
-    What the data is, is taken from itself: drivers write "jpeg", "jpg" or "rgb8; jpeg compressed
-    bgr8" for the same. The format tells only what the data cannot: that red and blue are exchanged
-    ("compressed rgb8"), that it is a Bayer pattern ("bayer_rggb8; png compressed"), as written
-    and read by image_transport's compressed_image_transport, or that it is no image of colors.
+    The data itself shows whether it is JPEG or PNG: drivers write "jpeg", "jpg" or "rgb8; jpeg
+    compressed bgr8" for the same. The format is read only for what the data cannot show: red and
+    blue exchanged ("compressed rgb8"), a Bayer pattern ("bayer_rggb8; png compressed"), both as
+    compressed_image_transport of image_transport writes and reads them, and depth.
 
     Args:
         format, data: the message's fields; data is any buffer of bytes.
-        smallest: width and height, pixels, that the image is going to be fitted into. A JPEG
-            may then be decoded at 1/2, 1/4 or 1/8 of its scale, if that fills them still. It saves
-            a quarter to a half of the time, and the same faces are found, but embeddings
-            suffer (cosine 0.95, at 1/4 0.75): not for images that faces are cut out of.
+        smallest: width and height, pixels, that the image will be fitted into; None to decode at
+            full scale. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its scale, as long as it still
+            fills this size. This saves a quarter to a half of the time and finds the same faces,
+            but changes embeddings (cosine 0.95; 0.75 at 1/4): use it only if no faces are cut out
+            of the image.
 
     Raises:
-        ImageError: neither JPEG nor PNG, damaged beyond use, or of more than `MAX_PIXELS`.
+        ImageError: the data is neither JPEG nor PNG, damaged beyond use, or claims more than
+            `MAX_PIXELS`.
     """
     content = bytes(memoryview(data))
     source, _, coding = format.partition("; ")
@@ -106,7 +108,7 @@ _MEND_DAMAGE = (
     "in its driver"
 )
 
-# None is in the name of another format: AVIF is not "av1".
+# None of these is part of another format's name: AVIF is not "av1".
 _VIDEO = ("h264", "h265", "hevc", "av1", "vp8", "vp9", "ffmpeg", "libx26", "theora")
 
 
@@ -116,7 +118,7 @@ def is_video(format: str) -> bool:
 
 
 def _instead_of_image(format: str, content: bytes) -> str:
-    """A sentence on what is there instead of a JPEG or PNG, and what to do."""
+    """A sentence that says what the data is instead of a JPEG or PNG, and what to do."""
     if content.startswith((JPEG_START, b"\x89PNG")):
         return "expected a whole JPEG or PNG, it is cut short or damaged; " + _MEND_DAMAGE
     name = format_name(content)
@@ -133,7 +135,7 @@ def _instead_of_image(format: str, content: bytes) -> str:
 
 
 def _undecodable(content: bytes) -> str:
-    """Why the data, which has the form of a JPEG or PNG, may be beyond OpenCV."""
+    """Why OpenCV cannot decode data that has the form of a JPEG or PNG."""
     frame = _jpeg_frame(content)
     if frame is None:
         return "the data is damaged"
@@ -146,11 +148,11 @@ def _undecodable(content: bytes) -> str:
     return "the data is damaged"
 
 
-# Markers of a frame's header: 0xC0 to 0xCF, but for those of tables (ITU-T T.81, table B.1).
+# Markers of a frame's header: 0xC0 to 0xCF without those of tables (ITU-T T.81, table B.1).
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
-# Markers without a length, which have no place before the frame's header. A reader that takes what
-# follows them for one would see another frame than OpenCV does.
+# Markers without a length. They are not allowed before the frame's header; a reader that took the
+# bytes after them for a length would find another frame than OpenCV does.
 _JPEG_ALONE = frozenset((0x00, 0x01, *range(0xD0, 0xDA)))
 
 _JPEG_SCAN = b"\xff\xda"
@@ -177,21 +179,21 @@ def _jpeg_frame(content: bytes) -> _JpegFrame | None:
             return _JpegFrame(marker, bits, height, width)
         if marker in _JPEG_ALONE:
             return None
-        # A segment, or a byte that fills up to the next marker.
+        # A segment, or a byte of padding before the next marker.
         position += 1 if marker == 0xFF else 2 + length
     return None
 
 
 def _jpeg_size(content: bytes) -> tuple[int, int]:
-    """Width and height of a JPEG; 0, 0 if it has none, or nothing after its headers."""
+    """Width and height of a JPEG; 0, 0 if it has no frame header or no scan."""
     frame = _jpeg_frame(content)
     return (0, 0) if frame is None or _JPEG_SCAN not in content else (frame.width, frame.height)
 
 
 def _png_size(content: bytes) -> tuple[int, int]:
-    """Width and height of a PNG; 0, 0 if it has none, or does not hold all that it announces.
+    """Width and height of a PNG; 0, 0 if it has no header or lacks bytes that its chunks claim.
 
-    OpenCV takes memory for a chunk of any length, up to 2 GiB, before it looks for its bytes.
+    OpenCV allocates up to 2 GiB for the claimed length of a chunk before it looks for its bytes.
     """
     if len(content) < 24 or content[:8] + content[12:16] != b"\x89PNG\r\n\x1a\nIHDR":
         return 0, 0

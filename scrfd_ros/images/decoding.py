@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decode images of files and messages with OpenCV, by one rule for those that are damaged.
+"""Decode images of files and messages with OpenCV, with one rule for damaged data.
 
-OpenCV's versions differ in what they make of a JPEG that was cut short: some fill it up with gray,
-some refuse it, and some leave whatever was in that memory before, such as the image before. And of
-data that is damaged inside, its decoders write a line to stderr and return what they made of it.
-Here a JPEG without an end is given one, after which all versions from 4.5 to 5 agree, and stderr is
-read.
+OpenCV's versions differ on a JPEG that was cut short: some fill it up with gray, some refuse it,
+and some leave old memory in it, such as the previous image. When data is damaged inside, the
+decoders write a line to stderr and return an image all the same. This module adds a missing end
+marker, after which all versions from 4.5 to 5 agree, and reads stderr.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_MISSING = 0.5
-"""Share of a JPEG's rows that may be missing at its end; the image is refused if more are."""
+"""Share of a JPEG's rows that may be missing at its end; with more, the image is refused."""
 
 JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 _JPEG_SCAN = b"\xff\xda"
 
-# How data that is often taken for an image begins: the position, the bytes, and the name.
+# The first bytes of data that people often send as an image: position, bytes and name.
 _FORMATS = (
     (12, b"\x89PNG\r\n\x1a\n", "a PNG after 12 bytes, as compressedDepth has it"),
     (8, b"WEBP", "WebP"),
@@ -58,7 +57,7 @@ _FORMATS = (
     (0, b"#ROSBAG", "a bag of ROS 1"),
 )
 
-# What libjpeg, libpng and OpenCV's own decoders write. Other lines are other threads'.
+# Lines of libjpeg, libpng and OpenCV's own decoders. Other lines come from other threads.
 _DECODERS_LINE = re.compile(
     rb"(?:Corrupt JPEG data|Premature end|Inconsistent progression|Invalid SOS|Unknown Adobe|"
     rb"Warning: unknown JFIF|imdecode_?\(|Unsupported marker|libpng (?:error|warning)|"
@@ -66,13 +65,13 @@ _DECODERS_LINE = re.compile(
 )
 _DAMAGE = re.compile(r"(?:Corrupt|Premature|Inconsistent).*")
 
-# Many cameras fill the data up to an even number of bytes, or to a multiple of four, before its
-# end: libjpeg calls those bytes corrupt, but every pixel is there. Of 600 images with real damage
-# none had as few bytes too many.
+# Many cameras pad the data to a multiple of two or four bytes before the end marker. libjpeg calls
+# these bytes corrupt, but no pixel is missing. None of 600 images with real damage had so few extra
+# bytes.
 _FILLED_UP = re.compile(r"Corrupt JPEG data: [1-3] extraneous bytes before marker 0xd9")
 
-_stderr = threading.Lock()  # held while stderr is another file
-os.register_at_fork(  # so that no child is born with that one
+_stderr = threading.Lock()  # held while stderr is redirected
+os.register_at_fork(  # so that no child process inherits a redirected stderr
     before=_stderr.acquire, after_in_parent=_stderr.release, after_in_child=_stderr.release
 )
 
@@ -80,17 +79,17 @@ os.register_at_fork(  # so that no child is born with that one
 def decode(content: bytes, flags: int) -> tuple[NDArray[np.uint8] | None, str]:
     """Decode an image in any format that OpenCV reads.
 
-    A JPEG without an end is used if at most `MAX_MISSING` of its rows are missing; those are gray.
-    One that is damaged inside is used as it comes: which parts of it are wrong is not known. All
-    other formats are refused if anything is wrong with them.
+    A JPEG without an end marker is used if at most `MAX_MISSING` of its rows are missing; these are
+    gray. A JPEG that is damaged inside is used as decoded, because the damaged parts are not known.
+    Damaged images of all other formats are refused.
 
-    What is known of damage is what libjpeg notices: in nine of ten JPEGs that lack a part, or have
-    a part of another in them. A changed bit that leaves the length of the data as it was is seen in
-    colors alone, and by nobody.
+    Only damage that libjpeg notices is known: nine of ten JPEGs that lack a part or contain a part
+    of another image. Changed bits that keep the length of the data change only colors and are not
+    noticed.
 
-    While it decodes, the process's stderr is read; what other threads write there comes a moment
-    later (of 400,000 lines written meanwhile as fast as possible, one was lost). One image at a
-    time is decoded in a process.
+    During decoding the process's stderr is redirected and read. Lines that other threads write
+    meanwhile appear a moment later (of 400,000 lines written as fast as possible, one was lost). A
+    process decodes one image at a time.
 
     Args:
         content: the whole file or message.
@@ -98,7 +97,7 @@ def decode(content: bytes, flags: int) -> tuple[NDArray[np.uint8] | None, str]:
 
     Returns:
         image: uint8 [H, W, 3], or [H, W] with IMREAD_GRAYSCALE; None if it cannot be used.
-        damage: what is wrong with the data; empty if nothing is known to be.
+        damage: what is wrong with the data; empty if no damage is known.
     """
     is_cut = False
     if content.startswith(JPEG_START):
@@ -121,31 +120,31 @@ def decode(content: bytes, flags: int) -> tuple[NDArray[np.uint8] | None, str]:
 
 
 def format_name(content: bytes) -> str:
-    """What data that is no JPEG or PNG seems to be, by its first bytes; empty if unknown."""
+    """The format of data that is neither JPEG nor PNG, by its first bytes; empty if unknown."""
     return next((name for at, start, name in _FORMATS if content[at:].startswith(start)), "")
 
 
 def _with_an_end(jpeg: bytes) -> tuple[bool, bytes]:
-    """Whether the marker for the end is missing, and the JPEG with it."""
+    """Whether a JPEG lacks its end marker, and the JPEG with one."""
     scan = jpeg.find(_JPEG_SCAN)
     if scan < 0 or jpeg.rfind(_JPEG_END, scan) > 0:
         return False, jpeg
-    # Zeros fill a buffer of one size, and would be taken for pixels.
+    # Zeros that fill a buffer of fixed size would be decoded as pixels.
     return True, jpeg.rstrip(b"\0") + _JPEG_END
 
 
 def _missing_rows(image: NDArray[np.uint8]) -> int:
-    """Rows at the end that have one color all over: libjpeg leaves them so without data."""
+    """The number of rows at the end that have one color, as libjpeg leaves rows without data."""
     different = (image != image[-1, -1]).reshape(len(image), -1).any(axis=1)
     return int(np.argmax(different[::-1])) if different.any() else len(image)
 
 
 def _imdecode(content: bytes, flags: int) -> tuple[NDArray[np.generic] | None, list[str]]:
-    """What OpenCV makes of the image, and the lines that its decoders write to stderr."""
+    """The image that OpenCV decodes, and the lines that its decoders write to stderr."""
     with _stderr:
         try:
             before = os.dup(2)
-        except OSError:  # stderr is closed: there is nothing to be kept clean
+        except OSError:  # stderr is closed
             return _quietly(content, flags), []
         caught = os.memfd_create("decoders")
         fcntl.fcntl(caught, fcntl.F_SETFL, os.O_APPEND)  # no writer overwrites another
@@ -170,5 +169,5 @@ def _imdecode(content: bytes, flags: int) -> tuple[NDArray[np.generic] | None, l
 def _quietly(content: bytes, flags: int) -> NDArray[np.generic] | None:
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error:  # for an empty file and for sizes beyond OpenCV's limit; None for the rest
+    except cv2.error:  # an empty file, or a size beyond OpenCV's limit; otherwise it returns None
         return None

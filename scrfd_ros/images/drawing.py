@@ -21,19 +21,26 @@ _FARTHEST = 2**28  # fixed point; OpenCV refuses numbers beyond 32 bits
 
 
 def draw_faces(image: NDArray[np.uint8], faces: Faces) -> NDArray[np.uint8]:
-    """A copy of the image, uint8 [H, W, 3] BGR, with boxes, scores and landmarks.
+    """Draw boxes, scores and landmarks into a copy of an image.
 
-    A face is named by its id, as #3, or by its row. A box that is not finite is left out.
+    A face is labeled with its id, as #3, or with its row. Boxes that are not finite are skipped.
+
+    Args:
+        image: uint8 [H, W, 3] BGR.
+        faces: in pixels of the image.
+
+    Returns:
+        uint8 [H, W, 3] BGR, a new array.
 
     Raises:
-        ValueError: `image` is another array.
+        ValueError: the image has another shape or dtype.
     """
     canvas = checked_image(image).copy()
     unit = max(min(canvas.shape[:2]) / 720, 0.5)
     for row, (box, size) in enumerate(zip(faces.boxes, faces.sizes, strict=True)):
         if not np.isfinite(box).all():
             continue
-        # Lines suit the image; labels and dots also the face, or they would hide small ones.
+        # Lines scale with the image; labels and dots also with the face, so as not to hide it.
         face_unit = min(unit, max(size.min() / 65, 0.7))
         name = f"#{faces.ids[row]}" if faces.ids is not None else str(row)
         _draw_box(canvas, _fixed_point(box), f"{name} {faces.scores[row]:.2f}", unit, face_unit)
@@ -48,7 +55,7 @@ def draw_faces(image: NDArray[np.uint8], faces: Faces) -> NDArray[np.uint8]:
 
 
 def _fixed_point(coordinates: NDArray[np.float32]) -> list[Any]:
-    """For OpenCV, which counts from the middle of the first pixel, not from its outer corner."""
+    """Fixed-point coordinates for OpenCV, whose origin is the center of the first pixel."""
     fixed = np.round((coordinates.astype(np.float64) - 0.5) * 2**_FRACTION_BITS)
     fixed = np.nan_to_num(fixed, nan=-_FARTHEST).clip(-_FARTHEST, _FARTHEST)
     values: list[Any] = fixed.astype(int).tolist()

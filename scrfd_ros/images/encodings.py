@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From raw image messages to images: numpy and OpenCV, no ROS.
+"""Decode raw image messages: numpy and OpenCV, no ROS.
 
-A message is any object with the fields of a sensor_msgs/Image, whichever library
-made it.
+To add an encoding, add it to `_LAYOUTS`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ class UnknownEncodingError(ImageError):
 
 @runtime_checkable
 class ImageMessage(Protocol):
-    """The fields of a sensor_msgs/Image that matter here, whichever library made the message."""
+    """The fields of a sensor_msgs/Image that are used here, whichever library made the message."""
 
     @property
     def height(self) -> int: ...
@@ -36,7 +35,7 @@ class ImageMessage(Protocol):
     def step(self) -> int: ...
     @property
     def data(self) -> Any:
-        """Any buffer of bytes: array.array from rclpy, ndarray from rosbags."""
+        """A buffer of bytes, such as rclpy's array.array or rosbags' ndarray."""
 
 
 class _Layout(NamedTuple):
@@ -44,10 +43,10 @@ class _Layout(NamedTuple):
 
     Attributes:
         channels: values per pixel in a line.
-        conversion: OpenCV's conversion to BGR; None where it is BGR already.
+        conversion: OpenCV's conversion to BGR; None if the values are BGR already.
         value_bytes: bytes per value.
-        shared: columns and rows of pixels that share their color. Where rows do, the color
-            follows the brightness in half as many lines more (4:2:0).
+        shared: columns and rows of pixels that share one color. If rows share it (4:2:0), half as
+            many lines with colors follow the lines with brightness.
     """
 
     channels: int
@@ -56,8 +55,8 @@ class _Layout(NamedTuple):
     shared: tuple[int, int] = (1, 1)
 
 
-# ROS names a Bayer pattern by its top left 2 x 2 pixels. OpenCV names it by the second and third
-# pixel of its second row.
+# ROS names a Bayer pattern after its top left 2 x 2 pixels, OpenCV after the second and third pixel
+# of the second row.
 _8_OR_16_BITS = {
     "bgr": (3, None),
     "rgb": (3, cv2.COLOR_RGB2BGR),
@@ -76,7 +75,7 @@ _LAYOUTS = {
     for name, (channels, conversion) in _8_OR_16_BITS.items()
 }
 _LAYOUTS |= {
-    # Generic types say nothing of color; these are what OpenCV programs mean by them.
+    # Generic types do not name colors; OpenCV programs use them for these.
     "8UC1": _Layout(1, cv2.COLOR_GRAY2BGR),
     "8UC3": _Layout(3, None),
     "8UC4": _Layout(4, cv2.COLOR_BGRA2BGR),
@@ -89,7 +88,7 @@ _LAYOUTS |= {
 }
 
 ENCODINGS = tuple(_LAYOUTS)
-"""What `bgr_from_image` knows."""
+"""The encodings that `bgr_from_image` decodes."""
 
 _NAMES = {name.lower(): name for name in _LAYOUTS}
 
@@ -101,16 +100,16 @@ NO_DEPTH = (
     "this is a depth image, in which no faces can be found; choose the topic of the camera's "
     "color image"
 )
-"""Why an image of depth is refused, and what to do."""
+"""Why a depth image is refused, and what to do."""
 
 
 def is_depth(encoding: str) -> bool:
-    """Whether an encoding has one value that is no brightness: depth, disparity, confidence."""
+    """Whether the one value per pixel is depth, disparity or confidence instead of brightness."""
     return encoding.strip().lower() in _DEPTH
 
 
 def bayer_conversion(encoding: str) -> int | None:
-    """OpenCV's conversion of a Bayer pattern to BGR; None for other encodings."""
+    """OpenCV's code to convert a Bayer pattern to BGR; None for other encodings."""
     return (
         _LAYOUTS[encoding].conversion
         if encoding.startswith("bayer") and encoding in _LAYOUTS
@@ -119,10 +118,10 @@ def bayer_conversion(encoding: str) -> int | None:
 
 
 def known_encoding(encoding: str) -> str | None:
-    """The one of `ENCODINGS` that is meant, whatever its capitals and blanks; None for others.
+    """The name in `ENCODINGS`, regardless of capitals and blanks; None if there is none.
 
     Raises:
-        ImageError: it is known to be no image of brightness or color.
+        ImageError: the encoding is known to hold depth or compressed data.
     """
     if encoding in _LAYOUTS:  # almost always
         return encoding
@@ -139,21 +138,23 @@ def known_encoding(encoding: str) -> str | None:
 
 
 def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
-    """The image in a message.
+    """Decode a raw image message.
 
     16-bit values are divided by 257 and rounded, so that white stays white, as in cv_bridge. YUV
-    is taken as BT.601 with black at 16.
+    is BT.601 with black at 16.
 
-    What drivers leave wrong is taken where it can mean but one thing: capitals and blanks in the
-    encoding; a last row without its padding; a step of 0 or of the width, where the data has
-    exactly the pixels.
+    Mistakes of drivers are accepted if they have only one meaning: capitals and blanks in the
+    encoding; a last row without its padding; a step of 0 or of the width in pixels, if the data has
+    exactly the size of the pixels.
 
     Returns:
-        uint8 [H, W, 3] BGR: for bgr8 and 8UC3 a read-only view of the message's data, rows
-        perhaps padded; else a new array.
+        uint8 [H, W, 3] BGR. For bgr8 and 8UC3 a read-only view of the message's data, whose rows
+        may be padded; otherwise a new array.
 
     Raises:
-        ImageError: unknown encoding, no pixels, or a size, step and data that do not agree.
+        UnknownEncodingError: the encoding is not in `ENCODINGS`.
+        ImageError: the encoding holds no image, there are no pixels, or size, step and data do not
+            agree.
     """
     name = known_encoding(message.encoding)
     if name is None:
@@ -171,11 +172,11 @@ def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
 
 
 def _view(message: ImageMessage, layout: _Layout) -> NDArray[Any]:
-    """The values of a message, [lines, width, channels], read-only and without a copy.
+    """A read-only view of a message's values, [lines, width, channels].
 
     Raises:
-        ImageError: size, step and data do not agree. Found before any memory is taken, whatever
-            size the message claims.
+        ImageError: size, step and data do not agree. No memory is allocated before this check,
+            whatever size the message claims.
     """
     height, width, step = message.height, message.width, message.step
     columns, rows = layout.shared
@@ -184,7 +185,8 @@ def _view(message: ImageMessage, layout: _Layout) -> NDArray[Any]:
     size = memoryview(message.data).nbytes
     row_bytes = width * pixel_bytes
     if step in (0, width) and size == lines * row_bytes:
-        step = row_bytes  # never set, or counted in pixels; the data has no room for another
+        step = row_bytes  # the step was not set, or counts pixels; the data allows no other
+    smallest = (lines - 1) * step + row_bytes  # without the padding of the last row
     problem = ""
     if height < 1 or width < 1:
         problem = "expected at least one pixel; check the resolution set in the camera's driver"
@@ -198,7 +200,7 @@ def _view(message: ImageMessage, layout: _Layout) -> NDArray[Any]:
             f"step is {step}, expected at least {row_bytes} (width x {pixel_bytes} "
             f"bytes); the publisher must set it to the length of a row in bytes"
         )
-    elif not (lines - 1) * step + row_bytes <= size <= lines * step:  # perhaps without padding
+    elif not smallest <= size <= lines * step:
         problem = (
             f"data has {size} bytes, expected {lines * step} ({lines} lines x step {step}); the "
             f"publisher must send whole rows and the step they have"

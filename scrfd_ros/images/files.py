@@ -17,11 +17,11 @@ from scrfd_ros.files import write_content
 from scrfd_ros.images.decoding import decode, format_name
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-"""Formats that images are written in."""
+"""Formats in which images are written."""
 
 _LOG = logging.getLogger(__name__)
 
-# What to do about data that OpenCV cannot read, by its name in `scrfd_ros.images.decoding`.
+# What to do with data that OpenCV cannot read, by the name that `format_name` gives it.
 _REMEDIES = {
     "a video": "take single images out of it, for example: ffmpeg -i VIDEO -r 2 %04d.png",
     "a bag": "find the faces in its images by `scrfd replay`",
@@ -33,13 +33,16 @@ _CONVERT = "convert it to PNG or JPEG"
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """An image file as uint8 [H, W, 3] BGR, upright if it has an EXIF orientation.
+    """Read an image file; an EXIF orientation is applied.
 
-    16-bit values are cut off to 8 bits, and transparency is left out. What happens to a JPEG that
-    is damaged is told in `scrfd_ros.images.decoding.decode`; one that is used is logged.
+    16-bit values are cut to 8 bits, and transparency is dropped. A damaged JPEG is used or refused
+    as `scrfd_ros.images.decoding.decode` describes, and logged if it is used.
+
+    Returns:
+        uint8 [H, W, 3] BGR.
 
     Raises:
-        ImageError: the file is missing, or no image that OpenCV can decode.
+        ImageError: the file is missing, or OpenCV cannot decode it.
     """
     try:
         content = Path(path).read_bytes()
@@ -61,9 +64,9 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
 def _reason(path: str | Path, error: OSError | ValueError) -> str:
     text = str(path)
-    if "//" in text or ":/" in text:  # Path makes one of two slashes
-        return "an address is no file; download the image first"
-    if isinstance(error, ValueError):  # a zero in the name
+    if "//" in text or ":/" in text:  # Path merges two slashes into one
+        return "an address, not a file; download the image first"
+    if isinstance(error, ValueError):  # a null character in the name
         return str(error)
     if isinstance(error, IsADirectoryError):
         return f"{error.strerror}; give one image of it"
@@ -73,15 +76,15 @@ def _reason(path: str | Path, error: OSError | ValueError) -> str:
 
 
 def list_images(folder: Path, below: bool = False) -> list[Path]:
-    """The images in a folder, sorted: those that OpenCV can read, and all .png, .jpg and .jpeg.
+    """The images in a folder, sorted: every file that OpenCV can read or `IMAGE_SUFFIXES` names.
 
-    What else is there is logged in one sentence. Hidden files are left alone.
+    Other files are logged in one sentence. Hidden files are ignored.
 
     Args:
-        below: also those in the folders below it.
+        below: include the folders below it.
 
     Raises:
-        ScrfdError: there are none, or the folder cannot be read.
+        ScrfdError: there are no images, or the folder cannot be read.
     """
     if not folder.is_dir():
         there = "not a folder" if folder.exists() else "no such folder"
@@ -109,16 +112,19 @@ def list_images(folder: Path, below: bool = False) -> list[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    # Those that are always read are tried even if they are damaged, to be told by name.
+    # A damaged file with one of these suffixes is included, so that its error is reported.
     return path.suffix.lower() in IMAGE_SUFFIXES or bool(cv2.haveImageReader(str(path)))
 
 
 def write_image(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write uint8 [H, W, 3] BGR in the format of the path's suffix, making folders as needed.
+    """Write an image in the format of the path's suffix, and create its folder if needed.
+
+    Args:
+        image: uint8 [H, W, 3] BGR.
 
     Raises:
         ScrfdError: OpenCV does not know the format, or the file cannot be written.
-        ValueError: `image` is another array.
+        ValueError: the array has another shape or dtype.
     """
     image = checked_image(image, "image")
     try:

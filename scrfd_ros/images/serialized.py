@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read serialized sensor_msgs/Image messages without a copy of their pixels: no ROS needed.
+"""Read a serialized sensor_msgs/Image without copying its pixels. Needs no ROS.
 
 The format is plain CDR, the Common Data Representation of OMG DDSI-RTPS 2.3, section 10: after four
-bytes that tell the byte order, numbers lie at multiples of their size, and strings end with a zero.
+bytes that name the byte order, numbers lie at multiples of their size, counted from there, and
+strings end with a zero.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ class SerializedImage(NamedTuple):
 
 
 def parse_image(serialized: bytes) -> SerializedImage:
-    """The fields of a serialized image.
+    """Read the fields of a serialized image.
 
     Raises:
-        ImageError: that is no sensor_msgs/Image, or not a whole one.
+        ImageError: the bytes are not a whole sensor_msgs/Image in plain CDR.
     """
     try:
         return _Reader(serialized).image()
@@ -46,7 +47,7 @@ def parse_image(serialized: bytes) -> SerializedImage:
 
 
 def _kind_name(kind: bytes) -> str:
-    """What the first two bytes of a message call its representation (OMG DDS-XTypes 1.3, 7.6.3)."""
+    """The name of the representation in a message's first two bytes (OMG DDS-XTypes 1.3, 7.6.3)."""
     number = int.from_bytes(kind, "big")
     if number in (2, 3):
         return "a list of parameters, PL_CDR"
@@ -84,9 +85,13 @@ class _Reader:
         return text.rstrip(b"\0").decode(errors="replace")
 
     def _skip(self, count: int) -> slice:
-        """Where so many bytes are, which are all there."""
+        """The place of the next `count` bytes.
+
+        Raises:
+            IndexError: the message is shorter.
+        """
         begin, end = self._position, self._position + count
         if end > len(self._serialized):
-            raise IndexError(f"{count} bytes from {begin} on")
+            raise IndexError(f"it ends before the {count} bytes at {begin}")
         self._position = end
         return slice(begin, end)

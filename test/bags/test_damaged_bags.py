@@ -196,7 +196,7 @@ def test_a_chunk_that_disagrees_with_its_checksum_is_used_and_told(tmp_path: Pat
         path.write_bytes(content.replace(crc, bytes(4 * [7])))
         numbers, damage, _ = read(path)
         assert numbers == [*range(6)]
-        assert "does not agree with its checksum" in damage[0]
+        assert "does not match its checksum" in damage[0]
 
 
 def test_joined_mcap_files_are_read_as_one(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_a_database_with_a_page_of_messages_missing(tmp_path: Path) -> None:
     lost = sorted({*range(400)} - {*found})
     assert found == sorted(found)
     assert 200 in lost and lost == [*range(lost[0], lost[-1] + 1)] and len(lost) < 50
-    assert f"; {len(lost)} messages at least cannot be read" in damage
+    assert f"; at least {len(lost)} messages cannot be read" in damage
 
 
 def test_an_index_of_times_that_lies_hides_no_message(database: Path) -> None:
@@ -372,7 +372,7 @@ def test_a_journal_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     assert (copy / "bag.db3-journal").stat().st_size > 0
     numbers, (damage,), _ = read(copy / "bag.db3")
     assert set(numbers) <= set(range(6))
-    assert "what is in bag.db3-journal cannot be used" in damage
+    assert "the content of bag.db3-journal cannot be used" in damage
     assert f"sqlite3 '{copy / 'bag.db3'}' 'SELECT 1 FROM topics'" in damage
     assert {file.name for file in copy.iterdir()} == {"bag.db3", "bag.db3-journal"}
 
@@ -560,12 +560,12 @@ def empty_file(path: Path) -> Path:
     [
         (of_ros_1, "a.bag", "a bag of ROS 1; .*rosbags-convert --src .*a.bag --dst .*/a$"),
         (in_folder, "a", "a folder with bags of ROS 1; .*rosbags-convert --src .*/a.bag"),
-        (several, "a", "a folder with bags in it: give one of them: one, two"),
+        (several, "a", "a folder with bags in it; expected one bag, such as: one, two"),
         (text_file, "a.db3", "file is not a database.*sqlite3 .*a.db3 .recover"),
         (text_file, "a.mcap", "its first bytes are not those of an MCAP file.*mcap recover"),
         (text_file, "a.txt", "not a bag that can be read. Expected a folder with metadata.yaml"),
         (archive, "a.tgz", "not a bag that can be read. Expected"),
-        (no_recording, "a.db3", "a database without the table messages and topics"),
+        (no_recording, "a.db3", "the database has no table messages and topics"),
         (without_files, "a", "a.mcap is missing, which its metadata.yaml lists: copy the whole"),
         (empty_folder, "a", "there is no .db3 or .mcap file in it. Expected"),
         (empty_file, "a.db3", "the file is empty"),

@@ -109,7 +109,7 @@ def test_what_is_not_of_ros_2_is_told_in_a_line_for_each_kind(tmp_path: Path) ->
     assert left_alone == {
         "/log0, /log1, /log2, /log3, /log4 and 2 more": "not of ROS 2, but json",
         "/proto": "not of ROS 2, but protobuf",
-        "/odd": "the bag does not say of which type it is, and it is no image",
+        "/odd": "the bag does not give its type, and it is not an image",
         "/video": "ffmpeg, not images",
     }
 
