@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node as one writes it in an afternoon: subscribe, convert, call insightface, publish."""
+"""A node as written in an afternoon: subscribe, convert, call insightface, publish."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithP
 
 
 class PlainNode(Node):
-    """Publishes the faces in images of bgr8; embeds them if the parameter `recognize` says so."""
+    """Publishes the faces in bgr8 images, and embeds them if the parameter `recognize` is true."""
 
     def __init__(self) -> None:
         super().__init__("plain_node")
@@ -27,9 +27,9 @@ class PlainNode(Node):
         self.create_subscription(Image, "image", self.find_faces, qos_profile_sensor_data)
 
     def find_faces(self, image: Image) -> None:
-        image = np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3)
+        pixels = np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3)
         message = Detection2DArray(header=image.header)
-        for face in self.analysis.get(image):
+        for face in self.analysis.get(pixels):
             x1, y1, x2, y2 = map(float, face.bbox)
             detection = Detection2D(header=image.header)
             detection.bbox.center.position.x = (x1 + x2) / 2

@@ -37,9 +37,9 @@ def measure(clock: NetworkClock, repeat: int) -> dict[str, Summary]:
 
     for _ in tqdm(range(repeat + 1), desc="stages", leave=False, disable=None):
         image = timed("image: read", lambda: parse_image(serialized))
-        image = timed("image: to BGR", lambda: bgr_from_image(image))  # noqa: B023
+        pixels = timed("image: to BGR", lambda: bgr_from_image(image))  # noqa: B023
         clock.clear()
-        faces, milliseconds = pipeline(image)
+        faces, milliseconds = pipeline(pixels)
         detect, *embed = clock.milliseconds
         for name, value in {
             "prepare": milliseconds["prepare"],
