@@ -416,7 +416,7 @@ def _make_zip(folder: Path) -> Once:
     def once(data: bytes) -> None:
         with path.open("r+b") as out:
             try:
-                unpack_zip(io.BytesIO(data), "model.onnx", out, most=1 << 16)
+                unpack_zip(io.BytesIO(data), "model.onnx", out, max_bytes=1 << 16)
             except SourceError as error:  # which download.py reports as this
                 raise DownloadError(str(error)) from error
             finally:

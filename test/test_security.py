@@ -99,7 +99,7 @@ def test_an_archive_that_unpacks_to_more_than_is_allowed_is_refused(tmp_path: Pa
     assert len(bomb.getvalue()) < 100_000
     with (tmp_path / "out").open("w+b") as out:
         with pytest.raises(SourceError, match=r"more than 1,000,000 bytes"):
-            unpack_zip(bomb, "model.onnx", out, most=1_000_000)
+            unpack_zip(bomb, "model.onnx", out, max_bytes=1_000_000)
         assert out.tell() <= 1_000_000
 
 

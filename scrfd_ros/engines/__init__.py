@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorRT engines: from an ONNX file to an engine that agrees with it.
+"""Models made ready for this machine: the choice of a backend, and engines for TensorRT.
 
-Which backend a model runs on here (open), building and converting (build, convert), what a model
-is checked with when it is loaded (model_check, drawn_faces), how far two networks agree
-(agreement).
+`open.open_network` chooses the backend of a model. For TensorRT, cache finds or builds an engine:
+convert builds it (with build, onnx_precision and onnx_shapes) and accepts it only if it agrees with
+its model (agreement). model_check tests a loaded model on drawn_faces; trtexec has the equivalent
+command line of NVIDIA's tool.
 """

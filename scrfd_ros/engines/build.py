@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build TensorRT engines from ONNX files.
 
-Types and shapes are TensorRT's business; that an engine gives the same results as its ONNX file
-is checked by `scrfd_ros.engines.open`.
+`scrfd_ros.engines.convert` checks that an engine gives the same results as its ONNX file.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ def build_engine(
             where TensorRT `is_strongly_typed`.
         shapes: of the input.
         precision: one of `PRECISIONS`.
-        workspace_mib: most scratch memory, in MiB, that a layer may take; None for no limit.
+        workspace_mib: maximum scratch memory, MiB, of a layer; None for no limit.
         timing_cache: file with measured times of layers, which makes the next build faster;
-            made if it is not there. TensorRT-RTX has none.
+            created if it does not exist. TensorRT-RTX has none.
 
     Raises:
-        ModelError: TensorRT cannot parse or build it; gives TensorRT's own words.
+        ModelError: TensorRT cannot parse or build it; quotes TensorRT's log.
     """
     log = message_log(trt)
     with cuda_failures(trt):
@@ -54,7 +53,7 @@ def build_engine(
     network = builder.create_network(_creation_flags(trt))
     parser = trt.OnnxParser(network, log)
     if hasattr(parser, "set_flag"):
-        # 1g and 34g have instance normalization: without this 8.x makes a plugin of it.
+        # For the instance normalization of 1g and 34g, of which 8.x would make a plugin.
         parser.set_flag(trt.OnnxParserFlag.NATIVE_INSTANCENORM)
     if not parser.parse(content) or network.num_inputs != 1:
         reasons = [str(parser.get_error(number)) for number in range(parser.num_errors)]
@@ -69,7 +68,7 @@ def build_engine(
         low if low == high else -1 for low, high in zip(shapes.min, shapes.max, strict=True)
     )
     if not shapes.is_fixed:
-        # Real files call several sizes by one name, which to TensorRT makes them equal.
+        # Real files use one name for several sizes, which TensorRT then takes to be equal.
         if hasattr(tensor, "set_dimension_name"):
             for axis, size in enumerate(tensor.shape):
                 tensor.set_dimension_name(axis, f"axis {axis}" if size == -1 else "")
@@ -89,7 +88,7 @@ def build_engine(
 
 
 def _creation_flags(trt: ModuleType) -> int:
-    """The flags of the one kind of network used here; versions differ in what needs saying."""
+    """The flags of the networks used here, which TensorRT's versions have by default or not."""
     flags = 0
     explicit_batch = getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
     if explicit_batch is not None:
@@ -113,7 +112,7 @@ def _use_timing_cache(config: Any, path: Path) -> None:
         content = path.read_bytes()
     except OSError:
         content = b""
-    # That of another version or GPU, or a damaged one, is refused: then begin with an empty one.
+    # TensorRT refuses a cache of another version or GPU, or a damaged one: begin an empty one.
     cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, False):
         cache = config.create_timing_cache(b"")
@@ -125,5 +124,5 @@ def _keep_timing_cache(config: Any, path: Path) -> None:
     try:
         if cache is not None:
             write_bytes(path, bytes(cache.serialize()))
-    except ScrfdError as error:  # no reason to throw the engine away
+    except ScrfdError as error:  # the engine is good without it
         logging.getLogger(__name__).warning("%s", error)

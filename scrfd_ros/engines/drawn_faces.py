@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image to check networks with where no photograph can be had, as on a robot without Internet.
+"""An image to check networks with where there is no photograph, as on a robot without Internet.
 
-It is drawn, yet the detectors find the faces, and the recognizers have something to tell apart.
+It is drawn, but detectors find its faces, and recognizers distinguish them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _FACES: tuple[tuple[int, int, int, _Color, _Color], ...] = (
 )
 _FACE_SIZE = 256
 _LANDMARKS = ((97, 125), (159, 125), (128, 160), (101, 190), (155, 190))
-_HEAD = ((54, 34), (202, 226))  # corners of what detectors take for the face
+_HEAD = ((54, 34), (202, 226))  # corners of the face as detectors find it
 
 
 def drawn_faces() -> NDArray[np.uint8]:
-    """Four faces of different sizes and skins, uint8 [640, 640, 3] BGR, always the same."""
+    """Four faces of different sizes and skin colors, uint8 [640, 640, 3] BGR, always the same."""
     return _drawn().copy()
 
 
@@ -44,17 +44,17 @@ def _drawn() -> NDArray[np.uint8]:
 
 
 def drawn_landmarks() -> FloatArray:
-    """Where the landmarks of `drawn_faces` are: float32 [4, 5, 2], as in `Faces.landmarks`."""
+    """Landmarks of `drawn_faces`: float32 [4, 5, 2], as in `Faces.landmarks`."""
     return _in_image(_LANDMARKS)
 
 
 def drawn_boxes() -> FloatArray:
-    """Where the heads of `drawn_faces` are: float32 [4, 4], as in `Faces.boxes`."""
+    """Boxes of `drawn_faces`: float32 [4, 4], as in `Faces.boxes`."""
     return _in_image(_HEAD).reshape(-1, 4)
 
 
 def _in_image(points: tuple[tuple[int, int], ...]) -> FloatArray:
-    """Points of a face for each face, in pixels of the image: float32 [4, N, 2]."""
+    """The points of each face, in pixels of the image: float32 [4, N, 2]."""
     return np.array(
         [
             [(left + x * size / _FACE_SIZE, top + y * size / _FACE_SIZE) for x, y in points]
@@ -90,7 +90,7 @@ def _face(skin: _Color, hair: _Color) -> NDArray[np.uint8]:
     ellipse(128, 225, 30, 70, darker(0.75))  # neck
     for x in (50, 206):
         ellipse(x, 135, 11, 22, darker(0.85))  # ears
-    for step in np.linspace(1, 0, 24):  # darker to the edge
+    for step in np.linspace(1, 0, 24):  # darker towards the edge
         ellipse(128, 130, 74 * step, 96 * step, darker(1.08 - 0.35 * step**3))
     ellipse(128, 62, 76, 38, hair, 180, 360)
     for x, _ in _LANDMARKS[:2]:

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """ONNX models in half precision and quantized to int8, for TensorRT to build engines from.
 
-TensorRT 8.5 to 10 choose half precision themselves, by a flag of the builder. From 11 on, and in
-TensorRT-RTX, the model says which type each value has. Quantisation is said by the model in all of
-them.
+TensorRT 8.5 to 10 convert to half precision themselves, by a flag of the builder. From 11 on, and
+in TensorRT-RTX, the model defines the type of each value. Quantization is always in the model.
 
-Import this module only where it is used: it takes the package onnx, which nothing else here needs.
+Import this module only where it is used: it needs the package onnx.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _QUANTIZED = ["Conv", "Gemm"]
 
 
 def to_fp16(content: bytes) -> bytes:
-    """A valid ONNX model that takes and gives float32, with everything in between in float16."""
+    """An ONNX model with float32 inputs and outputs, and float16 in between."""
     model = _named(onnx.load_from_string(content))
     converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
     result: bytes = converted.SerializeToString()
@@ -45,23 +44,22 @@ def to_fp16(content: bytes) -> bytes:
 
 
 def to_int8(content: bytes, batches: Iterable[NDArray[np.float32]]) -> bytes:
-    """A valid ONNX model with convolutions and matrix products quantized as TensorRT wants it.
+    """An ONNX model with convolutions and matrix products quantized as TensorRT needs it.
 
-    A QuantizeLinear and a DequantizeLinear stand before each input and each weight of them. All are
-    symmetric: weights by channel, the others by the largest value that occurs in the batches.
-    Biases and grouped convolutions stay float32. With the latter quantized as well, the worst
-    cosine between the embeddings of w600k_mbf in int8 and in float32 fell from 0.96 to 0.86.
+    Each of their inputs and weights gets a QuantizeLinear and a DequantizeLinear. All are
+    symmetric: weights by channel, inputs by their largest value in the batches. Biases and grouped
+    convolutions stay float32. With the latter quantized as well, the worst cosine between the
+    embeddings of w600k_mbf in int8 and in float32 fell from 0.96 to 0.86.
 
     Args:
-        content: the file's content; the model has one input.
-        batches: float32, what the model is given in use, such as of a hundred images. At least
-            one.
+        content: of the file; the model has one input.
+        batches: float32, typical inputs of the model, such as of a hundred images; at least one.
     """
     model = onnx.load_from_string(content)
     if max(entry.version for entry in model.opset_import) < _PER_CHANNEL_OPSET:
         model = version_converter.convert_version(model, _PER_CHANNEL_OPSET)
     model = _named(model)
-    add_pre_process_metadata(model)  # not to be told to fuse layers, which TensorRT does itself
+    add_pre_process_metadata(model)  # silences advice to fuse layers, which TensorRT does itself
     reader = _Batches(model.graph.input[0].name, batches)
     with TemporaryDirectory() as folder:
         source, result = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
@@ -75,7 +73,7 @@ def to_int8(content: bytes, batches: Iterable[NDArray[np.float32]]) -> bytes:
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            # TensorRT 8 wants weights as float32 with pairs of their own, and refuses int32 biases:
+            # TensorRT 8 needs weights as float32 with pairs of their own, and refuses int32 biases:
             # https://github.com/microsoft/onnxruntime/issues/14229
             extra_options={
                 "ActivationSymmetric": True,
@@ -99,7 +97,7 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]
 
 
 def _named(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Names for nodes that have none: both conversions tell nodes apart by them."""
+    """The model with names for all nodes, by which both conversions identify them."""
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"node {number}"
     return model

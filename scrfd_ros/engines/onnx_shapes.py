@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fix the sizes of an ONNX model's input, for programs that cannot be told them."""
+"""Fix the sizes of an ONNX model's input, for programs that have no option for them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from scrfd_ros.inference.engine_file import ShapeRange
 
 
 def with_input_shape(content: bytes, shapes: ShapeRange) -> bytes:
-    """The model with the sizes of its one input fixed; what may still vary is called batch.
+    """The model with fixed sizes of its one input; a size that stays free is named batch.
 
-    Real files call several sizes by one name, "?", which trtexec takes for equal sizes.
+    Real files name several sizes "?", which trtexec takes to be equal.
 
     Args:
         content: an ONNX model.
-        shapes: of the input; where smallest and largest differ, the size stays free.
+        shapes: of the input; a size with different minimum and maximum stays free.
 
     Raises:
         ModelError: the package onnx is missing.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line of NVIDIA's trtexec that builds the engine that `build_engine` builds."""
+"""The command line of NVIDIA's trtexec that builds the same engine as `build_engine`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def trtexec_command(
 
     Args:
         tensorrt: major and minor version.
-        model: an ONNX file whose only free size, if any, is the batch; quantized for int8, and
-            for fp16 from TensorRT 11 on with FP16 inside.
+        model: an ONNX file with no free size except the batch; quantized for int8, and with FP16
+            inside for fp16 from TensorRT 11 on.
         engine: file to write.
         input_name: of the model's input.
         shapes: of the input.
-        precision: one of `build.PRECISIONS`.
-        workspace_mib: most scratch memory, MiB, that a layer may take.
+        precision: one of `PRECISIONS`.
+        workspace_mib: maximum scratch memory, MiB, of a layer; None for no limit.
     """
     words = [
         str(_JETSON) if _JETSON.exists() else "trtexec",

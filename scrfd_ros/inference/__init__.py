@@ -14,3 +14,11 @@ which ignores the settings that it has no use for, and add a line to `load.BACKE
 module imports its library at the top and raises `BackendError` with the command that installs it.
 The parameter `backend` and the command line then accept its name.
 """
+
+from __future__ import annotations
+
+import os
+
+# From 1.29 on, ONNX Runtime reports to its maker which models it loads and how fast they run, and
+# keeps a number of the machine in the user's folder. It reads this variable when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From 8-bit images to the float planes a network takes."""
+"""Convert 8-bit images to the float planes of a network's input."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from scrfd_ros.arrays import check_array, written
 class BlobWriter:
     """Writes BGR images as normalized RGB planes: (pixel - mean) / scale.
 
-    An image has only 256 values per channel, so a look-up table replaces the arithmetic and the
-    cast: the same bits as cv2.dnn.blobFromImage, in a fraction of its time.
-    Keeps a buffer between calls: use one per thread.
+    A channel has only 256 values, so a look-up table replaces the arithmetic and the cast. The
+    result equals cv2.dnn.blobFromImage's bit by bit, in a fraction of its time.
+    Keeps a buffer between calls: use one for each thread.
     """
 
     def __init__(self, mean: float, scale: float) -> None:
@@ -25,7 +25,7 @@ class BlobWriter:
     def write(self, image: NDArray[np.uint8], blob: NDArray[np.float32]) -> None:
         """Fill `blob`, float32 [3, H, W], from `image`, uint8 [H, W, 3] BGR.
 
-        The rows of `blob` need not follow each other without a gap.
+        The rows of `blob` may have gaps between them.
 
         Raises:
             ValueError: the image has another size, type or number of channels.

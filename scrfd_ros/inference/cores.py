@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many processor cores this process may use, as in a container with a quota."""
+"""The number of processor cores that this process may use, as in a container with a quota."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MAX_THREADS = 256
-"""Largest number of threads to ask for; more is a slip of the pen."""
+"""Maximum number of threads; a larger one is a typing error."""
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Cores that this process may keep busy, at least 1.
+    """Number of cores that this process may use, at least 1.
 
-    The processors that its affinity allows (taskset, cpuset, `docker --cpuset-cpus`), with those
-    that are threads of one core counted once, but not more than the quota of its control groups
-    (`docker --cpus`, `CPUQuota=` of systemd, `limits.cpu` of Kubernetes); a fraction is rounded up.
+    These are the processors that its affinity allows (taskset, cpuset, `docker --cpuset-cpus`),
+    where threads of one core count once, limited by the quota of its control groups (`docker
+    --cpus`, `CPUQuota=` of systemd, `limits.cpu` of Kubernetes), rounded up.
 
     Args:
-        root: folder that has proc and sys; another one than / is for tests.
+        root: folder with proc and sys; tests pass another one than /.
     """
     allowed = os.sched_getaffinity(0)
     cores = len({_siblings(root, processor) for processor in allowed})
@@ -29,13 +29,13 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def _siblings(root: Path, processor: int) -> str:
-    """What the processors of one core have in common; for a machine that does not tell, itself."""
+    """A text that the processors of one core share; the processor itself if that is unknown."""
     topology = root / f"sys/devices/system/cpu/cpu{processor}/topology"
     return _text(topology / "thread_siblings_list") or str(processor)
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Cores' worth of time that each control group above this process grants, where it limits it.
+    """Quota, in cores, of each control group of this process that has one.
 
     https://docs.kernel.org/admin-guide/cgroup-v2.html and, for the older kind,
     https://docs.kernel.org/scheduler/sched-bwc.html.
@@ -55,10 +55,10 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _groups(mounts: tuple[Path, ...], path: str) -> Iterator[Path]:
-    """Folders of a control group and of those it is in.
+    """Folders of a control group and of its parents.
 
-    The path may be that outside of a container, within which only its last group can be seen, at
-    the top: what is not there is passed over.
+    The path may be the one outside a container, inside of which only its last group is visible, at
+    the top. Callers skip folders that do not exist.
     """
     group = Path(os.path.normpath(f"/{path.lstrip('/')}"))  # no way up from the top
     for mount in mounts:
@@ -76,5 +76,5 @@ def _quota(quota: str, period: str) -> Iterator[float]:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):  # not there, or not for us
+    except (OSError, ValueError):  # missing, or not readable
         return ""

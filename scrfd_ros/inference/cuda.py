@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The little that is asked of the CUDA driver itself: the device, its memory, and CUDA graphs.
+"""Direct calls of the CUDA driver: the device, its memory, and CUDA graphs.
 
-The device is probed before anything of TensorRT is touched, for TensorRT cannot be asked: without
-a device its classes raise whatever they like, and trt.Runtime of 8.6 ends the process. pycuda has
-no CUDA graphs. Functions and numbers: CUDA Driver API, cuda.h, 11.4 and newer.
+The device is probed before TensorRT is used: without a device TensorRT's classes raise various
+exceptions, and trt.Runtime of 8.6 ends the process. pycuda has no CUDA graphs. Functions and
+numbers: CUDA Driver API, cuda.h, 11.4 and newer.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _NAME_SIZE = 256
 
 @dataclass(frozen=True)
 class CudaDevice:
-    """The first CUDA device, which `CUDA_VISIBLE_DEVICES` can choose.
+    """The first CUDA device; `CUDA_VISIBLE_DEVICES` can select it.
 
     Attributes:
         name: of the GPU, such as "Orin".
         compute_capability: of the GPU, such as "8.7".
-        cuda: newest CUDA version that the driver serves, such as "12.6".
+        cuda: newest CUDA version that the driver supports, such as "12.6".
     """
 
     name: str
@@ -40,7 +40,7 @@ def cuda_device() -> CudaDevice:
     """The CUDA device that networks run on.
 
     Raises:
-        BackendError: there is none; says what is missing.
+        BackendError: there is none; names what is missing.
     """
     try:
         driver = _Driver()
@@ -48,7 +48,7 @@ def cuda_device() -> CudaDevice:
         driver.call("cuInit", 0)
         driver.call("cuDeviceGetCount", ctypes.byref(number))
         if number.value == 0:
-            raise BackendError("the NVIDIA driver counts 0 devices")
+            raise BackendError("the NVIDIA driver finds 0 devices")
         driver.call("cuDeviceGet", ctypes.byref(device), 0)
         name = ctypes.create_string_buffer(_NAME_SIZE)
         driver.call("cuDeviceGetName", name, _NAME_SIZE, device)
@@ -69,12 +69,12 @@ def cuda_device() -> CudaDevice:
 
 
 def device_memory() -> tuple[int, int]:
-    """Bytes of the first CUDA device that are in use, by whatever program, and in all.
+    """Bytes of the first CUDA device: used by all programs together, and in total.
 
-    Where no network is loaded this makes and removes a CUDA context, which takes long.
+    If no network is loaded, this creates and removes a CUDA context, which is slow.
 
     Raises:
-        BackendError: there is no device, or it does not tell.
+        BackendError: there is no device, or the driver cannot read its memory.
     """
     driver = _Driver()
     device, context, ours = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
@@ -94,13 +94,13 @@ def device_memory() -> tuple[int, int]:
 
 
 class CudaGraph:
-    """Work recorded from a stream once, to be launched as a whole.
+    """Work recorded once from a stream, to be launched as a whole.
 
-    Needs a current context, in the thread that records, launches and deletes.
+    Recording, launching and deleting need a current context in the calling thread.
 
     Args:
         stream: handle of a CUstream.
-        work: puts work on that stream, without waiting for it.
+        work: queues work on that stream, without waiting for it.
 
     Raises:
         ModelError: the work cannot be recorded.
@@ -116,7 +116,7 @@ class CudaGraph:
             try:
                 work()
             except ModelError:
-                with contextlib.suppress(BackendError):  # what went wrong in the work matters more
+                with contextlib.suppress(BackendError):  # the first error matters more
                     self._driver.call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
                 raise
             self._driver.call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
@@ -131,7 +131,7 @@ class CudaGraph:
         self._driver.call("cuGraphDestroy", graph)
 
     def launch(self) -> None:
-        """Put the recorded work on the stream it was recorded from."""
+        """Queue the recorded work on the stream it was recorded from."""
         self._driver.call("cuGraphLaunch", self._graph, self._stream)
 
     def __del__(self) -> None:
@@ -140,7 +140,7 @@ class CudaGraph:
 
 
 class _Driver:
-    """The CUDA driver's functions, whose failures are raised as `BackendError`."""
+    """The CUDA driver's functions, with failures raised as `BackendError`."""
 
     def __init__(self) -> None:
         try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of an engine file: a JSON file beside it, and whether it fits this machine.
+"""The metadata of an engine file, in a JSON file beside it, and whether it fits this machine.
 
-An engine tells neither which model it came from nor what it was built for; TensorRT fails late on
-the wrong machine, or crashes.
+An engine itself records neither its model nor the machine it was built for; on another machine
+TensorRT fails late, or crashes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 _FORMAT = 1
 _DIMENSIONS = 4  # of an input: N, channels, height, width
-_REMOVE = "remove it, and build the engine anew or let `scrfd verify` write it"
+_REMOVE = "remove it, and build the engine again or let `scrfd verify` write it"
 
 
 @dataclass(frozen=True)
 class ShapeRange:
-    """Shapes that an engine takes for its input; all equal where the shape is fixed."""
+    """Minimum, usual and maximum shape of an engine's input; all equal if the shape is fixed."""
 
     min: tuple[int, ...]
     opt: tuple[int, ...]
@@ -40,7 +40,7 @@ class ShapeRange:
 
     @property
     def batch(self) -> str:
-        """Batch sizes as `scrfd convert` takes them: "1", or "1:8:32"."""
+        """Batch sizes in the form of `scrfd convert`: "1", or "1:8:32"."""
         if self.min[0] == self.max[0]:
             return str(self.min[0])
         return f"{self.min[0]}:{self.opt[0]}:{self.max[0]}"
@@ -48,18 +48,18 @@ class ShapeRange:
 
 @dataclass(frozen=True)
 class EngineMetadata:
-    """What the JSON file beside an engine says.
+    """The content of the JSON file beside an engine.
 
     Attributes:
         engine_sha256: checksum of the engine file.
-        model: the ONNX file it was built from, as it was given.
+        model: path of the ONNX file it was built from, as it was given.
         model_sha256: checksum of that file.
         normalizes_input: see `Network`.
         platform: what it was built for.
-        precision: one of `PRECISIONS`; "unknown" where another program built it.
+        precision: one of `PRECISIONS`; "unknown" if another program built it.
         shapes: of the input.
-        options: what was asked of the build, by the names of `scrfd convert`'s options.
-        agreement: how far it agrees with the ONNX model, figures by name; see
+        options: of the build, by the names of `scrfd convert`'s options.
+        agreement: figures of the comparison with the ONNX model, by name; see
             `scrfd_ros.engines.agreement`.
         built: date and time, UTC, ISO 8601.
     """
@@ -87,7 +87,7 @@ def write_engine(engine: Path, plan: bytes, metadata: EngineMetadata) -> None:
     Raises:
         ScrfdError: a file cannot be written.
     """
-    # Were this to stop half way, the checksum would not match, and the engine would be refused.
+    # If this is interrupted in between, the checksum does not match and the engine is refused.
     write_bytes(engine, plan)
     write_metadata(engine, metadata)
 
@@ -103,7 +103,7 @@ def write_metadata(engine: Path, metadata: EngineMetadata) -> None:
 
 
 def read_metadata(engine: Path) -> EngineMetadata | None:
-    """The metadata of an engine; None where there is no JSON file, as for engines of trtexec.
+    """The metadata of an engine; None if there is no JSON file, as for engines of trtexec.
 
     Raises:
         ModelError: the JSON file cannot be read or is malformed.
@@ -112,7 +112,7 @@ def read_metadata(engine: Path) -> EngineMetadata | None:
     try:
         content = json.loads(path.read_bytes())
         if content.pop("format") != _FORMAT:
-            raise ValueError(f"not of format {_FORMAT}, another version of scrfd_ros wrote it")
+            raise ValueError(f"not format {_FORMAT}: another version of scrfd_ros wrote it")
         shapes = {name: tuple(shape) for name, shape in content.pop("shapes").items()}
         platform = Platform(**content.pop("platform"))
         metadata = EngineMetadata(**content, platform=platform, shapes=ShapeRange(**shapes))
@@ -148,7 +148,7 @@ def _has_right_types(metadata: EngineMetadata) -> bool:
 
 
 def check_metadata(engine: Path, plan: bytes, metadata: EngineMetadata, here: Platform) -> None:
-    """Hold an engine against its metadata and this machine.
+    """Compare an engine with its metadata, and the metadata with this machine.
 
     Args:
         engine: its path.
@@ -157,10 +157,10 @@ def check_metadata(engine: Path, plan: bytes, metadata: EngineMetadata, here: Pl
         here: this machine.
 
     Raises:
-        ModelError: the file is not the one described, or was built for something else; names
-            both sides, and the command that rebuilds it.
+        ModelError: the file is not the described one, or was built for another machine; names both
+            sides, and the command that rebuilds it.
     """
-    rebuild = f"build it anew: {rebuild_command(engine, metadata)}"
+    rebuild = f"build it again: {rebuild_command(engine, metadata)}"
     found = hashlib.sha256(plan).hexdigest()
     if found != metadata.engine_sha256:
         raise ModelError(
@@ -176,17 +176,17 @@ def check_metadata(engine: Path, plan: bytes, metadata: EngineMetadata, here: Pl
 
 
 def differences(built: Platform, here: Platform) -> list[str]:
-    """Names of what differs between two platforms such that an engine cannot be carried over."""
+    """Names of the attributes that prevent moving an engine between two platforms."""
     fields = ("gpu", "compute_capability", "tensorrt", "system")
     names = [name for name in fields if getattr(built, name) != getattr(here, name)]
-    # An update of the driver does no harm; another major version comes with other libraries.
+    # Engines survive an update of the driver; another major version has other libraries.
     if built.cuda.split(".")[0] != here.cuda.split(".")[0]:
         names.append("cuda")
     return names
 
 
 def rebuild_command(engine: Path, metadata: EngineMetadata) -> str:
-    """The command line that builds an engine anew."""
+    """The command line that builds an engine again."""
     *_, height, width = metadata.shapes.opt
     options = {"precision": None, **metadata.options}
     if options["precision"] is None and metadata.precision in PRECISIONS:

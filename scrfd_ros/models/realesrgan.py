@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real-ESRGAN x4plus: from ncnn's weights, which the Python registry has, to an ONNX file.
+"""Real-ESRGAN x4plus: convert ncnn's weights, which are in the Python registry, to an ONNX file.
 
-The network is the RRDBNet of https://arxiv.org/abs/1809.00219, as Real-ESRGAN was trained with it
-(https://arxiv.org/abs/2107.10833): 23 blocks, 64 features, 32 more from each convolution within a
-block, 16.7 million parameters. Names of layers and weights are those of the published training
-code.
+The network is the RRDBNet of https://arxiv.org/abs/1809.00219 as trained for Real-ESRGAN
+(https://arxiv.org/abs/2107.10833): 23 blocks, 64 features, 32 more by each convolution in a block,
+16.7 million parameters. Names of layers and weights are those of the published training code.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from scrfd_ros.errors import ModelError
 from scrfd_ros.inference.protobuf import field
 
 _BLOCKS, _FEATURES, _GROWTH = 23, 64, 32
-_HALF_PRECISION = struct.pack("<I", 0x01306B47)  # ncnn writes it before such weights
-_IR_VERSION, _OPSET = 7, 13  # TensorRT 8.5 reads them, and all that came after it
+_HALF_PRECISION = struct.pack("<I", 0x01306B47)  # ncnn's mark before such weights
+_IR_VERSION, _OPSET = 7, 13  # supported by TensorRT 8.5 and newer
 _FLOAT = 1  # TensorProto.DataType
 _OTHER_WEIGHTS = "these are not ncnn's weights of Real-ESRGAN x4plus, or they are damaged"
 
 
 def onnx_from_ncnn(weights: bytes) -> bytes:
-    """The content of an ONNX file, from that of ncnn's realesrgan-x4plus.bin.
+    """The content of an ONNX file, from the content of ncnn's realesrgan-x4plus.bin.
 
     The network's input is `input`, float32 [N, 3, H, W] of any sizes, RGB in 0..1; its output is
-    `output`, float32 [N, 3, 4 H, 4 W], the same enlarged. Weights are stored in single
-    precision; ncnn's half precision loses nothing by it. The same weights give the same bytes on
-    every machine.
+    `output`, float32 [N, 3, 4 H, 4 W], the upscaled images. Weights are stored in single precision,
+    which represents ncnn's half precision exactly. The same weights give the same bytes on every
+    machine.
 
     Raises:
         ModelError: these are not the weights of this network.
@@ -63,7 +62,7 @@ def onnx_from_ncnn(weights: bytes) -> bytes:
 
 
 class _Network:
-    """An ONNX graph in the making. Weights are taken in the order of the layers, as ncnn does."""
+    """An ONNX graph under construction. Weights are read in the order of the layers, as in ncnn."""
 
     def __init__(self, weights: bytes) -> None:
         self._weights = weights
@@ -77,7 +76,7 @@ class _Network:
     def convolution(
         self, name: str, inputs: list[str], channels: int, features: int, output: str = ""
     ) -> str:
-        """3x3, with bias and without change of size, over all inputs one after the other."""
+        """A 3x3 convolution with bias, which keeps the size, over the concatenated inputs."""
         if self._take(4) != _HALF_PRECISION:
             raise ModelError(_OTHER_WEIGHTS)
         shape = [features, channels, 3, 3]
@@ -109,7 +108,7 @@ class _Network:
     def node(
         self, kind: str, output: str, inputs: list[str], **attributes: float | str | list[int]
     ) -> str:
-        """Add a NodeProto; returns the name of its output, which is also its own."""
+        """Add a NodeProto; returns the name of its output, which is also the node's."""
         content = b"".join(field(1, name) for name in inputs) + field(2, output)
         content += field(3, output) + field(4, kind)
         content += b"".join(field(5, _attribute(*item)) for item in attributes.items())

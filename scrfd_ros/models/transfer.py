@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes from HTTPS addresses: continued after interruptions, and not waited for without end.
+"""Downloads from HTTPS addresses, continued after interruptions, with limits on waiting.
 
-What a server sends is held against what it announces; what the content must be is up to
-download.py.
+The size that a server sends is compared with the announced one; download.py verifies the content.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ from tqdm import tqdm
 _CHUNK = 1 << 18
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
-MOST_BYTES = 1 << 30
-"""Of a download, and of a file out of an archive: three times the largest that the catalogue has.
+MAX_BYTES = 1 << 30
+"""Of a download, and of a file in an archive: three times the largest in the catalogue.
 
-More is refused before it fills the disk.
+Larger ones are refused before they fill the disk.
 """
 
 
 @dataclass
 class DownloadSession:
-    """Limits of one run, and what it has learned: a host that did not answer is not asked again.
+    """Limits of one run, and the hosts that did not answer in it, which are not tried again.
 
     Attributes:
-        connect_seconds: longest wait for a host, name look-up included.
-        stall_seconds: longest silence of a connected host.
-        attempts: tries per address, as long as another one makes sense.
-        pause_seconds: wait before the second try; doubles with every further one.
-        unreachable: host -> why it did not answer.
+        connect_seconds: maximum wait for a host, including the name look-up.
+        stall_seconds: maximum silence of a connected host.
+        attempts: maximum number of attempts for each address, if another one can succeed.
+        pause_seconds: wait before the second attempt; doubles with each further one.
+        unreachable: by host, why it did not answer.
     """
 
     connect_seconds: float = 5.0
@@ -54,15 +53,15 @@ class DownloadSession:
 
 
 class SourceError(Exception):
-    """A source does not give the file."""
+    """A source does not provide the file."""
 
 
 class _RetryableError(SourceError):
-    """A source does not give the file now, and may do so in a moment."""
+    """A source does not provide the file now, but may do so soon."""
 
 
 def download(url: str, out: BinaryIO, size: int | None, session: DownloadSession) -> None:
-    """Append to `out` what is missing of the content behind `url`, in several tries if need be."""
+    """Append the missing rest of the content at `url` to `out`, in several attempts if needed."""
     _refuse_plain_text(url)
     _check_host(url, session)
     for attempt in range(1, session.attempts + 1):
@@ -75,10 +74,10 @@ def download(url: str, out: BinaryIO, size: int | None, session: DownloadSession
 
 
 def _check_host(url: str, session: DownloadSession) -> None:
-    """Find out within `connect_seconds` whether a host, or the proxy before it, can be reached.
+    """Check within `connect_seconds` that a host, or the proxy in front of it, can be reached.
 
-    Neither the name look-up nor the walk through several addresses of one host obeys the time-out
-    that urllib takes; without a network they can last minutes.
+    The time-out of urllib limits neither the name look-up nor the attempts at several addresses of
+    one host; without a network they can take minutes.
     """
     target = urlsplit(url)
     host = target.netloc
@@ -127,7 +126,7 @@ class _HttpsOnly(urllib.request.HTTPRedirectHandler):
 
 
 def _receive(url: str, out: BinaryIO, size: int | None, session: DownloadSession) -> None:
-    """One try to append what is missing; `size` is that of the whole content, where known."""
+    """One attempt to append the missing rest; `size` is of the whole content, if known."""
     start = size_of(out)
     request = urllib.request.Request(url, headers={"User-Agent": "scrfd_ros"})
     if start:
@@ -138,7 +137,7 @@ def _receive(url: str, out: BinaryIO, size: int | None, session: DownloadSession
     except HTTPError as error:
         error.close()
         if error.code == 416:
-            out.truncate(0)  # there is less than we believed to have
+            out.truncate(0)  # the content is shorter than what was downloaded before
         again = error.code in (416, 429, 500, 502, 503, 504)
         raise (_RetryableError if again else SourceError)(f"{error}") from error
     except (OSError, http.client.HTTPException) as error:
@@ -152,8 +151,8 @@ def _receive(url: str, out: BinaryIO, size: int | None, session: DownloadSession
         total = size if response.length is None else received + response.length
         if size is not None and total != size:
             raise SourceError(f"has {total:,} bytes, expected {size:,}")
-        if total is not None and total > MOST_BYTES:
-            raise SourceError(f"has {total:,} bytes, expected at most {MOST_BYTES:,}")
+        if total is not None and total > MAX_BYTES:
+            raise SourceError(f"has {total:,} bytes, expected at most {MAX_BYTES:,}")
         out.truncate(received)
         name = urlsplit(url).path.rpartition("/")[2]
         with progress_bar(desc=name, total=total, initial=received) as bar:
@@ -165,8 +164,8 @@ def _receive(url: str, out: BinaryIO, size: int | None, session: DownloadSession
                 if not chunk:
                     break
                 received += len(chunk)
-                if received > MOST_BYTES:
-                    raise SourceError(f"does not end, expected at most {MOST_BYTES:,} bytes")
+                if received > MAX_BYTES:
+                    raise SourceError(f"does not end, expected at most {MAX_BYTES:,} bytes")
                 out.write(chunk)
                 bar.update(len(chunk))
         if total is not None and received < total:
@@ -180,16 +179,16 @@ def _words(reason: object, session: DownloadSession) -> str:
 
 
 def unpack_zip(
-    archive: Path | BinaryIO, member: str, out: BinaryIO, most: int = MOST_BYTES
+    archive: Path | BinaryIO, member: str, out: BinaryIO, max_bytes: int = MAX_BYTES
 ) -> None:
     """`unpack` for a zip archive."""
     with _readable():
         files = zipfile.ZipFile(archive)
-    # The others reserve as much memory as the archive claims to need.
+    # Other methods allocate as much memory as the archive claims to need.
     if any(entry.compress_type not in _COMPRESSIONS for entry in files.infolist()):
         raise SourceError("not a usable archive: expected compression by deflate, or none")
     with files:
-        unpack(files.namelist(), files.open, member, out, most)
+        unpack(files.namelist(), files.open, member, out, max_bytes)
 
 
 def unpack(
@@ -197,14 +196,15 @@ def unpack(
     open_file: Callable[[str], IO[bytes] | None],
     member: str,
     out: BinaryIO,
-    most: int = MOST_BYTES,
+    max_bytes: int = MAX_BYTES,
 ) -> None:
-    """Make `out` the file of this name in an archive, whatever folder the archive puts it in.
+    """Write the file with this name in an archive, in whichever of its folders, to `out`.
 
-    Nothing else of the archive is unpacked, so its paths lead nowhere.
+    Nothing else is unpacked, and no path in the archive is used.
 
     Raises:
-        SourceError: the archive is damaged, or does not hold one such file of at most `most` bytes.
+        SourceError: the archive is damaged, does not have exactly one such file, or one of more
+            than `max_bytes`.
     """
     found = [name for name in names if f"/{name}".endswith(f"/{member}")]
     content = None
@@ -212,7 +212,7 @@ def unpack(
         with _readable():
             content = open_file(found[0])
     if content is None:
-        raise SourceError(f"the archive holds {len(found)} files called {member}, expected one")
+        raise SourceError(f"the archive has {len(found)} files named {member}, expected one")
     out.truncate(0)
     size = 0
     with content:
@@ -222,8 +222,8 @@ def unpack(
             if not chunk:
                 return
             size += len(chunk)
-            if size > most:
-                raise SourceError(f"{member} in the archive has more than {most:,} bytes")
+            if size > max_bytes:
+                raise SourceError(f"{member} in the archive has more than {max_bytes:,} bytes")
             out.write(chunk)
 
 
@@ -231,7 +231,7 @@ def unpack(
 def _readable() -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # of nearly any class, where an archive is damaged
+    except Exception as error:  # a damaged archive raises exceptions of nearly any class
         raise SourceError(f"not a usable archive: {error}") from error
 
 
@@ -240,5 +240,5 @@ def size_of(stream: BinaryIO) -> int:
 
 
 def progress_bar(**options: Any) -> tqdm[NoReturn]:
-    """A progress bar on stderr; none where that is not a terminal."""
+    """A progress bar on stderr; none if that is not a terminal."""
     return tqdm(unit="B", unit_scale=True, leave=False, disable=None, **options)

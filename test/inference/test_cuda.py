@@ -30,7 +30,7 @@ def test_device() -> None:
         pytest.param(
             "no device", "cuInit failed with 100, no CUDA-capable device is detected", id="broken"
         ),
-        pytest.param("no devices", "the NVIDIA driver counts 0 devices", id="none"),
+        pytest.param("no devices", "the NVIDIA driver finds 0 devices", id="none"),
     ],
 )
 def test_no_device(answer: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:

