@@ -165,7 +165,8 @@ def test_threads_out_of_range(threads: str, capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit) as caught:
         main(["detect", f"--threads={threads}"])
     assert caught.value.code == 2
-    assert f"expected a whole number from 0 to {MAX_THREADS}, found {threads!r}" in capsys.readouterr().err
+    reason = f"expected a whole number from 0 to {MAX_THREADS}, found {threads!r}"
+    assert reason in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("threads", [-1, 10000, "two"])
