@@ -76,7 +76,7 @@ def main() -> None:
         ids = Counter(face.id for answer in harness.detections for face in answer.detections)
         print(f"sent {len(sent)}, answered {len(stamps)}; stamps: ", end="")
         print("those of images, in order" if _is_part(stamps, sent) else "NOT those of images")
-        known = "unknown how many" if lost is None else lost
+        known = "an unknown number" if lost is None else lost
         print(f"the node: {handled} handled, {dropped} dropped, {skipped} skipped, {known} lost")
         print(f"in no count: {len(sent) - handled - dropped - skipped - (lost or 0)}")
         print(f"ids: {len(ids)}, faces of each: {', '.join(map(str, sorted(ids.values())))}")

@@ -71,7 +71,7 @@ class CameraWatch:
             camera.counts.silence = ""
             if self._is_silence_logged:
                 self._is_silence_logged = False
-                self._node.get_logger().info(f"images come on {camera.topic}")
+                self._node.get_logger().info(f"images arrive on {camera.topic}")
         self._look_at_shares(now)
         self._look_for_results(now)
         self._look_for_others(now)
@@ -84,7 +84,7 @@ class CameraWatch:
         camera.is_refusing = False
         sentence = why_no_image(graph) if is_silent else incompatible(graph)
         camera.counts.silence = sentence
-        if self._warn("silence", f"no images come: {sentence}", now):
+        if self._warn("silence", f"no images arrive: {sentence}", now):
             self._is_silence_logged = is_silent or not camera.has_images
 
     def _look_at_shares(self, now: float) -> None:
@@ -98,14 +98,14 @@ class CameraWatch:
         losses = failures = ""
         if _is_much(lost, received + lost):
             losses = (
-                f"of the last {received + lost} images on {topic} {lost} were lost on the way: "
+                f"{lost} of the last {received + lost} images on {topic} were lost on the way: "
                 f"with Fast DDS the program that publishes them needs the transport profile, see "
                 f"'Images and Fast DDS' in the README; if it has the profile, this machine is too "
                 f"busy"
             )
         if _is_much(failed, received):
             failures = (
-                f"of the last {received} images on {topic} {failed} were skipped: "
+                f"{failed} of the last {received} images on {topic} were skipped: "
                 f"{counts.last_reason}"
             )
         self._set_warning("losses", losses, now)
@@ -117,8 +117,8 @@ class CameraWatch:
         sentence = ""
         if seconds > _PATIENCE:
             sentence = (
-                f"for {seconds:.0f} s no image on {self.camera.topic} has been finished, although "
-                f"they come: the networks are too slow for this machine, or hang"
+                f"no image on {self.camera.topic} has been finished for {seconds:.0f} s, although "
+                f"images arrive: the networks are too slow for this machine, or hang"
             )
         self._set_warning("results", sentence, now)
 

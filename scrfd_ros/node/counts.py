@@ -129,7 +129,7 @@ class Counts:
             )
 
     def __str__(self) -> str:
-        lost = "unknown how many" if self.lost is None else self.lost
+        lost = "an unknown number" if self.lost is None else self.lost
         text = (
             f"{self.handled} handled, {self.dropped} dropped for newer ones, "
             f"{self.failed} skipped, {lost} lost on the way"

@@ -47,7 +47,7 @@ def camera_status(
     problems = [Problem(DiagnosticStatus.WARN, text) for text in counts.warnings.values()]
     waiting_since = camera.waiting_since
     if waiting_since is None:
-        state = "nobody wants results"
+        state = "no subscriber to results"
     elif age is None or now - waiting_since > limits.stale_after:
         state = "no image yet" if age is None else f"no image for {age:.1f} s"
         if counts.silence:

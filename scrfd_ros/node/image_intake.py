@@ -83,7 +83,9 @@ class ImageIntake:
                 self._subscribe(camera)
             elif not are_wanted and camera.is_subscribed:
                 camera.unsubscribe()
-                self._node.get_logger().info(f"nobody wants results of {camera.topic}")
+                self._node.get_logger().info(
+                    f"no subscriber to results of {camera.topic}: its images are not taken in"
+                )
 
     def _take(self, camera: Camera, image: ReceivedImage) -> None:
         if self._worker.offer(camera, image):

@@ -61,7 +61,7 @@ def unused_parameters(given: Iterable[str], known: Iterable[str]) -> list[str]:
     """
     known = set(known)
     return [
-        f"the parameter {name} is given and not used: {_hint(name, known)}"
+        f"the parameter {name} is not used: {_hint(name, known)}"
         for name in sorted(set(given) - known - _OF_EVERY_NODE)
     ]
 
@@ -74,12 +74,14 @@ def _is_qos_override(name: str) -> bool:
 def _hint(name: str, known: set[str]) -> str:
     override = _OVERRIDE.fullmatch(name)
     if override:
-        taken = [other.rpartition(".")[2] for other in known if other.startswith(f"{override[1]}.")]
-        if taken:
-            return f"what can be set there is {', '.join(sorted(taken))}"
+        policies = [
+            other.rpartition(".")[2] for other in known if other.startswith(f"{override[1]}.")
+        ]
+        if policies:
+            return f"the policies that can be set there are {', '.join(sorted(policies))}"
         known = {other for other in known if other.startswith(override[2])} or known
     nearest = _nearest(name, known)
-    return f"is {nearest} meant?" if nearest else "there is none of that name, nor of a similar one"
+    return f"did you mean {nearest}?" if nearest else "no parameter has this name or a similar one"
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
@@ -126,7 +128,7 @@ def for_other_nodes(arguments: Sequence[str], node: str) -> list[str]:
         node: fully qualified name of the node.
     """
     name = node.rpartition("/")[2]
-    told = []
+    sentences = []
     for file in _params_files(arguments):
         keys = [key for key, _ in sections(read_params_file(file))]
         matching = [key for key in keys if _matches(key, node)]
@@ -134,22 +136,22 @@ def for_other_nodes(arguments: Sequence[str], node: str) -> list[str]:
             continue
         near = [key for key in keys if key not in matching and _resembles(key, name)]
         if near:
-            told.append(
+            sentences.append(
                 f"the parameter file {file}: what is below {near[0]} is not used: this node is "
                 f"{node}; write {node} or /** instead"
             )
         elif not matching:
             is_for = f"is for {', '.join(keys)}" if keys else "is empty"
-            told.append(
+            sentences.append(
                 f"the parameter file {file} {is_for}: nothing of it is used, this node is {node}"
             )
     for argument in _after(arguments, ("-p", "--param")):
         target, colon, rest = argument.partition(":=")[0].partition(":")
         if colon and not _matches(target, node):
-            told.append(
-                f"the parameter {rest} is given for {target} and not used: this node is {name}"
+            sentences.append(
+                f"the parameter {rest} is for {target} and not used: this node is {name}"
             )
-    return told
+    return sentences
 
 
 def ignored_arguments(arguments: Sequence[str]) -> list[str]:

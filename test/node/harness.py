@@ -67,7 +67,7 @@ def image_counts(log: str, camera: str = "images") -> list[ImageCounts]:
     """The counts for a camera that a node has logged, one for each time it was deactivated."""
     pattern = (
         rf"{camera}: (\d+) handled, (\d+) dropped for newer ones, (\d+) skipped, "
-        rf"(\d+|unknown how many) lost"
+        rf"(\d+|an unknown number) lost"
     )
     return [
         ImageCounts(*map(int, numbers), int(lost) if lost.isdigit() else None)

@@ -138,7 +138,7 @@ def test_an_image_in_hand_when_the_node_ends_is_told(
     gated.node.destroy_node()
     gated.gate.release(10)
     said = capfd.readouterr().err
-    assert "front: 0 handled, 1 dropped for newer ones, 0 skipped, unknown how many lost" in said
+    assert "front: 0 handled, 1 dropped for newer ones, 0 skipped, an unknown number lost" in said
     assert "lost on the way, 1 not finished" in said
 
 

@@ -97,7 +97,7 @@ def test_losses_are_told_while_they_last_and_in_the_log_once_a_minute(
     for now in range(1, 100):
         assert "were lost on the way: with Fast DDS" in look(watch, camera, float(now), 1, 9)
     assert len(node.said) == 2
-    assert "of the last 10 images on /image 9 were lost on the way" in node.said[0]
+    assert "9 of the last 10 images on /image were lost on the way" in node.said[0]
     told = [bool(look(watch, camera, 100.0 + now, 10, 0)) for now in range(40)]
     assert told == sorted(told, reverse=True) and not told[31]
 
@@ -126,7 +126,7 @@ def test_images_that_fail_now_and_then_are_a_warning_all_the_time(
         camera.counts.last_reason = "image skipped: broken"
         look(watch, camera, float(now), 9, 0)
     assert camera.counts.warnings["failures"] == (
-        "of the last 270 images on /image 30 were skipped: image skipped: broken"
+        "30 of the last 270 images on /image were skipped: image skipped: broken"
     )
 
 
@@ -137,7 +137,7 @@ def test_a_network_that_hangs_is_a_warning(node: Node, camera: SimpleNamespace) 
     assert camera.counts.warnings == {}, "nothing is in hand"
     look(watch, camera, 12.0, 1, 0, in_hand=1)
     assert camera.counts.warnings["results"].startswith(
-        "for 12 s no image on /image has been finished, although they come: "
+        "no image on /image has been finished for 12 s, although images arrive: "
     )
     look(watch, camera, 13.0, 1, 0, in_hand=2)
     assert "results" in camera.counts.warnings

@@ -11,7 +11,7 @@ from scrfd_ros.node.counts import Counts
 def test_in_words() -> None:
     counts = Counts()
     assert str(counts) == (
-        "0 handled, 0 dropped for newer ones, 0 skipped, unknown how many lost on the way"
+        "0 handled, 0 dropped for newer ones, 0 skipped, an unknown number lost on the way"
     )
     for missing in (None, 2, 0, 1):
         counts.receive(1.0, missing)

@@ -63,7 +63,7 @@ def test_silence_is_the_worst(camera: SimpleNamespace) -> None:
 
 def test_a_problem_of_a_camera_nobody_wants_is_told(camera: SimpleNamespace) -> None:
     camera.waiting_since = None
-    assert status(camera, ANY) == (DiagnosticStatus.OK, "nobody wants results")
+    assert status(camera, ANY) == (DiagnosticStatus.OK, "no subscriber to results")
     camera.counts.warnings["clock"] = "no clock"
     assert status(camera, ANY) == (DiagnosticStatus.WARN, "no clock")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node says when no images come, or something is wrong with them, over real DDS."""
+"""What the node says when no images arrive, or something is wrong with them, over real DDS."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_nobody_publishes_until_somebody_does(tmp_path: Path) -> None:
         topic = f"{observer.namespace}/camera/image"
         with camera(observer, "driver", (Image, "camera/image_raw", 1)):
             observer.wait_for_log(
-                f"no images come: nobody publishes on {topic}; images are on {topic}_raw "
+                f"no images arrive: nobody publishes on {topic}; images are on {topic}_raw "
                 f"(Image): remap image:={topic}_raw"
             )
             observer.wait_for(
@@ -105,7 +105,7 @@ def test_nobody_publishes_until_somebody_does(tmp_path: Path) -> None:
                 "no image yet: nobody publishes on NS/camera/image; images are on NS",
             )
         images = observer.harness.node.create_publisher(Image, "camera/image", SENSOR)
-        observer.send_until(lambda: f"images come on {topic}" in observer.harness.log(), images)
+        observer.send_until(lambda: f"images arrive on {topic}" in observer.harness.log(), images)
         observer.send_until(lambda: "no image" not in observer.statuses["image"].message, images)
         observer.wait_for(DiagnosticStatus.STALE, "publishes on NS/camera/image, but sends no")
         observer.harness.node.destroy_publisher(images)

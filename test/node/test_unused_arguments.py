@@ -56,7 +56,7 @@ def test_each_parameter_misspelled_is_told_with_its_name(name: str) -> None:
     for given in misspellings(name):
         (sentence,) = unused_parameters([given, *KNOWN], KNOWN)
         assert given in sentence
-        meant = sentence.rpartition("is ")[2].removesuffix(" meant?")
+        meant = sentence.rpartition("did you mean ")[2].removesuffix("?")
         # detector.engine_path and recognizer.engine_path end alike: the section is what tells.
         assert meant == name or meant.rpartition(".")[2] == given, sentence
 
@@ -69,12 +69,12 @@ def test_what_is_known_is_not_told() -> None:
 @pytest.mark.parametrize(
     ("given", "hint"),
     [
-        ("qos_overrides./imag.subscription.depth", "is qos_overrides./image.subscription.depth"),
-        ("qos_overrides.image.subscription.depth", "is qos_overrides./image.subscription.depth"),
-        ("qos_overrides./image.publisher.depth", "is qos_overrides./image.subscription.depth"),
-        ("qos_overrides./image.subscription.durability", "is depth, history, reliability"),
-        ("qos_overrides./image.subscription_x.depth", "is depth, history, reliability"),
-        ("robot_description", "none of that name, nor of a similar one"),
+        ("qos_overrides./imag.subscription.depth", "mean qos_overrides./image.subscription.depth"),
+        ("qos_overrides.image.subscription.depth", "mean qos_overrides./image.subscription.depth"),
+        ("qos_overrides./image.publisher.depth", "mean qos_overrides./image.subscription.depth"),
+        ("qos_overrides./image.subscription.durability", "are depth, history, reliability"),
+        ("qos_overrides./image.subscription_x.depth", "are depth, history, reliability"),
+        ("robot_description", "no parameter has this name or a similar one"),
     ],
 )
 def test_hints(given: str, hint: str) -> None:
@@ -161,7 +161,7 @@ def test_the_projects_own_file_is_for_any_name() -> None:
 def test_parameters_of_the_command_line_for_other_nodes() -> None:
     given = ["--ros-args", "-p", "camera:lazy:=true", "-p", "face_node:hri:=true", "-p", "a:=b:c"]
     (sentence,) = for_other_nodes(given, NODE)
-    assert "lazy is given for camera" in sentence
+    assert "lazy is for camera" in sentence
 
 
 def test_arguments_that_nobody_reads() -> None:
