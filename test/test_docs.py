@@ -291,10 +291,10 @@ def test_scores_in_the_page_on_retinaface(
     assert said == (f"{scores.min():.2f}", f"{scores.max():.2f}")
 
 
-def test_generated_files_are_those_of_the_code() -> None:
+def test_generated_files_are_up_to_date() -> None:
     files = runpy.run_path(str(ROOT / "docs" / "generate.py"))["FILES"]
     stale = [name for name, make in files.items() if (ROOT / name).read_text("utf-8") != make()]
-    assert not stale, "write them anew: .venv/bin/python docs/generate.py"
+    assert not stale, f"{stale} are outdated; run: .venv/bin/python docs/generate.py"
 
 
 def test_help_of_run_sh_fits_a_terminal() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments that several commands share."""
+"""Arguments that several commands share, and what they stand for."""
 
 from __future__ import annotations
 
@@ -150,24 +150,24 @@ class _OldName(argparse.Action):
 
 
 def add_rotation_argument(parser: argparse.ArgumentParser) -> None:
-    """By how much images are turned before they are searched."""
+    """Add --rotation, by which images are turned before they are searched."""
     parser.add_argument(
         "--rotation",
         type=int,
         choices=ROTATIONS,
         default=0,
         help="degrees clockwise by which the image has to be turned for faces to be upright; "
-        "results stay in its own pixels (default: %(default)s)",
+        "results stay in pixels of the image as it is (default: %(default)s)",
     )
 
 
 def add_verbose(parser: argparse.ArgumentParser) -> None:
-    """Have a command tell what it does besides its result."""
+    """Add --verbose, with which a command also prints what it does."""
     parser.add_argument(
         "--verbose",
         action="store_true",
         default=argparse.SUPPRESS,
-        help="tell more: backends and why, threads, sources that were tried",
+        help="print more: which backend and why, threads, sources of downloads",
     )
 
 
@@ -215,10 +215,15 @@ def pipeline_of(args: argparse.Namespace) -> FacePipeline:
 
 
 def model_path(name: str, kind: str | None = None) -> Path:
-    """A model file: `name` itself where it is one, else that of the catalogue, fetched if missing.
+    """The path of a model, from its name in the catalogue or from a path.
+
+    A model of the catalogue is fetched if it is missing.
+
+    Args:
+        kind: what the model has to be; None for any.
 
     Raises:
-        ModelError: no model (of that kind, where one is given) has this name.
+        ModelError: no model of that kind has this name.
         DownloadError: it could not be fetched.
     """
     if not name.endswith((".onnx", ".engine")):
@@ -227,7 +232,7 @@ def model_path(name: str, kind: str | None = None) -> Path:
     if not path.exists():
         for entry in load_catalogue().models.values():
             if path.name in (f"{alias}.onnx" for alias in entry.aliases):
-                # Older instructions call the file so: take the one that is meant, and say so.
+                # Older instructions use this file name: take the model they mean.
                 return ensure_model(load_catalogue().find(path.stem, kind), path.parent)
     return path
 

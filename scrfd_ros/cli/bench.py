@@ -71,21 +71,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_at_least(1),
         default=50,
         metavar="N",
-        help="measured runs of each (default: %(default)s)",
+        help="measured runs of each configuration (default: %(default)s)",
     )
     parser.add_argument(
         "--warmup",
         type=_at_least(0),
         default=5,
         metavar="N",
-        help="runs of each before those (default: %(default)s)",
+        help="runs of each configuration before those (default: %(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON")
     parser.add_argument(
         "--peers",
         action="store_true",
-        help="instead, compare with insightface, uniface and a plain node; by ./run.sh of a "
-        "checkout, with --repeat and --json",
+        help="compare with insightface, uniface and a plain node instead; needs ./run.sh of a "
+        "checkout, and takes only --repeat and --json",
     )
 
 
@@ -172,8 +172,8 @@ def _compare_with_peers(args: argparse.Namespace) -> int:
     program = default_model_directory().parent / "bench" / "peers"
     if not program.exists() or find_spec("insightface") is None:
         raise ScrfdError(
-            "--peers needs a checkout of scrfd_ros, for its folder bench, and insightface, which "
-            "its run.sh installs: in the checkout, ./run.sh bench --peers"
+            "--peers needs a checkout of scrfd_ros, and insightface, which its run.sh installs: "
+            "in the checkout, run ./run.sh bench --peers"
         )
     command = [sys.executable, str(program), "--repeat", str(args.repeat)]
     if args.json:
@@ -182,7 +182,7 @@ def _compare_with_peers(args: argparse.Namespace) -> int:
 
 
 def _models(names: Sequence[str] | None, kind: str) -> list[Path]:
-    """The files of these models, or of those that are here, or of those to begin with."""
+    """The files of these models; for None, of all that are here, or else of the default ones."""
     catalogue, directory = load_catalogue(), default_model_directory()
     if names is None:
         known = catalogue.names(kind)
@@ -196,7 +196,7 @@ def _models(names: Sequence[str] | None, kind: str) -> list[Path]:
 
 
 def _gaps(measurements: Sequence[Measurement], backend: str) -> list[str]:
-    """Why figures are not there although nothing failed."""
+    """Why figures are missing although nothing failed."""
     gaps = [f"{name}: not asked for" for name in _BACKENDS if backend not in ("auto", name)]
     for each in measurements:
         used = each.configuration
@@ -252,7 +252,7 @@ def _print_stages(measurements: Sequence[Measurement]) -> None:
 def _print_table(
     words: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]
 ) -> None:
-    """A table that also is one of Markdown: columns of words, then columns of numbers."""
+    """A table that is valid Markdown too: columns of words, then columns of numbers."""
     table = [(*words, *numbers), *([_end(cell, 26) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     table.insert(1, ["-" * width for width in widths])
@@ -267,7 +267,7 @@ def _number(value: float | None) -> str:
 
 
 def _end(text: str, size: int) -> str:
-    """The text, or where it is longer its end, which tells paths apart."""
+    """The text, or its end if it is longer: paths differ at their ends."""
     return text if len(text) <= size else f"..{text[2 - size :]}"
 
 
@@ -279,7 +279,7 @@ def _at_least(smallest: int) -> Callable[[str], int]:
             value = smallest - 1
         if value < smallest:
             raise argparse.ArgumentTypeError(
-                f"expected a whole number from {smallest} on, found {text!r}"
+                f"expected a whole number of at least {smallest}, found {text!r}"
             )
         return value
 

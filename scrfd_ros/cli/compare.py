@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What changes with another model, precision, input size or backend.
+"""Show what changes with another model, precision, input size or backend.
 
-Finds the faces of INPUT with A and with B, matches them, and holds the differences against limits:
-those at which `scrfd convert` takes an engine for its model. A is the reference; what only A finds
-is missed by B. A and B may also be two recognizers: then they embed the same faces, those that
---detector finds.
+Finds the faces of INPUT with A and with B, matches them, and compares the differences with limits:
+those within which `scrfd convert` accepts an engine. A is the reference: B misses what only A
+finds. A and B may also be two recognizers; then both embed the faces that --detector finds.
 
-A and B are each a name that `scrfd models` lists, an .onnx or an .engine file, and can go on with
-what is to be different on that side, after commas: input-size=WxH, backend=NAME, and precision=fp16
-or int8, which runs the file that `scrfd convert` would build an engine from. For example:
+A and B are each a name that `scrfd models` lists, or an .onnx or .engine file. What is different on
+one side follows after commas: input-size=WxH, backend=NAME, and precision=fp16 or int8, which runs
+the file that `scrfd convert` would build an engine from. For example:
 500m 500m,input-size=320x320 or 2.5g 2.5g,precision=fp16
 
 Exit status: 0 if all figures are within the limits; 1 if not; 2 for bad input.
@@ -65,7 +64,7 @@ _OPTIONS = ("backend", "input-size", "precision")
 
 
 class Setup(NamedTuple):
-    """One side of a comparison: a model, and what the command line says of this side only."""
+    """One side of a comparison: a model, and the options that differ from the command line's."""
 
     text: str
     model: str
@@ -86,8 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limits",
         choices=tuple(LIMITS),
         default="fp32",
-        help="how far B may differ: as an engine of this precision may (default: %(default)s; fp16 "
-        "has the same)",
+        help="how far B may differ: as far as an engine of this precision (default: %(default)s; "
+        "those of fp16 are the same)",
     )
     parser.add_argument(
         "--limit",
@@ -108,14 +107,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help="write both sides' faces of every image that differs into a new folder",
+        help="a new folder: write every image that differs, with the faces of both sides",
     )
     add_pipeline_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.output and args.output.exists():
-        raise ScrfdError(f"{args.output}: exists already; give another path, or remove it")
+        raise ScrfdError(f"{args.output}: already exists; give another path, or remove it")
     if args.json:
         ensure_writable(args.json)
     limits = {**LIMITS[args.limits], **dict(args.limit)}
@@ -172,7 +171,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _path(setup: Setup, calibration: Path | None, folder: Path) -> Path:
-    """The file of one side, of which one in another precision is written into the folder."""
+    """The model file of one side; one of another precision is written into the folder."""
     path = model_path(setup.model)
     if setup.precision is None:
         return path
@@ -188,7 +187,7 @@ def _path(setup: Setup, calibration: Path | None, folder: Path) -> Path:
 
 
 def _options(setup: Setup, path: Path, args: argparse.Namespace) -> argparse.Namespace:
-    """The command line as it is for one side."""
+    """The arguments for one side."""
     side = argparse.Namespace(**vars(args))
     side.detector = str(path)
     side.backend = setup.backend or ("onnxruntime" if setup.precision else args.backend)
@@ -229,7 +228,7 @@ def _row(figure: Figure) -> str:
 
 
 def _setup(text: str) -> Setup:
-    # A comma may also be in a path: only those before KEY= part.
+    # A path can have commas too: only those before KEY= separate.
     model, *options = re.split(r",(?=[^,=]*=)", text)
     if not model.endswith((".onnx", ".engine")) and not re.fullmatch(r"[\w.-]+", model):
         raise argparse.ArgumentTypeError(

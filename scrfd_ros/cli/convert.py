@@ -2,8 +2,8 @@
 """Build a TensorRT engine from an ONNX model, and check that both agree.
 
 An engine works on the kind of GPU and with the TensorRT that built it, so build it on the robot. A
-JSON file beside it says what it was built for and how well it agrees with the model; an engine
-that does not agree is not written: INT8 falls back to FP16, and FP16 to FP32.
+JSON file beside it says what it was built for and how well it agrees with the model. An engine that
+does not agree is not written: INT8 falls back to FP16, and FP16 to FP32.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 from scrfd_ros.cli.arguments import image_size, model_path
 from scrfd_ros.cli.output import say
 from scrfd_ros.engines.convert import (
+    DETECTOR_SIZE,
+    RECOGNIZER_BATCH,
     Settings,
     convert,
     input_shapes,
@@ -41,39 +43,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "output",
         type=_output,
         metavar="OUT",
-        help="the .engine file to write. With .onnx, only the model that TensorRT would be given "
-        "is written: sizes fixed, FP16 or INT8 inside; this needs no GPU",
+        help="the .engine file to write. With .onnx, only the model that TensorRT would get is "
+        "written: with fixed sizes, FP16 or INT8 inside; this needs no GPU",
     )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="fp16",
-        help="what to calculate in (default: %(default)s)",
+        help="number format of the calculations (default: %(default)s)",
     )
     parser.add_argument(
         "--input-size",
         type=image_size,
         metavar="WxH",
-        help="pixels (default: the model's own; detectors that take any: 640x640)",
+        help="width and height, pixels (default: the model's own; for detectors that take any: "
+        f"{'x'.join(map(str, DETECTOR_SIZE))})",
     )
     parser.add_argument(
         "--batch",
         type=_batch,
         metavar="N|MIN:OPT:MAX",
-        help="images at once (default: the model's own; detectors that take any: 1, "
-        "recognizers that take any: 1:8:32)",
+        help="images at once (default: the model's own; for detectors that take any: 1, for "
+        f"recognizers that take any: {':'.join(map(str, RECOGNIZER_BATCH))})",
     )
     parser.add_argument(
         "--workspace",
         type=_positive,
         metavar="MiB",
-        help="most scratch memory that a layer may take (default: no limit)",
+        help="maximum scratch memory of a layer (default: no limit)",
     )
     parser.add_argument(
         "--calibration",
         type=Path,
         metavar="DIR",
-        help="for INT8: images with faces, such as the robot will see, some tens of them",
+        help="for INT8: some tens of images with faces, such as the robot will see",
     )
     parser.add_argument(
         "--print-trtexec",
@@ -81,8 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const="installed",
         type=_version,
         metavar="VERSION",
-        help="build nothing; print the command line of NVIDIA's trtexec that does the same, for "
-        "the TensorRT installed here or for VERSION, such as 10.3",
+        help="build nothing; print the command line with which NVIDIA's trtexec does the same, for "
+        "the TensorRT installed here, or for VERSION, such as 10.3",
     )
 
 
@@ -113,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_trtexec(model: Path, engine: Path, settings: Settings, wanted: str) -> None:
-    """Print trtexec's command line, after one that prepares the model where that is needed."""
+    """Print trtexec's command line, after one that prepares the model if that is needed."""
     if wanted == "installed":
         trt = import_tensorrt()
         if is_rtx(trt):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Face verification on a list of pairs, such as that of LFW.
 
-Finds and embeds the person in each image once, compares the pairs by cosine, and tells how well
-one threshold parts pairs of one person from pairs of different people: ROC, TAR at low FAR,
-accuracy with the threshold of the other folds, and a threshold to use. A pair where an image
-has no face is not accepted, whatever it is.
+Finds and embeds the person in each image once, compares the pairs by cosine, and measures how well
+a threshold separates pairs of one person from pairs of different people: ROC, TAR at low FAR,
+accuracy with the threshold of the other folds, and a recommended threshold. A pair in which an
+image has no face counts as not accepted.
 
 A list is LFW's pairs.txt, with the images in DIR/NAME/NAME_0001.jpg, or a file named .csv of
 picture_a, picture_b, same (0 or 1).

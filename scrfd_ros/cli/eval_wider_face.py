@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Average precision on the validation set of WIDER FACE.
 
-Finds the faces in its 3226 images, writes them in the benchmark's submission format, and holds
-them against the ground truth: average precision (AP) of the subsets easy, medium and hard, the same
-for each event, and for faces by their height. An interrupted run goes on where it ended.
+Finds the faces in its 3226 images, writes them in the benchmark's submission format, and compares
+them with the ground truth: average precision (AP) of the subsets easy, medium and hard, of each
+event, and of faces by their height. An interrupted run continues where it stopped.
 
 The protocol vga is that of the published table of SCRFD: images letterboxed to 640x640, score
 threshold 0.02, NMS 0.45. The protocol original gives images to the detector in their own size,
@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=Path,
         metavar="DIR",
-        help="the folder that holds WIDER_val, and the ground truth if you have it (else it is "
-        "fetched); with --detections it can be left out",
+        help="the folder of WIDER_val, and of the ground truth, which is fetched if it is missing; "
+        "not needed with --detections",
     )
     parser.add_argument(
         "--protocol",
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--detections",
         type=Path,
         metavar="FOLDER",
-        help="run no network, take the detections from EVENT/NAME.txt in this folder",
+        help="run no network; read the detections from EVENT/NAME.txt in this folder",
     )
     parser.add_argument(
         "--output",
@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.directory is None and args.detections is None:
-        raise ScrfdError("give the folder that holds WIDER_val, or --detections")
+        raise ScrfdError("give the folder of WIDER_val, or --detections")
     ground_truth = read_ground_truth(find_ground_truth(args.directory))
     settings: dict[str, object] | None = None
     published: Mapping[str, float] = {}

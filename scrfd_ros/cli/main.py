@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faces in images with SCRFD and ArcFace."""
+"""Find faces in images and tell people apart, with SCRFD and ArcFace."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 done, 2 bad input, 130 interrupted.
 
-    1 is for commands that compare, where what was found is not as it should be.
+    1 is for commands that compare, if there are differences.
     """
     keep_others_from_writing()
     logging.basicConfig(format="scrfd: %(message)s")
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read the output, such as head, has seen enough; Python shall not write the rest.
+        # The reader of the output, such as head, has ended. Python would complain about the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 

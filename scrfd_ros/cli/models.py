@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fetch the weights of detectors, recognizers and super-resolution, or list them.
 
-Without names, fetches a detector and a recognizer to begin with. Every file is verified before it
-gets its name; one that is there already is left alone.
+Without names, fetches the default detector and recognizer. Every file is verified before it gets
+its name. Files that are there already stay.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to keep the files (default: %(default)s)",
     )
     parser.add_argument(
-        "--list", action="store_true", help="show what is there and what is not; fetch nothing"
+        "--list", action="store_true", help="show which files are there; fetch nothing"
     )
 
 
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 _REMEDIES = {
-    "corrupt": "not the expected content; `scrfd models NAME` fetches it anew",
+    "corrupt": "not the expected content; `scrfd models NAME` fetches it again",
     "unverified": "no checksum is published; `scrfd models NAME` pins that of the file",
 }
 

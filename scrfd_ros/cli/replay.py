@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find the faces in a bag, without ROS, and hold them against those found before.
+"""Find the faces in a bag, without ROS, and compare them with faces found before.
 
 Reads every image of the bag, sqlite3 or MCAP, raw or compressed, and writes a bag with what the
-node would have published. The results for /camera/image_raw, and for /camera/image_raw/compressed,
-go to /camera/detections and /camera/faces. Where several of the chosen topics are in one namespace,
-they go to /camera/image_raw/detections and so on.
+node would have published. The results for /camera/image_raw and /camera/image_raw/compressed go to
+/camera/detections and /camera/faces. If several of the chosen topics are in one namespace, the
+results go to /camera/image_raw/detections and so on.
 
-Without --topic those topics are left alone, and named, in whose images there can be no faces:
-depth, disparity and video, the node's own overlay, and one of two with the same images, raw and
-compressed. Of a damaged bag every image is read that can be.
+Without --topic, topics whose images cannot have faces are skipped, and listed: depth, disparity and
+video, the node's own overlay, and one of two topics with the same images, raw and compressed. In a
+damaged bag, every image that is intact is read.
 
-Exit status: 0 if every image could be read; 1 if one was broken, or something in the bag is damaged
-or missing; 2 if no image could be read, or for other bad input: then nothing is written. With
---compare also 1 if the faces are not those in GOLDEN within the limits. Frames that only the new
-bag has do not count: a node that was recorded live may have dropped them. Record such a node with
-tracking switched off, and replay with --no-tracking: where faces are tracked, an embedding can come
-from an image that one of the two did not see.
+Exit status: 0 if every image could be read; 1 if an image was broken, or if part of the bag is
+damaged or missing; 2 if no image could be read, or for other bad input: then nothing is written.
+With --compare also 1 if the faces differ from those in GOLDEN by more than the limits. Frames that
+only the new bag has do not count: a node that was recorded live may have dropped them. Record such
+a node with tracking switched off, and replay with --no-tracking: with tracking, an embedding can
+come from an image that only one of the two has seen.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compare",
         type=Path,
         metavar="GOLDEN",
-        help="a bag with faces replayed or recorded before",
+        help="a bag with faces that were replayed or recorded before",
     )
     add_rotation_argument(parser)
     add_pipeline_arguments(parser)
     parser.add_argument(
         "--no-tracking",
         action="store_true",
-        help="give faces no ids, and compute every embedding anew",
+        help="give faces no ids, and compute all embeddings",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    # Not above: the other commands do without rosbags.
+    # Not above: the other commands do not need rosbags.
     from scrfd_ros.bags.bag_writer import refuse_existing
     from scrfd_ros.bags.recordings import compare, read_recordings
     from scrfd_ros.bags.replay import replay
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
     found = read_recordings(args.output)
     comparisons = compare(found, golden)
-    print(f"\nheld against {args.compare}")
+    print(f"\ncompared with {args.compare}")
     ours, theirs = (
         " and ".join(sorted({recording.models for recording in side.values()}))
         for side in (found, golden)

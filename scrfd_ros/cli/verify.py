@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Check a model, an .onnx file or a TensorRT engine: that it is whole, loads, and finds faces.
 
-Prints its inputs and outputs, and what is known of it. It is run on drawn faces: what cannot be
-right is an error, what is doubtful is told. With --onnx an engine is also held against its model;
-for an engine that trtexec built this writes the file of metadata.
+Prints its inputs, outputs and metadata, and runs it on drawn faces: impossible results are an
+error, doubtful ones are reported. With --onnx, an engine is also compared with its model; for an
+engine that trtexec built, this writes the file of metadata.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from scrfd_ros.inference.load import ENGINE_SUFFIX, load_network
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER
 
 _PASSED: dict[str | None, str] = {
-    DETECTOR: "A detector: finds the faces that are drawn to check models.",
-    RECOGNIZER: "A recognizer: tells the faces apart that are drawn to check models.",
+    DETECTOR: "A detector: it finds the drawn faces.",
+    RECOGNIZER: "A recognizer: it tells the drawn faces apart.",
 }
-_NOT_CHECKED = "Neither a detector nor a recognizer by its form: it was not run."
+_NOT_CHECKED = "Neither a detector nor a recognizer by its inputs and outputs: it was not run."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     metadata = read_metadata(args.model)
     if metadata is None:
-        print("Nothing else is known of it: --onnx MODEL holds it against its model")
+        print("It has no file of metadata: --onnx MODEL compares it with its model and writes one")
     else:
         _print_metadata(metadata)
         print(f"(from {metadata_path(args.model).name})")

@@ -234,9 +234,9 @@ def test_refuses(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--repeat", "0"], "expected a whole number from 1 on, found '0'"),
-        (["--repeat", "many"], "expected a whole number from 1 on, found 'many'"),
-        (["--warmup", "-1"], "expected a whole number from 0 on, found '-1'"),
+        (["--repeat", "0"], "expected a whole number of at least 1, found '0'"),
+        (["--repeat", "many"], "expected a whole number of at least 1, found 'many'"),
+        (["--warmup", "-1"], "expected a whole number of at least 0, found '-1'"),
         (["--input-size", "640"], "expected WxH such as 640x640, found '640'"),
         (["--backend", "cuda"], "invalid choice: 'cuda'"),
         (["--detector"], "expected at least one argument"),

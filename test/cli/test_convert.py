@@ -54,7 +54,7 @@ def test_verify_writes_the_facts_of_a_foreign_engine(
     metadata_path(engine).unlink()
     assert main(["verify", str(engine)]) == 0
     captured = capsys.readouterr()
-    assert "Nothing else is known of it: --onnx MODEL holds it against its model" in captured.out
+    assert "It has no file of metadata: --onnx MODEL compares it with its model" in captured.out
     assert main(["verify", str(engine), "--onnx", str(model)]) == 0
     out = capsys.readouterr().out
     assert "dims=[-1, 3, 112, 112]" in out

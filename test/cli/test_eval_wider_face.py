@@ -307,7 +307,7 @@ def test_detections_of_the_official_set(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param([], "give the folder that holds WIDER_val, or --detections", id="nothing"),
+        pytest.param([], "give the folder of WIDER_val, or --detections", id="nothing"),
         pytest.param(["{}/nowhere"], "nowhere: no such folder", id="no folder"),
         pytest.param(["{}"], "lacks 1 of the 3 images: 1--Handshaking/1_", id="an image less"),
         pytest.param(

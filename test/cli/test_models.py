@@ -45,7 +45,7 @@ def test_the_list_tells_present_from_corrupt_and_missing(
         "recognizer",
         "super_resolution",
     ]
-    assert "`scrfd models NAME` fetches it anew" in lines[-3]
+    assert "`scrfd models NAME` fetches it again" in lines[-3]
     assert "`scrfd models NAME` pins that of the file" in lines[-2]
     assert lines[-1] == f"in {tmp_path}"
 

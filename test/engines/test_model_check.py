@@ -373,9 +373,9 @@ def test_a_recognizer_of_another_face_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("500m", "A detector: finds the faces that are drawn to check models."),
-        ("2.5g", "A detector: finds the faces that are drawn to check models."),
-        ("w600k_mbf", "A recognizer: tells the faces apart that are drawn to check models."),
+        ("500m", "A detector: it finds the drawn faces."),
+        ("2.5g", "A detector: it finds the drawn faces."),
+        ("w600k_mbf", "A recognizer: it tells the drawn faces apart."),
     ],
 )
 def test_verify_takes_onnx_files(
