@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The types of messages in bags, with the package rosbags."""
+"""The types of the messages in bags, and message objects from bytes. Needs rosbags."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def deserialize(data: bytes | memoryview, kind: str) -> Any:
 
 
 def _typestore() -> Typestore:
-    """The standard messages, vision_msgs and this package's own."""
+    """A typestore with the standard messages, vision_msgs and scrfd_ros."""
     folder = _definitions()
     types = get_typestore(Stores.ROS2_HUMBLE)
     known = {}
@@ -58,10 +58,10 @@ def _definitions() -> Path:
         if (folder / "msg" / "FaceArray.msg").is_file():
             return folder
     raise ScrfdError(
-        f"share/scrfd_ros/msg/FaceArray.msg is in no folder above {here}: the installation of "
+        f"no folder above {here} has share/scrfd_ros/msg/FaceArray.msg: the installation of "
         f"scrfd_ros is incomplete; install it again"
     )
 
 
 TYPES = _typestore()
-"""The typestore of rosbags with all these messages."""
+"""The typestore of rosbags with the standard messages, vision_msgs and scrfd_ros."""

@@ -109,14 +109,14 @@ class Report:
 
 
 def open_images(path: Path) -> Iterator[tuple[str, Image]]:
-    """The images of a folder and those below it, of a bag, or one image, with their names.
+    """The images in a folder and the folders below it, in a bag, or in a file, with their names.
 
-    A name is the path in the folder, or topic and time of an image in a bag; it ends in the suffix
-    of an image. Images of a bag that are damaged are skipped and logged. Progress is shown on a
+    A name is the path in the folder, or topic and time in a bag, and ends in the suffix of an image
+    file. Images of a bag that cannot be decoded are logged and skipped. Progress is shown on a
     terminal.
 
     Raises:
-        ScrfdError: there are none; while they are read: one of the files is no image.
+        ScrfdError: there are no images; during iteration: a file cannot be decoded.
     """
     if (path / "metadata.yaml").is_file() or (path.is_file() and path.suffix in _BAG_FILES):
         return _in_bag(path)
@@ -130,7 +130,7 @@ def open_images(path: Path) -> Iterator[tuple[str, Image]]:
 
 
 def _in_bag(path: Path) -> Iterator[tuple[str, Image]]:
-    # Not above: images do without rosbags.
+    # Not at the top: images need no rosbags.
     from scrfd_ros.bags.bag import open_bag
     from scrfd_ros.bags.image_topics import image_topics
     from scrfd_ros.bags.message_types import deserialize
@@ -150,13 +150,13 @@ def _in_bag(path: Path) -> Iterator[tuple[str, Image]]:
             names[name] += 1
             name += f"_{names[name]}.jpg" if names[name] > 1 else ".jpg"
             try:
-                image, _, damage, _ = decode_message(deserialize(data, kind))
+                image = decode_message(deserialize(data, kind))
             except (MessageError, ImageError) as error:
                 _LOG.warning("%s: image skipped: %s", name, error)
                 continue
-            if damage:
-                _LOG.warning("%s: used, but %s", name, damage)
-            yield name, image
+            if image.damage:
+                _LOG.warning("%s: used, but %s", name, image.damage)
+            yield name, image.image
 
 
 def compare_pipelines(

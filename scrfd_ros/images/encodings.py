@@ -160,7 +160,7 @@ def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
     if name is None:
         raise UnknownEncodingError(
             f"unknown image encoding {message.encoding!r}; expected one of {', '.join(ENCODINGS)}; "
-            f"choose one in the camera's driver, best bgr8"
+            f"choose one in the camera's driver, preferably bgr8"
         )
     layout = _LAYOUTS[name]
     pixels = _view(message, layout)

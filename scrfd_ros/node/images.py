@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From image messages to the image that the pipeline takes, and back."""
+"""Decode image messages, with cv_bridge for unknown encodings, and make image messages."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ def decode_message(
     rotation: int = 0,
     fit: tuple[int, int] | None = None,
 ) -> DecodedImage:
-    """Decode an image message: see `scrfd_ros.images.message.decode_message`.
+    """Decode an image message as `scrfd_ros.images.message.decode_message` does.
 
-    An encoding that is unknown there goes to cv_bridge, where that is installed.
+    An encoding that is unknown there is converted by cv_bridge, if that is installed.
+
+    Raises:
+        ImageError: the message cannot be decoded.
     """
     try:
         return images.decode_message(message, rotation, fit)
@@ -34,10 +37,10 @@ def decode_message(
 
 
 def image_message(image: NDArray[np.uint8], header: Header) -> Image:
-    """A bgr8 message of an image, uint8 [H, W, 3] BGR."""
+    """A bgr8 message with a copy of an image, uint8 [H, W, 3] BGR."""
     height, width = image.shape[:2]
     message = Image(header=header, height=height, width=width, encoding="bgr8", step=3 * width)
-    # The one type that the setter takes as it is; it would check others byte by byte.
+    # The setter takes only this type as it is, and checks others byte by byte.
     data = array("B")
     data.frombytes(np.ascontiguousarray(image).data)
     message.data = data
@@ -49,9 +52,9 @@ def _through_cv_bridge(message: Any) -> NDArray[np.uint8]:
         from cv_bridge import CvBridge
 
         return np.asarray(CvBridge().imgmsg_to_cv2(message, "bgr8"), np.uint8)
-    except Exception as error:  # cv_bridge, numpy and OpenCV raise a kind of error each
+    except Exception as error:  # of cv_bridge, numpy or OpenCV
         raise ImageError(
             f"unknown image encoding {message.encoding!r}; expected one of {', '.join(ENCODINGS)}, "
-            f"or one that cv_bridge converts where it is installed (tried: {error}); choose one "
-            f"in the camera's driver, best bgr8"
+            f"or one that cv_bridge converts if it is installed (tried: {error}); choose one "
+            f"in the camera's driver, preferably bgr8"
         ) from error

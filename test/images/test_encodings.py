@@ -256,8 +256,8 @@ WRONG = {
     "odd width": (Message(4, 5, "yuyv", 10, bytes(40)), "5 x 4 pixels.* 2 x 1 pixels share"),
     "odd height": (Message(3, 6, "nv21", 6, bytes(27)), "6 x 3 pixels.* 2 x 2 pixels share"),
     "8 or 16 bits": (replace(GOOD, encoding="mono"), "'mono'.*mono8"),
-    "of floats": (replace(GOOD, encoding="32FC3"), "'32FC3'.*best bgr8"),
-    "of three planes": (replace(GOOD, encoding="yuv420"), "'yuv420'.*best bgr8"),
+    "of floats": (replace(GOOD, encoding="32FC3"), "'32FC3'.*preferably bgr8"),
+    "of three planes": (replace(GOOD, encoding="yuv420"), "'yuv420'.*preferably bgr8"),
     "depth image": (replace(GOOD, encoding="32FC1"), "depth image.*color image"),
     "depth image in millimetres": (replace(GOOD, encoding="16UC1"), "depth image.*color image"),
     "compressed": (replace(GOOD, encoding="mjpeg"), "compressed data in a raw image.*image_transp"),
@@ -398,7 +398,7 @@ def test_exchanged_colors_are_exchanged_back(people: NDArray[np.uint8]) -> None:
 
 
 @pytest.mark.parametrize("name", BAYER)
-def test_a_compressed_bayer_pattern_becomes_a_image(name: str) -> None:
+def test_a_compressed_bayer_pattern_becomes_an_image(name: str) -> None:
     values = random_values(f"{name}8")
     content = compressed(values, ".png")
     image, reduction, *_ = bgr_from_compressed(f"{name}8; png compressed ", content, (8, 8))
@@ -409,7 +409,9 @@ def test_a_compressed_bayer_pattern_becomes_a_image(name: str) -> None:
 
 
 @pytest.mark.parametrize("smallest", [None, (640, 640)])
-def test_a_image_is_not_turned(people: NDArray[np.uint8], smallest: tuple[int, int] | None) -> None:
+def test_an_image_is_not_turned(
+    people: NDArray[np.uint8], smallest: tuple[int, int] | None
+) -> None:
     content = compressed(people, ".jpg")
     turned = with_orientation(content, 6)
     assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape[0] == 1280

@@ -63,7 +63,7 @@ def test_what_cv_bridge_converts_is_turned_too(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("padding", [0, 7], ids=["contiguous", "cut out of a larger image"])
-def test_a_image_survives_the_way_through_a_real_message(padding: int) -> None:
+def test_an_image_survives_the_way_through_a_real_message(padding: int) -> None:
     values = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH + padding, 3), np.uint8)
     image = values[:, :WIDTH]
     header = Header(stamp=Time(sec=7, nanosec=11), frame_id="camera")
