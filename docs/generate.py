@@ -226,9 +226,12 @@ def _docstring(text: str) -> Iterator[str]:
     for block in text.split("\n\n"):
         head, _, rest = block.partition("\n")
         if rest and re.fullmatch(r"[A-Z][a-z]+:", head):
-            yield from (head, "")
-            for item in re.split(r"\n(?=\S)", textwrap.dedent(rest)):
-                yield f"- {_named(' '.join(item.split()))}"
+            items = re.split(r"\n(?=\S)", textwrap.dedent(rest))
+            items = [_named(" ".join(item.split())) for item in items]
+            if len(items) == 1:
+                yield f"{head} {items[0]}"
+            else:
+                yield from (head, "", *(f"- {item}" for item in items))
         else:
             yield from block.splitlines()
         yield ""

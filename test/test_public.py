@@ -29,6 +29,10 @@ def test_the_package_loads_nothing_but_itself() -> None:
     assert foreign - loaded_by("") <= {"scrfd_ros"}
 
 
+def test_options_of_the_node_need_no_ros() -> None:
+    assert "rclpy" not in loaded_by("from scrfd_ros.node.config import NodeConfig; NodeConfig()")
+
+
 @pytest.mark.parametrize("name", scrfd_ros.__all__)
 def test_every_public_name_is_there_and_documented(name: str) -> None:
     value = getattr(scrfd_ros, name)

@@ -279,7 +279,7 @@ def test_the_old_name_of_super_resolution(black: Path, capsys: pytest.CaptureFix
     assert second.startswith("scrfd: error: --super-resolution and --min-quality are for")
 
 
-def test_a_image_on_its_side(people: Path, tmp_path: Path) -> None:
+def test_an_image_on_its_side(people: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "side.png", np.ascontiguousarray(np.rot90(read_image(people))))
     written, drawn = tmp_path / "faces.json", tmp_path / "drawn.png"
     model = ["--detector", "500m", "--recognizer", "none", "--json", str(written)]
