@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Give mutated input to everything in scrfd_ros that reads what others wrote.
+"""Feed mutated input to everything in scrfd_ros that reads files or messages of others.
 
-What a target is given, it has to read or to refuse with an error that says so; within the time and
-the memory that targets.py allows it, and without effect on what it is given next. Where the Python
-package atheris is installed (Linux on x86_64), mutations that reach more of the code are kept and
-mutated further; without it, only the seeds and what was found before are mutated.
+A target has to read its input or refuse it with an error, within the time and memory that
+targets.py allows, and without affecting the next input. If the Python package atheris is installed
+(Linux on x86_64), mutations that reach more of the code are kept and mutated further; without it,
+only the seeds and earlier findings are mutated.
 
-Input that fails is written to fuzz/corpus/TARGET-failure-..., and its path is said. To try it
-again: --input PATH. What ends the process without a word is in fuzz/corpus/TARGET.last, behind its
-length in eight bytes. Every run begins with what once failed, from test/fuzz_findings/TARGET/.
+Input that fails is written to fuzz/corpus/TARGET-failure-..., and its path is printed. To repeat
+it: --input PATH. Input that crashes the process is in fuzz/corpus/TARGET.last, after its length in
+eight bytes. Every run begins with the inputs that once failed, from test/fuzz_findings/TARGET/.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ try:
 except ImportError:
     atheris = None
 
-# What is imported here reports to atheris what it runs.
+# atheris instruments the modules imported here.
 with atheris.instrument_imports(include=["scrfd_ros"]) if atheris else contextlib.nullcontext():
     from mutations import LONGEST
     from targets import TARGETS, Target
@@ -47,13 +47,13 @@ with atheris.instrument_imports(include=["scrfd_ros"]) if atheris else contextli
 
 HERE = Path(__file__).resolve().parent
 FINDINGS = HERE.parent / "test" / "fuzz_findings"
-_SECONDS = 20  # longest time for one input
-_MEMORY = 8 << 30  # bytes of address space that protect the machine; targets are held to less
-_OWN_SHARE = 0.5  # of the mutations that are ours and not libFuzzer's
+_SECONDS = 20  # maximum time for one input
+_MEMORY = 8 << 30  # bytes of address space, to protect the machine; limits of targets are lower
+_OWN_SHARE = 0.5  # share of our mutations, beside libFuzzer's
 
 
 class Run:
-    """Executions of one target, counted and held to its limits."""
+    """Executions of one target, counted and limited."""
 
     def __init__(self, target: Target, scratch: Path, corpus: Path) -> None:
         self._target = target
@@ -70,9 +70,9 @@ class Run:
         """Execute the target once.
 
         Raises:
-            Exception: whatever the target should not have raised.
+            Exception: any that the target must not raise.
         """
-        # If this ends the process, the input is there still: its length and its bytes.
+        # If this crashes the process, the input remains: its length and its bytes.
         self._last[: 8 + len(data)] = len(data).to_bytes(8, "little") + data
         self.executions += 1
         size_before, peak_before = self._address_space()
@@ -84,13 +84,13 @@ class Run:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
         size, peak = self._address_space()
-        # A peak from before can hide this one; but that was reported then.
+        # An earlier, higher peak hides this one, but was reported itself.
         taken = (peak - max(size_before, size)) >> 10 if peak > peak_before else 0
         if taken > self._target.memory_mib:
             raise MemoryError(f"took {taken} MiB for a moment, expected {self._target.memory_mib}")
 
     def _address_space(self) -> tuple[int, int]:
-        """What the process has, and the most that it has had, KiB."""
+        """Current and peak memory of the process, KiB."""
         fields = os.pread(self._status, 4096, 0).split(b"Vm", 3)
         return int(fields[2].split()[1]), int(fields[1].split()[1])
 
@@ -127,11 +127,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.runs is not None and "--seconds" not in (argv or sys.argv):
         args.seconds = float("inf")
     faulthandler.enable()
-    logging.disable()  # thousands of warnings about input that is meant to be bad
+    logging.disable()  # there would be thousands for bad input
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     corpus: Path = args.corpus / args.target
     corpus.mkdir(parents=True, exist_ok=True)
-    # In memory, where there is such a folder: a file is written for each execution.
+    # In memory if possible, as each execution writes a file.
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(prefix="fuzz_", dir=memory) as scratch:
         if atheris is not None and not args.unguided and not args.input:
@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failure(corpus: Path, name: str) -> Path:
-    """Where input that fails is kept: not in the corpus itself, which is tried anew each time."""
+    """Path for failing input: not in the corpus, of which every run executes all."""
     return corpus.with_name(f"{corpus.name}-failure-{name}")
 
 
@@ -188,7 +188,7 @@ def _guided(args: argparse.Namespace, scratch: Path, corpus: Path) -> int:
         run(data)
         if run.executions == args.runs or time.monotonic() > run.begin + args.seconds:
             print(f"{args.target}: {run.summary()}", flush=True)
-            os._exit(0)  # libFuzzer knows no other way to end early
+            os._exit(0)  # libFuzzer has no other way to end early
 
     def changed(data: bytes, longest: int, seed: int) -> bytes:
         random = Random(seed)

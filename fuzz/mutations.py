@@ -26,7 +26,7 @@ LONGEST = 1 << 17
 
 
 def byte_mutations(seeds: Sequence[bytes]) -> Mutate:
-    """Change, leave out, repeat and exchange bytes; take parts from the seeds."""
+    """Change, remove, repeat and exchange bytes; insert parts of the seeds."""
 
     def mutate(data: bytes, random: Random) -> bytes:
         for _ in range(random.choice((1, 1, 1, 2, 4, 8))):
@@ -37,7 +37,7 @@ def byte_mutations(seeds: Sequence[bytes]) -> Mutate:
 
 
 def image_mutations(seeds: Sequence[bytes]) -> Mutate:
-    """Change fields of a serialized sensor_msgs/Image, or its bytes where it is none any more."""
+    """Change fields of a serialized sensor_msgs/Image, or bytes if it no longer is one."""
     of_bytes = byte_mutations(seeds)
 
     def mutate(data: bytes, random: Random) -> bytes:
@@ -55,7 +55,7 @@ def image_mutations(seeds: Sequence[bytes]) -> Mutate:
 
 
 def serialized(image: SerializedImage, byte_order: str = "<") -> bytes:
-    """A sensor_msgs/Image in plain CDR; numbers are taken modulo what their fields hold."""
+    """A sensor_msgs/Image in plain CDR; numbers wrap around at the size of their fields."""
     content = bytearray(b"\0\1\0\0" if byte_order == "<" else b"\0\0\0\0")
 
     def number(value: int) -> None:
@@ -81,7 +81,7 @@ def serialized(image: SerializedImage, byte_order: str = "<") -> bytes:
 
 def _with_another_field(image: SerializedImage, random: Random) -> SerializedImage:
     field = random.choice(("size", "size", "data", "data", *SerializedImage._fields))
-    if field == "size":  # one that agrees with itself
+    if field == "size":  # a consistent one
         height, width = random.choice(((1, 1), (2, 2), (4, 6), (1, 5000), (5000, 1), (33, 31)))
         step = width * random.choice((1, 2, 3, 4, 6, 8)) + random.choice((0, 0, 0, 1, 13))
         lines = random.choice((height, height * 3 // 2))

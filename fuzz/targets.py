@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is given mutated input: everything that reads what others wrote.
+"""Targets of mutated input: everything that reads files or messages of others.
 
-Each target is a function of bytes. It returns, or raises a ScrfdError; anything else is a mistake
-in scrfd_ros, and so is a wrong answer, which it asserts.
+Each target is a function of bytes, which returns or raises a ScrfdError. Any other exception is a
+bug in scrfd_ros, and so is a wrong result, for which it has assertions.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Target:
-    """Something that reads what others wrote.
+    """A reader of files or messages of others.
 
     Attributes:
-        what: one line for people.
-        seeds: good input, and input that is refused.
-        make: given an empty folder, the function that is given mutated input.
-        mutations: given the seeds, how input is changed.
-        memory_mib: most address space that one execution may take besides what it keeps.
+        what: description in one line.
+        seeds: valid input, and input that is refused.
+        make: from an empty folder, makes the function that takes mutated input.
+        mutations: from the seeds, makes the function that mutates input.
+        memory_mib: maximum additional address space of one execution.
     """
 
     what: str
@@ -130,7 +130,7 @@ def _images() -> list[bytes]:
 
 
 def _make_image(folder: Path) -> Once:
-    """The way of an image from the camera to its faces, and the next image after it."""
+    """An image from the message to its faces, and the image after it."""
     detector = Scrfd(
         _Network(), DetectorConfig(input_size=(32, 32), tiles=(2, 2), large_faces=True)
     )
@@ -248,7 +248,7 @@ def _onnx_models() -> list[bytes]:
 
 
 def _make_onnx(folder: Path) -> Once:
-    """What this package itself reads of ONNX files."""
+    """The parts of ONNX files that this package reads itself."""
 
     def once(data: bytes) -> None:
         assert is_onnx(data) in (True, False)
@@ -259,7 +259,7 @@ def _make_onnx(folder: Path) -> Once:
 
 
 def _make_network(folder: Path) -> Once:
-    """An ONNX file given as a detector: read by ONNX Runtime, run, and looked at."""
+    """An ONNX file as a detector: loaded by ONNX Runtime, run and checked."""
     from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 
     path = folder / "model.onnx"
@@ -291,7 +291,7 @@ def _metadata() -> EngineMetadata:
 
 
 def _make_engine(folder: Path) -> Once:
-    """The JSON file beside an engine, and all that is done with what it says."""
+    """The JSON file beside an engine, and all uses of its content."""
     engine = folder / "model.engine"
 
     def once(data: bytes) -> None:
@@ -409,7 +409,7 @@ def _zips() -> list[bytes]:
 
 
 def _make_zip(folder: Path) -> Once:
-    """An archive from which one file is taken, and nothing else is written."""
+    """An archive of which one file is unpacked, and nothing else is written."""
     path = folder / "out"
     path.touch()
 
@@ -617,12 +617,12 @@ def _make_parameter(folder: Path) -> Once:
             values = yaml.safe_load(data)
             parameters = [Parameter(str(name), value=value) for name, value in values.items()]
             messages = [parameter.to_parameter_msg() for parameter in parameters]
-        except Exception:  # nothing that a client can send
+        except Exception:  # a client cannot send it
             return
         for parameter in map(Parameter.from_parameter_msg, messages):
             try:
                 result = node.set_parameters_atomically([parameter])
-            except ParameterNotDeclaredException:  # with which the service answers
+            except ParameterNotDeclaredException:  # as in the answer of the service
                 continue
             assert result.successful or result.reason
         with contextlib.suppress(ScrfdError):  # with which a configure fails

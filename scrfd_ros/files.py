@@ -15,12 +15,12 @@ from scrfd_ros.errors import ScrfdError
 
 
 def keep_others_from_writing() -> None:
-    """Let nothing that this process makes be writable by everybody, whatever its umask was."""
+    """Remove write permission for everybody from new files of this process, whatever its umask."""
     os.umask(os.umask(0o002) | 0o002)
 
 
 def ensure_writable(path: Path) -> None:
-    """Make the folder of a file that results will go to: mistakes are known before the work.
+    """Make the folder of a result file and check it, so that mistakes are known before the work.
 
     Raises:
         ScrfdError: the file cannot be written.
@@ -45,9 +45,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that is there as a whole or not at all, making folders as needed.
+    """Write a file completely or not at all, making folders as needed.
 
-    Until it is, it is `.<name>.part`; what a writer that was killed left of that is overwritten.
+    It is written as `.<name>.part` and then renamed. The part of a writer that was killed is
+    overwritten.
 
     Raises:
         ScrfdError: the file cannot be written.
@@ -70,7 +71,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_content(path: Path, content: bytes) -> None:
-    """Write a file in place, making folders as needed: `write_bytes` also survives a crash.
+    """Write a file in place, making folders as needed; `write_bytes` also survives a crash.
 
     Raises:
         ScrfdError: the file cannot be written.
@@ -84,10 +85,10 @@ def write_content(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def locked_file(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[BinaryIO]:
-    """Open a file to read and to append, with no other process or thread having it open so.
+    """Open a file to read and append, while no other process or thread has it open in this way.
 
     Args:
-        on_wait: called before waiting for another one, which may take long.
+        on_wait: called before a wait for another process or thread.
 
     Raises:
         OSError: it cannot be opened.
@@ -98,12 +99,12 @@ def locked_file(path: Path, on_wait: Callable[[], None] = lambda: None) -> Itera
             if is_open_at(stream, path):
                 yield stream
                 return
-            # Who held the lock has renamed or removed the file: lock its successor.
+            # The last holder of the lock has renamed or removed the file: lock its successor.
 
 
 @contextlib.contextmanager
 def locked_folder(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Keep other processes and threads that do the same out of a folder; see `locked_file`.
+    """Lock a folder against other processes and threads that do the same; see `locked_file`.
 
     Raises:
         ScrfdError: the folder cannot be opened.

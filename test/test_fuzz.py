@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mutated input is read or refused by everything that reads what others wrote; see fuzz/.
+"""Mutated files and messages are read or refused; see fuzz/.
 
-A short and repeatable part of what `./run.sh fuzz` does, with everything that it once found.
+A short and repeatable part of `./run.sh fuzz`, with all its earlier findings.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MESSAGES = int(os.environ.get("FUZZ_MESSAGES", 30))
 
 
 def fuzz(*arguments: object, code: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the fuzzer to its end, in a process of its own; after other code, where there is some."""
+    """Run the fuzzer in a process of its own, after other code if there is some."""
     start = f"import runpy; runpy.run_path({str(FUZZ)!r}, run_name='__main__')"
     command = [sys.executable, FUZZ] if not code else [sys.executable, "-c", code + start]
     return subprocess.run(
@@ -109,7 +109,7 @@ def test_the_node_answers_every_good_image_after_a_mutated_one(
     detector_path: Callable[[str], Path],
     image: Callable[[str], NDArray[np.uint8]],
 ) -> None:
-    """Over DDS, with bytes that are no message either: ROS itself reads the compressed ones."""
+    """Over DDS, also with bytes that are not a message: ROS itself reads compressed images."""
     rclpy = pytest.importorskip("rclpy")
     monkeypatch.syspath_prepend(str(FUZZ))
     import cv2
@@ -165,14 +165,14 @@ def test_the_node_answers_every_good_image_after_a_mutated_one(
             harness.detections.clear()
             camera.publish(good)
 
-        while not answers():  # what is sent before the node knows the camera, is lost
+        while not answers():  # messages are lost until the node has discovered the camera
             publish()
             rclpy.spin_once(harness.node, timeout_sec=1)
         for number in range(MESSAGES):
             mutated = mutate(random.choice(seeds), random)
             (tmp_path / "last").write_bytes(mutated)
             camera.publish(mutated)
-            harness.state()  # the node has taken it, or the next would replace it
+            harness.state()  # wait until the node has it, or the next one would replace it
             publish()
             harness.wait_for(lambda: bool(answers()), f"an answer after {number + 1} messages")
             assert len(answers()[0].detections) == 6, number

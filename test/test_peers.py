@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The comparison with other libraries and a plain node runs, and calculates its ratios right."""
+"""The comparison with other libraries and a plain node runs, and its ratios are correct."""
 
 from __future__ import annotations
 

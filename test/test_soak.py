@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A short soak comes to its end, and a leak, a lost image or a missing answer would be told."""
+"""A short soak completes, and a leak, a lost image or a missing answer is reported."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_a_leak_is_told(soak: ModuleType, growth: float, noise: float, flat: boo
     values[::50] += 300  # peaks of large images
     found = soak.trend(values.tolist(), 0.02)
     assert found.is_flat == flat
-    # A line through values that are all equal has the residue of its own arithmetic as a slope, and
-    # how much that is differs between processors.
+    # The slope of a line through equal values is a rounding error, which differs between
+    # processors.
     rounding = 1e-9 * found.level
     assert abs(found.growth - 0.9 * growth) <= found.uncertainty + 0.01 * abs(growth) + rounding
 

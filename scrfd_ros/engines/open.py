@@ -76,7 +76,7 @@ def open_network(
 def _open_engine(
     model: Path, input_size: tuple[int, int] | None, batch: int, cuda_graph: bool
 ) -> Network:
-    # Imported late: what builds and runs engines is of no use on most machines.
+    # Imported late: machines without a GPU do not need it.
     from scrfd_ros.engines.cache import ensure_engine
 
     network = load_network(ensure_engine(model, input_size, batch), cuda_graph=cuda_graph)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks that are wrong in the ways that engines can be are refused, right ones are accepted."""
+"""Networks with the errors that engines can have are refused, correct ones are accepted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Outputs = dict[str, NDArray[np.float32]]
 
 
 class Altered:
-    """A network with outputs that something is done to; otherwise the one it wraps."""
+    """Wraps a network and changes its outputs."""
 
     def __init__(self, network: Network, alter: Callable[[Outputs], Outputs]) -> None:
         self._network = network
@@ -64,7 +64,7 @@ def crops(detector: Network, people: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def change(part: str, function: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Any:
-    """Do something to the outputs whose name begins with `part`."""
+    """Change the outputs whose name begins with `part`."""
 
     def alter(outputs: Outputs) -> Outputs:
         return {
@@ -96,7 +96,7 @@ def two_pixels_off(outputs: Outputs) -> Outputs:
 
 
 def half_missing(outputs: Outputs) -> Outputs:
-    """What is in the left half of the image scores nothing."""
+    """Faces in the left half of the image score 0."""
     result = dict(outputs)
     for stride in (8, 16, 32):
         grid = outputs[f"score_{stride}"].reshape(640 // stride, 640 // stride, 2).copy()
@@ -121,12 +121,12 @@ def renamed(outputs: Outputs) -> Outputs:
 
 
 def slightly(outputs: Outputs) -> Outputs:
-    """As float16 would have it."""
+    """Values rounded to float16."""
     return {name: array.astype(np.float16).astype(np.float32) for name, array in outputs.items()}
 
 
 def failed(agreement: Agreement) -> set[str]:
-    """The figures that failures name."""
+    """The figures named in failures."""
     json.dumps(agreement.figures, allow_nan=False)
     assert agreement.accepted == (not agreement.failures)
     return {failure.partition(":")[0] for failure in agreement.failures}
@@ -219,7 +219,7 @@ def test_image_without_faces_tells_nothing(detector: Network) -> None:
         pytest.param(np.zeros_like, {"min cosine", "max norm difference"}, id="zeros"),
         pytest.param(lambda array: array * 2, {"max norm difference"}, id="too long"),
         pytest.param(
-            # Of six faces four come first. The noise that ArcFace tries batches with has two rows.
+            # The first batch has four of six faces; the noise that ArcFace tries has two rows.
             lambda array: np.roll(array, 1, axis=0) if len(array) == 4 else array,
             {"min cosine"},
             id="embeddings of other faces",

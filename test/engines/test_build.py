@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TensorRT really parses and builds every kind of network; TensorRT-RTX does so without a GPU.
 
-The engines are not run: that takes a GPU, see gpu/.
+The engines are not run, which needs a GPU: see gpu/.
 """
 
 from __future__ import annotations

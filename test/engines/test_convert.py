@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine is written only if it agrees with its model; on a simulated GPU."""
+"""An engine is written only if it agrees with its model, on a simulated GPU."""
 
 from __future__ import annotations
 
@@ -79,11 +79,23 @@ def test_timing_cache_that_cannot_be_used(
 
 
 @pytest.mark.usefixtures("simulated_gpu")
-def test_tensorrt_that_does_not_start(
-    recognizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("how", "error", "words"),
+    [
+        ("does not start", BackendError, r"10\.3\.0 does not start: CUDA initialization failure"),
+        ("build fails", ModelError, "cannot build an engine: .*no implementation for node"),
+    ],
+)
+def test_failures_of_tensorrt(
+    how: str,
+    error: type[Exception],
+    words: str,
+    recognizer: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("SIMULATED_TENSORRT", "does not start")
-    with pytest.raises(BackendError, match=r"10\.3\.0 does not start: CUDA initialization failure"):
+    monkeypatch.setenv("SIMULATED_TENSORRT", how)
+    with pytest.raises(error, match=words):
         convert(recognizer, tmp_path / "any.engine", Settings())
 
 
@@ -154,15 +166,6 @@ def test_engine_that_disagrees_is_not_written(
     ):
         convert(recognizer, engine, Settings())
     assert not engine.exists() and not metadata_path(engine).exists()
-
-
-@pytest.mark.usefixtures("simulated_gpu")
-def test_words_of_tensorrt(
-    recognizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SIMULATED_TENSORRT", "build fails")
-    with pytest.raises(ModelError, match=r"cannot build an engine: .*no implementation for node"):
-        convert(recognizer, tmp_path / "any.engine", Settings())
 
 
 @pytest.mark.usefixtures("simulated_gpu")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real networks take the drawn faces for faces, at every usual input size."""
+"""The real networks find the drawn faces at every usual input size."""
 
 from __future__ import annotations
 

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of layer_plans.py are those that were published, and everything here runs them.
+"""The networks of layer_plans.py are the published ones, and everything here runs them.
 
-500m, 2.5g and mbf are held against the real files, layer by layer. The others are held against
-published sizes: of the files, or those in the table of detection/scrfd/README.md in
-https://github.com/deepinsight/insightface, exact to the digits printed. That table counts what
-training changes: landmarks included, and two parameters for each channel of a BatchNorm, one of
-which is gone where it is folded into a convolution. It has two more detectors without landmarks,
-2.5g and 10g, and gives 500m the same 0.57 M with and without, which is true without: the real file
-with landmarks has 0.63 M. Of multiply-adds it counts those of convolutions, and those of BatchNorm
-and ReLU.
+500m, 2.5g and mbf are compared with the real files, layer by layer; the others with published
+sizes: of the files, or those in the table of detection/scrfd/README.md in
+https://github.com/deepinsight/insightface, to all printed digits. That table counts trainable
+parameters, including landmarks and two for each channel of a BatchNorm, one of which disappears
+where it is folded into a convolution. It has two more detectors without landmarks, 2.5g and 10g. It
+lists 0.57 M for 500m with and without landmarks, which is correct without: the real file with
+landmarks has 0.63 M. Its multiply-adds are those of convolutions, BatchNorm and ReLU.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ NOISE = np.random.default_rng(1).integers(0, 256, (2, HEIGHT, WIDTH, 3), np.uint
 BLOB = ((NOISE - 127.5) / 128).transpose(0, 3, 1, 2).astype(np.float32)
 CROPS = np.random.default_rng(2).integers(0, 256, (2, 112, 112, 3), np.uint8)
 
-# How shapes are worked out, which differs between exports of free and of fixed sizes.
+# Operators that compute shapes, which differ between exports with free and with fixed sizes.
 PLUMBING = ("Shape", "Gather", "Slice", "Unsqueeze", "Concat", "Cast", "Constant")
 
 ModelPath = Callable[[str], Path]
@@ -101,7 +100,7 @@ def test_mbf_has_the_layers_of_the_real_file(tmp_path: Path, recognizer_path: Mo
 
 
 def parameters(model: onnx.ModelProto) -> int:
-    """How many numbers training changes."""
+    """Number of trainable parameters."""
     count = 0
     for tensor in model.graph.initializer:
         layer, _, part = tensor.name.rpartition(".")
@@ -142,7 +141,7 @@ def without_landmarks(name: str) -> DetectorPlan:
         pytest.param(without_landmarks("2.5g"), 0.67, 2.53, 2e-3, id="2.5g without landmarks"),
         pytest.param(without_landmarks("10g"), 3.86, 9.98, 2e-3, id="10g without landmarks"),
         pytest.param(DETECTORS["34g"], 9.80, 34.13, 2e-3, id="34g"),
-        # Of the multiply-adds of these, only the round number in the name is published.
+        # For these only the rounded multiply-adds in the name are published.
         pytest.param(DETECTORS["1g"], 0.64, 1, 0.05, id="1g"),
         pytest.param(DETECTORS["2.5g"], 0.82, 2.5, 0.05, id="2.5g"),
         pytest.param(DETECTORS["10g"], 4.23, 10, 0.05, id="10g"),
@@ -159,7 +158,7 @@ def test_detectors_have_the_published_size(
 def test_recognizers_are_as_large_as_the_real_files(recognizer: tuple[str, Path]) -> None:
     name, path = recognizer
     real = {"mbf": 13_616_099, "r50": 174_383_860, "r100": 260_665_334}
-    # Names and remarks in the file are what may differ.
+    # Only names and remarks in the file may differ.
     assert path.stat().st_size == pytest.approx(real[name], rel=3e-4)
 
 
@@ -178,7 +177,7 @@ def test_detectors_find_faces(detector: tuple[str, Path]) -> None:
         points = [faces.boxes.reshape(-1, 2)]
         if faces.landmarks is not None:
             points.append(faces.landmarks.reshape(-1, 2))
-        # Within as much again around the image; false for what is not finite.
+        # Within one image size around the image; false if not finite.
         assert (np.abs(np.vstack(points) / SIZE - 0.5) < 1.5).all()
     assert not np.array_equal(found[0].boxes[:20], found[1].boxes[:20]), "the images differ"
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models in float16 and int8 still find and know the same people, and have the form TensorRT wants.
+"""Models in float16 and int8 find and recognize the same people, in the form for TensorRT.
 
-What is made of the real models runs in ONNX Runtime here; test_build.py builds engines of it.
+The converted models run in ONNX Runtime here; test_build.py builds engines from them.
 """
 
 from __future__ import annotations
@@ -79,13 +79,13 @@ def test_detector_in_fp16(name: str, detector_path: Paths, image: Images, tmp_pa
     reference = OnnxRuntimeNetwork(detector_path(name))
     content = to_fp16(reference.path.read_bytes())
     assert weight_types(content) == {TensorProto.FLOAT16}
-    candidate = load(content, tmp_path)  # which takes no inputs and outputs but float32
+    candidate = load(content, tmp_path)  # which accepts float32 inputs and outputs only
     assert (candidate.inputs, candidate.outputs) == (reference.inputs, reference.outputs)
     agreement = compare_detectors(
         candidate, reference, [image(name) for name in TEST], precision="fp16"
     )
     assert agreement.accepted, agreement.failures
-    assert agreement.figures["max_score_difference"] > 0  # or nothing was converted
+    assert agreement.figures["max_score_difference"] > 0  # else nothing was converted
 
 
 def test_recognizer_in_fp16(
@@ -121,14 +121,14 @@ def test_recognizer_in_int8(
 
 
 def check_quantized(content: bytes) -> None:
-    """What TensorRT's documentation asks of quantized models: pairs, symmetric, no bias."""
+    """TensorRT's documented rules for quantized models: pairs, symmetric, no bias."""
     model = onnx.load_from_string(content)
     assert model.opset_import[0].version >= 13  # the first with a scale for each channel
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     makers = {name: node for node in model.graph.node for name in node.output}
 
     def pair_before(name: str) -> onnx.NodeProto | None:
-        """The QuantizeLinear of the pair that gives this value."""
+        """The QuantizeLinear of the pair that outputs this value."""
         maker = makers.get(name)
         if maker is None or maker.op_type != "DequantizeLinear":
             return None

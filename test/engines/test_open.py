@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The best backend there is runs a model, engines are built once, and others are not taken."""
+"""The best available backend runs a model; engines are built once, and must fit."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_onnx_runtime_where_there_is_no_gpu(
     assert network.backend == "onnxruntime CPU"
     reason = "networks run on ONNX Runtime: no CUDA device: the NVIDIA driver is not installed"
     assert (reason in caplog.text) == (backend == "auto")
-    # Once, though there are several networks, and no warning.
+    # Once for several networks, and without a warning.
     assert [record.levelname for record in caplog.records] == ["INFO"] * (backend == "auto")
 
 
@@ -267,9 +267,9 @@ except Exception as error:
 def backend(
     model: Path, choice: str = "auto", largest_file: int | None = None, as_other_user: bool = False
 ) -> str:
-    """What a process of its own, perhaps with limits, opens the model with, or why it does not.
+    """The backend of the model in a process of its own, perhaps with limits, or the error.
 
-    Not a fork of this one: ONNX Runtime's threads do not survive that.
+    It is not a fork of this process, which ONNX Runtime's threads would not survive.
     """
     user = NOBODY if as_other_user and os.geteuid() == 0 else ""
     driver = Path(cuda._LIBRARY).parent  # the simulated one

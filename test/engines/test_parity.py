@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same faces as the reference implementation on the same files, and as measured before.
+"""The faces equal the reference implementation's on the same files, and earlier results.
 
-The reference's x are corrected for its one scale for both axes: see `insightface_stretch`.
+The reference's x are corrected for its use of one scale for both axes: see `insightface_stretch`.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def test_same_embeddings(
 ) -> None:
     landmarks = detector("2.5g").detect(image(name)).landmarks
     assert landmarks is not None
-    landmarks = landmarks[:10]  # the best, because one at a time they take long
+    landmarks = landmarks[:10]  # only the best, as one at a time takes long
     embeddings, norms = arcface.embed(align_faces(image(name), landmarks))
     reference = ArcFaceONNX(str(arcface.network.path))
     crops = [norm_crop(image(name), points) for points in landmarks]
@@ -161,7 +161,7 @@ SIX_PEOPLE = [
 
 
 def matched(faces: Faces, others: Faces) -> NDArray[np.intp]:
-    """For each face the row of the other whose center is nearest."""
+    """For each face the row of the other face with the nearest center."""
     distances = np.linalg.norm(faces.centers[:, None] - others.centers, axis=2)
     rows = distances.argmin(axis=1)
     assert sorted(rows) == list(range(len(others)))
@@ -186,7 +186,7 @@ def test_29_people(detector: Callable[..., Scrfd], image: Image, model: str) -> 
     assert len(detector(model).detect(image("solvay_conference_1927.jpg"))) == 29
 
 
-# The ranges were written down with two digits, so half of the last one is allowed.
+# The ranges have two digits, so half of the last one is allowed.
 HALF_DIGIT = 0.005
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark measures in turns, leaves out what does not count, and calculates right."""
+"""The benchmark measures in turns, leaves out warm-up runs, and computes correct figures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Image = Callable[[str], NDArray[np.uint8]]
 
 
 class Logged:
-    """A network that logs its calls and tells the number of the last as a time of the device."""
+    """A network that logs its calls, and reports the number of the last as a time of the device."""
 
     def __init__(self, network: Network, log: list[str], name: str, backend: str = "") -> None:
         self._network = network
@@ -63,7 +63,7 @@ def input_size(width: int, height: int) -> PipelineConfig:
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Finds the same faces in every image, 64x64."""
+    """Finds the same faces in every image, at 64x64."""
     return write_detector(tmp_path_factory.mktemp("models") / "any.onnx", scrfd_outputs(64, 64))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Differences between two set-ups are measured, told where they are, and judged by the limits."""
+"""Differences between two set-ups are measured, located, and judged by the limits."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_another_input_size_is_measured_face_by_face(
     score = report.figures["max_score_difference"]
     assert score.value == pytest.approx(np.abs(expected.scores - found.scores[order]).max())
     assert any(sentence.startswith("min cosine: 0.9") for sentence in report.failures)
-    # Only what differs is drawn.
+    # Only images with differences are drawn.
     assert [path.name for path in tmp_path.rglob("*.*")] == ["people.png"]
     drawn = read_image(tmp_path / "a" / "people.png")
     assert drawn.shape == (people.shape[0], 2 * people.shape[1], 3)
@@ -112,7 +112,7 @@ def test_faces_of_one_side_are_drawn_red(
     drawn = read_image(tmp_path / "people.png")
     left, right = np.split((drawn == (40, 40, 230)).all(axis=2), 2, axis=1)
     assert left.any() and not right.any()
-    # The other way round it is one too many.
+    # In the other direction there is one too many.
     report = compare_pipelines(nearly, load(), [("people.png", people)], LIMIT)
     assert report.figures["extra_faces"].value == 1
 

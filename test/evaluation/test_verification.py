@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verification figures equal hand-made cases and plain definitions; lists of pairs are read as
-said, and what cannot be judged is an error that says why."""
+documented, and errors explain what cannot be judged.
+"""
 
 from __future__ import annotations
 
@@ -132,7 +133,7 @@ def test_equal_error_rate_lies_between_the_errors_around_it(seed: int) -> None:
 
 
 def test_thresholds_of_a_fold_come_from_the_others() -> None:
-    # In the first fold everything scores 0.5 higher, which no threshold of the others gets right.
+    # In the first fold all scores are higher by 0.5, for which the others have no good threshold.
     scores, same = pairs_of("0.9 " + "0.4 " * 9, "0.6 " + "0.1 " * 9)
     accuracy = fold_accuracy(scores, same, in_folds(same))
     assert accuracy.thresholds[0] == pytest.approx(0.25)
@@ -151,7 +152,7 @@ def test_fold_accuracy_equals_the_plain_way(seed: int) -> None:
         own = [(s, one) for s, one, f in zip(scores, same, folds, strict=True) if f == fold]
         between = [-1, *(t + 0.005 for t in sorted(set(scores.tolist())))]
         counts = [sum((s >= t) == one for s, one in others) for t in between]
-        # The same counts belong to several thresholds; what they give here may differ.
+        # Several thresholds have the same counts there, but not here.
         best = [t for t, count in zip(between, counts, strict=True) if count == max(counts)]
         expected.append({sum((s >= t) == one for s, one in own) / len(own) for t in best})
     mean = fold_accuracy(scores, same, folds).mean
@@ -209,7 +210,7 @@ def test_rates_need_enough_pairs(different: int, rates: list[float]) -> None:
     result = evaluate(scores, same, in_folds(same))
     assert [point.wanted_far for point in result.points] == rates
     for point in result.points:
-        # The scores of different people are evenly spread: exactly so many are at or above it.
+        # The scores of different people are evenly spread, so their number above it is exact.
         assert point.false_accepts == different * point.wanted_far
         assert point.far == point.wanted_far
         assert point.tar == (scores[same] >= point.threshold).mean()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ground truth, images and detections of WIDER FACE are read as they are, or refused by name."""
+"""Ground truth, images and detections of WIDER FACE are read exactly, or refused by name."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ def test_a_wrong_bit_in_the_ground_truth(folder: Path) -> None:
     refused = 0
     path = folder / "wider_hard_val.mat"
     content = path.read_bytes()
-    for position in random.integers(128, len(content), 60):  # what comes before is a comment
+    for position in random.integers(128, len(content), 60):  # a comment precedes it
         changed = bytearray(content)
         changed[position] ^= 1 << int(random.integers(8))
         path.write_bytes(changed)
         try:
-            check_same(read_ground_truth(folder))  # a few bits mean nothing
+            check_same(read_ground_truth(folder))  # a few bits are unused
         except ScrfdError as error:
             assert "wider_hard_val.mat: damaged" in str(error)
             refused += 1

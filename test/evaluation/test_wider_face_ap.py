@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The evaluator of WIDER FACE is right: by hand, on the official ground truth, and by another's."""
+"""The evaluation of WIDER FACE is correct: hand-made cases, ground truth, another program."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from scrfd_ros.models.transfer import DownloadSession
 
 Detections = list[NDArray[np.float64]]
 
-# Faces of 10x10 and 20x20 pixels, as boxes of which both ends count.
+# Faces of 10x10 and 20x20 pixels, as boxes that include both ends.
 A, B, C = (0, 0, 9, 9), (100, 0, 9, 9), (200, 0, 19, 19)
 NOWHERE = (500, 500, 9, 9)
 
@@ -190,8 +190,8 @@ def test_official_ground_truth(official: list[AnnotatedImage]) -> None:
     assert first.counted.sum(axis=1).tolist() == [0, 0, 3]
 
 
-# Of the 39708 boxes a few have no size, and some pairs coincide. What finds them is wrong, and two
-# of the faces of hard cannot be found beside another.
+# Of the 39708 boxes a few have no size, and some pairs coincide. Their detections are wrong, and
+# two of the faces of hard cannot be found beside another.
 IMPERFECT = 2e-4
 RECALL = [1, 1, 31956 / 31958]
 
@@ -261,7 +261,7 @@ def test_noise(official: list[AnnotatedImage], perfect: Detections) -> None:
     below = with_noise(0.0)
     assert ap(below) == pytest.approx(once, abs=1e-6)
     assert recall(below) == RECALL
-    # Above all faces: precision is best when everything is found.
+    # Scores above all faces: precision is best when everything is found.
     above = with_noise(1.0)
     expected = [count / (count + 32260) for count in (7211, 13319, 31956)]
     assert ap(above) == pytest.approx(expected, abs=IMPERFECT)
@@ -269,9 +269,10 @@ def test_noise(official: list[AnnotatedImage], perfect: Detections) -> None:
 
 @pytest.fixture(scope="module")
 def others_evaluation() -> Path:
-    """evaluation.py of the package yolov5-face, another's implementation of the protocol.
+    """evaluation.py of the package yolov5-face, another implementation of the protocol.
 
-    It is under the GPL: fetched and run as a program of its own, and no part of this repository.
+    It is under the GPL, so it is downloaded and run as a separate program, and not in this
+    repository.
     """
     path = default_model_directory() / "wider_face" / "evaluation.py"
     if not path.exists():
@@ -287,7 +288,7 @@ def others_evaluation() -> Path:
     return path
 
 
-# What evaluation.py imports besides: a compiled function, and a console it does not use.
+# Further imports of evaluation.py: a compiled function, and an unused console.
 STAND_INS = {
     "bbox.py": """
 import numpy as np
@@ -310,7 +311,7 @@ def bbox_overlaps(boxes, query_boxes):
 def test_equal_to_another_implementation(
     official: list[AnnotatedImage], others_evaluation: Path, tmp_path: Path
 ) -> None:
-    """With detections of all kinds in every tenth image: the other takes long for all."""
+    """With detections of all kinds in every tenth image, as the other program is slow."""
     random = np.random.default_rng(3)
     detections = [
         detections_of_all_kinds(image, random) if number % 10 == 0 else np.empty((0, 5))
@@ -331,7 +332,7 @@ def test_equal_to_another_implementation(
 def detections_of_all_kinds(
     image: AnnotatedImage, random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """None, one or several of each face, off by more or less, and some of none; best first."""
+    """Zero or more detections of each face, with offsets, and some of no face; best first."""
     boxes = np.repeat(image.boxes, random.integers(0, 4, len(image.boxes)), axis=0)
     boxes[:, :2] += random.normal(0, 0.12, (len(boxes), 2)) * boxes[:, 2:]
     boxes[:, 2:] *= random.uniform(0.8, 1.25, (len(boxes), 2))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cores that a process may use, by its affinity and the quotas of its control groups.
 
-Folders with the files of /proc and /sys stand in for those of containers, which cannot be made
-here; what the kernel says of this machine is held against nproc.
+Folders with the files of /proc and /sys stand in for containers, which cannot be created here; the
+result for this machine is compared with nproc.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def test_threads_out_of_range(threads: str, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize("threads", [-1, 10000, "two"])
 def test_the_node_refuses_threads_out_of_range(threads: object) -> None:
-    # As installed: the folder of the tests would come first in the path, without the messages.
+    # The installed one: else the folder of the tests, without messages, is first in the path.
     node = Path(get_package_prefix("scrfd_ros"), "lib", "scrfd_ros", "face_node")
     arguments = ["--ros-args", "-p", "autostart:=false", "-p", f"threads:={threads}"]
     result = subprocess.run([node, *arguments], capture_output=True, text=True, timeout=60)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CUDA driver is probed without harm, whatever it answers; the driver is a simulated one."""
+"""The CUDA driver, here a simulated one, is probed safely, whatever it answers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_no_driver() -> None:
 @pytest.mark.usefixtures("driver")
 def test_memory_of_the_device() -> None:
     assert device_memory() == (3 << 30, 8 << 30)
-    assert ctypes.CDLL(cuda._LIBRARY).simulated_contexts() == 0  # nothing stays
+    assert ctypes.CDLL(cuda._LIBRARY).simulated_contexts() == 0  # nothing is left
 
 
 @pytest.mark.usefixtures("without_gpu")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of an engine survives on disk, and an engine for another machine is refused."""
+"""The metadata of an engine is kept on disk, and an engine for another machine is refused."""
 
 from __future__ import annotations
 

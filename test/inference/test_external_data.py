@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model with weights in other files is refused wherever one is read; its checksum is not theirs.
+"""A model with weights in other files, which its checksum does not cover, is refused everywhere.
 
-And the checksum of a network is that of the bytes which run, also where the file is replaced.
+The checksum of a network is that of the loaded bytes, even if the file is replaced meanwhile.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def test_refused_with_the_remedy(
     assert message.startswith(f"{split}: ") and "\n" not in message
     if not is_there:
         return
-    # The command that it names makes a file that is taken.
+    # The command in the error makes a file that is accepted.
     command = shlex.split(message[message.index("python3 -c") :])
     subprocess.run(command, check=True)
     assert load_network(split.parent / "split model_whole.onnx")
@@ -139,7 +139,7 @@ def test_real_models_have_none(
 def replacing(
     monkeypatch: pytest.MonkeyPatch, replace: Callable[[], object], times: int
 ) -> list[None]:
-    """Have `replace` called just before ONNX Runtime reads a file, so often."""
+    """Call `replace` just before ONNX Runtime reads a file, the first `times` times."""
     real = onnxruntime.InferenceSession
     done: list[None] = []
 
@@ -171,7 +171,7 @@ def test_a_file_replaced_while_it_is_read(
 
     done = replacing(monkeypatch, replace, 1)
     network = OnnxRuntimeNetwork(path)
-    # Those of the file that runs, which is the new one.
+    # The new file is the one that runs.
     assert network.sha256 == hashlib.sha256(other.read_bytes()).hexdigest()
     assert len(done) == 1
     (embedding,) = network({"input.1": np.zeros((1, 3, 112, 112), np.float32)}).values()

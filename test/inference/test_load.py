@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model file is loaded by the backend that it is made for."""
+"""A model file is loaded by the backend for its kind."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole ONNX file is told from everything else, and damaged ones are refused."""
+"""Whole ONNX files are distinguished from other files, and damaged ones are refused."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An ONNX file becomes a network that says what it is, or an error that says why not."""
+"""An ONNX file becomes a network with its properties, or an error with the reason."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_wrong_input(tmp_path: Path, inputs: dict[str, np.ndarray], reason: str)
         network(inputs)
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and reason in message and "\n" not in message
-    # It can be used after a failure.
+    # It still works after a failure.
     assert network({"input.1": np.zeros((1, 3, 32, 32), np.float32)})
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Threads that ONNX Runtime is given, and what is said where its GPU provider does not start.
+"""The threads of ONNX Runtime, and the log if its GPU provider does not start.
 
-There is no GPU here: sessions that pretend stand in for an ONNX Runtime with CUDA.
+There is no GPU here: simulated sessions stand in for an ONNX Runtime with CUDA.
 """
 
 from __future__ import annotations

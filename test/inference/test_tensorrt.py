@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The TensorRT backend keeps to TensorRT's and CUDA's rules, on a simulated GPU."""
+"""The TensorRT backend follows the rules of TensorRT and CUDA, on a simulated GPU."""
 
 from __future__ import annotations
 

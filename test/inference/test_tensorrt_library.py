@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorRT is found only after CUDA, and its absence is explained."""
+"""TensorRT is imported only after CUDA was found, and its absence is explained."""
 
 from __future__ import annotations
 

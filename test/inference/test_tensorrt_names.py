@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every name of TensorRT that the code uses is in TensorRT 8.6, 10, 11 and TensorRT-RTX.
+"""Every name of TensorRT that the code uses exists in TensorRT 8.6, 10, 11 and TensorRT-RTX.
 
-The code keeps to a convention that lets it be read here: the module is called `trt`, objects are
-called as in OBJECTS, with or without `self._` before it, and a file that uses a name which some
-version lacks asks for it, by `hasattr` or `getattr` and the name as literal text.
+The code follows a convention so that it can be checked here: the module is named `trt`, objects are
+named as in OBJECTS, with or without `self._`, and a file that uses a name which some version lacks
+checks for it, by `hasattr` or `getattr` with the name as a literal.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def member(owner: ast.expr, name: str) -> str | None:
 
 
 def uses(source: str) -> Iterator[tuple[int, str, bool]]:
-    """Line and full name of each use, and whether the code only asks for it."""
+    """Line and full name of each use, and whether the code only checks for it."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Attribute() if name := meaning(node):
                 yield node.lineno, name, False
             case ast.Call(func=ast.Name(id="getattr" | "hasattr"), args=[owner, text, *_]):
-                # A computed name, which cannot be checked, is reported as one no version has.
+                # A computed name cannot be checked, and is reported as missing in all versions.
                 literal = isinstance(text, ast.Constant)
                 name = ast.literal_eval(text) if literal else f"<{ast.unparse(text)}>"
                 if name := member(owner, name):
@@ -73,7 +73,7 @@ def uses(source: str) -> Iterator[tuple[int, str, bool]]:
 
 
 def has(names: Names, name: str) -> bool:
-    """Whether a version has a name. What follows a method or a value is not TensorRT's."""
+    """Whether a version has a name. Names after a method or a value are not TensorRT's."""
     first, _, rest = name.partition(".")
     if first not in names:
         return False
@@ -82,13 +82,13 @@ def has(names: Names, name: str) -> bool:
 
 
 def problems(source: str, versions: dict[str, Names]) -> list[str]:
-    """Names that a file must not use as it does: line, name, the versions lacking it."""
+    """Invalid uses of names in a file: line, name, the versions without it."""
     found = sorted(set(uses(source)))
     asked = [f"{name}." for _, name, is_asked in found if is_asked]
     result = []
     for line, name, _ in found:
         lacking = [version for version, names in versions.items() if not has(names, name)]
-        # Some version has to have what is asked for; not all can be imported by every Python.
+        # Some version must have it; not every Python can import all of them.
         if f"{name}.".startswith(tuple(asked)) and len(lacking) < len(BINDINGS):
             continue
         if lacking:

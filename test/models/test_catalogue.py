@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The catalogue says what files there are and which of them are right, and finds its own faults."""
+"""The catalogue finds and verifies model files, and mistakes in it are reported."""
 
 from __future__ import annotations
 
@@ -338,7 +338,7 @@ def test_the_tests_run_on_this_checkout() -> None:
 
 
 def _install(prefix: Path, modules: str, catalogue: str) -> Path:
-    """Lay out what the catalogue needs as an installation does; returns the module folder."""
+    """Install the files that the catalogue needs; returns the module folder."""
     folder = prefix / modules
     shutil.copytree(PACKAGE / "models", folder / "scrfd_ros" / "models")
     for name in ("__init__.py", "errors.py"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files are fetched over real HTTPS and real pip, and nothing unverified gets a model's name."""
+"""Files are downloaded by real HTTPS and real pip, and only verified ones get a model's name."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Reply(BaseHTTPRequestHandler):
-    """Answers a request for /NAME as the function `NAME` of this class does."""
+    """Answers a request for /NAME by the function `NAME` of this class."""
 
     server: Server
 
@@ -110,7 +110,7 @@ class Reply(BaseHTTPRequestHandler):
     def dies(self) -> None:
         self.truncated()
         self.wfile.flush()
-        # Not even TLS says goodbye: the kernel resets the connection.
+        # Without a TLS shutdown: the kernel resets the connection.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 
@@ -239,7 +239,7 @@ def session() -> DownloadSession:
 
 
 def tiny(*sources: Source, content: bytes | None = CONTENT) -> ModelEntry:
-    """A model with these sources; without `content`, one of which no checksum is published."""
+    """A model with these sources; without `content`, one without a published checksum."""
     sha256 = None if content is None else hashlib.sha256(content).hexdigest()
     return ModelEntry(
         name="tiny",
@@ -261,7 +261,7 @@ def files(directory: Path) -> dict[str, bytes]:
 
 
 def assert_only_a_beginning_is_left(directory: Path) -> None:
-    """Nothing, or what may be the beginning of the model, for the next try."""
+    """Nothing, or a possible beginning of the model, is left for the next attempt."""
     left = files(directory)
     assert set(left) <= {"tiny.onnx.part"}
     assert CONTENT[:HALF].startswith(left.get("tiny.onnx.part", b""))
@@ -347,7 +347,7 @@ def test_the_next_source_takes_over(
         ensure_model(entry, tmp_path, session=session, report=lines.append)
         mirror.shutdown()
     assert files(tmp_path) == {"tiny.onnx": CONTENT}
-    # Nothing of it to see but with --verbose.
+    # Visible only with --verbose.
     assert len(lines) == 1 and lines[0].startswith("tiny: fetching")
     assert reason in caplog.text
 
@@ -488,7 +488,7 @@ def test_an_unknown_checksum_is_pinned_and_said(
     assert files(tmp_path) == {"tiny.onnx": CONTENT, "tiny.onnx.sha256": PIN}
     assert "no checksum is published" in lines[-1]
     assert SHA256 in lines[-1]
-    assert server.requests[0][1] is None  # what was there could be of anything
+    assert server.requests[0][1] is None  # the earlier part could be of any file
     assert file_state(entry, tmp_path / "tiny.onnx") == "present"
 
 
@@ -626,7 +626,7 @@ def closed_port() -> int:
 
 @pytest.fixture
 def black_hole() -> Iterator[int]:
-    """A port that swallows connection requests, as a firewall does."""
+    """A port that drops connection requests, like a firewall."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         port: int = listener.getsockname()[1]
         with contextlib.ExitStack() as waiting:
@@ -680,7 +680,7 @@ def test_a_proxy_is_asked_instead_of_the_host(
     with pytest.raises(DownloadError) as caught:
         ensure_model(entry, tmp_path, session=session)
     assert "the proxy 127.0.0.1 cannot be reached: Connection refused" in str(caught.value)
-    # Asked once, and told once.
+    # Tried once, and reported once.
     assert str(caught.value).count("the proxy 127.0.0.1") == 1
 
 
@@ -803,7 +803,7 @@ def test_a_model_is_whole_or_absent_whenever_the_download_is_killed(
         left = files(directory) if directory.exists() else {}
         seen.add(frozenset(left))
         assert left.get("tiny.onnx", CONTENT) == CONTENT, f"killed at line {moment}"
-        # The next call uses or removes what is left, even if the server is gone by then.
+        # The next call uses or removes the rest, even if the server is gone.
         assert outcome_in_child(fetch)[0] == "", f"killed at line {moment}"
         whole = {"tiny.onnx"} if published else {"tiny.onnx", "tiny.onnx.sha256"}
         assert set(files(directory)) == whole, f"killed at line {moment}"
@@ -868,7 +868,7 @@ def prepare_metadata_for_build_wheel(folder, config_settings=None):
 
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that pip takes packages from, with nothing else in its reach."""
+    """A folder with packages for pip, which has no other source."""
     folder = tmp_path / "registry"
     folder.mkdir()
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)

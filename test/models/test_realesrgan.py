@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real-ESRGAN's weights are converted without change: ncnn, which they were made for, agrees."""
+"""Real-ESRGAN's weights are converted without change: the results equal ncnn's."""
 
 from __future__ import annotations
 

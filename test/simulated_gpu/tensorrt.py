@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stands in for TensorRT where there is no GPU: an "engine" is an ONNX file run by ONNX Runtime.
 
-It shows that scrfd_ros keeps to TensorRT's rules, not that TensorRT does what is expected of it:
-the names it has are held against the real bindings by inference/test_tensorrt_names.py, and real
-engines are run by the tests in gpu/. As in real engines, outputs come in another order than in the
-ONNX file; failures are None or False and a message in the log.
+It shows that scrfd_ros follows TensorRT's rules, not that TensorRT works as expected:
+inference/test_tensorrt_names.py compares the used names with the real bindings, and the tests in
+gpu/ run real engines. As in real engines, outputs have another order than in the ONNX file, and
+failures are None or False with a message in the log.
 
 SIMULATED_TENSORRT makes it misbehave: "build fails", "no engine", "no context", "execute fails",
 "fp16 gives NaN", "fp16 and fp32 give NaN", "does not start".
@@ -209,7 +209,7 @@ class Builder:
         if _misbehaves("build fails") or (-1 in shape and config.profile is None):
             _fail(self._log, "[E] Error Code 4: no implementation for node Conv_0")
             return None
-        # Counts builds, for tests of what is built how often.
+        # Counts builds, for tests.
         if "SIMULATED_BUILDS" in os.environ:
             with Path(os.environ["SIMULATED_BUILDS"]).open("a") as stream:
                 stream.write(f"{[flag.name for flag in config.flags]} {config.workspace}\n")

@@ -2,8 +2,8 @@
 """Stands in for pycuda.driver where there is no GPU: the device's memory is ordinary memory.
 
 As strict as the real one where that matters: nothing works without a current context, contexts
-are current in one thread, and memory is given back only where one is current. `memory_in_use`
-counts what is allocated.
+are current in one thread, and memory is freed only with a current context. `memory_in_use` counts
+the allocated bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Error(Exception):
 
 
 class LogicError(Error):
-    """Something that the driver does not allow."""
+    """A call that the driver does not allow."""
 
 
 def _check_context() -> None:
@@ -32,7 +32,7 @@ def _check_context() -> None:
 
 
 def init() -> None:
-    """Would initialize the driver."""
+    """Does nothing; the real one initializes the driver."""
 
 
 class Context:
