@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the second look and tiles find, and what they cost.
+"""Faces found by the second look and by tiles, and their cost in time.
 
     ./run.sh setup && .venv/bin/python bench/views.py
 
-Prints two Markdown tables. Faces of real photographs are scaled and centerd in images of three
-shapes; times are medians of runs with and without, in turns.
+Prints two Markdown tables. Faces of real photographs are scaled and centered in images of three
+shapes. Times are medians of runs with and without the setting, in turns.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
+from turns import time_ratio
 
 from scrfd_ros.config import DetectorConfig
 from scrfd_ros.detection.scrfd import Scrfd
@@ -59,17 +59,16 @@ def detector(name: str) -> Scrfd:
 
 
 def ratio(scrfd: Scrfd, image: NDArray[np.uint8], config: DetectorConfig) -> float:
-    """Median time with a config over that with the detector's own, in turns."""
+    """Median time with a config over that with the detector's own."""
     own = scrfd.config
-    times: dict[DetectorConfig, list[float]] = {config: [], own: []}
-    for _ in range(ROUNDS):
-        for each, taken in times.items():
-            scrfd.config = each
-            start = time.perf_counter()
-            scrfd.detect(image)
-            taken.append(time.perf_counter() - start)
+
+    def detect(with_config: DetectorConfig) -> None:
+        scrfd.config = with_config
+        scrfd.detect(image)
+
+    found = time_ratio(lambda: detect(config), lambda: detect(own), ROUNDS)
     scrfd.config = own
-    return float(np.median(times[config]) / np.median(times[own]))
+    return found
 
 
 def large_faces() -> None:

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
-        default="fp16",
+        default=Settings.precision,
         help="number format of the calculations (default: %(default)s)",
     )
     parser.add_argument(
