@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from onnx_files import write_recognizer
 
 from scrfd_ros.engines.convert import Settings, convert
 from scrfd_ros.errors import BackendError, ModelError
-from scrfd_ros.inference.load import load_network
+from scrfd_ros.inference.load import BACKEND_MODULES, load_network
 
 
 def test_onnx(tmp_path: Path) -> None:
@@ -36,3 +39,17 @@ def test_engine_where_there_is_no_gpu(tmp_path: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"none\.onnx: cannot read the model file"):
         load_network(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("module", BACKEND_MODULES.values())
+def test_a_backend_is_a_module_with_a_load_function(module: str) -> None:
+    load = importlib.import_module(module).load
+    assert list(inspect.signature(load).parameters) == ["path", "threads", "cuda_graph"]
+
+
+def test_missing_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_recognizer(tmp_path / "any.onnx")
+    monkeypatch.delitem(sys.modules, BACKEND_MODULES["onnxruntime"], raising=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendError, match=r"onnxruntime, which is not installed: pip install onn"):
+        load_network(path)
