@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from array import array
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -44,14 +45,51 @@ class Rclpy:
     """Fills the classes of rclpy."""
 
     def floats(self, values: Any) -> Any:
-        return array("f", values)
+        # The setter takes only this type as it is.
+        return array("f", np.asarray(values, np.float32).tobytes())
 
     def make(self, kind: str, **fields: Any) -> Any:
-        package, _, name = kind.split("/")
-        return getattr(import_module(f"{package}.msg"), name)(**fields)
+        return _rclpy_class(kind)(**fields)
 
 
-def detection_object(library: Rclpy | Rosbags, faces: Faces, row: int, header: Any) -> Any:
+@cache
+def _rclpy_class(kind: str) -> type:
+    package, _, name = kind.split("/")
+    found: type = getattr(import_module(f"{package}.msg"), name)
+    return found
+
+
+def detection_array_object(library: Rclpy | Rosbags, faces: Faces, header: Any) -> Any:
+    """A vision_msgs/Detection2DArray."""
+    detections = [_detection(library, faces, row, header) for row in range(len(faces))]
+    return library.make(DETECTION_ARRAY, header=header, detections=detections)
+
+
+def face_array_object(
+    library: Rclpy | Rosbags, faces: Faces, detections: Any, models: ModelNames
+) -> Any:
+    """A scrfd_ros/FaceArray with these detections, a vision_msgs/Detection2DArray."""
+    found = []
+    for row, detection in enumerate(detections.detections):
+        points = [] if faces.landmarks is None else faces.landmarks[row].tolist()
+        embedding, norm = library.floats([]), 0.0
+        if faces.embedded[row]:
+            assert faces.embeddings is not None and faces.embedding_norms is not None
+            embedding = library.floats(faces.embeddings[row])
+            norm = faces.embedding_norms[row].item()
+        found.append(
+            library.make(
+                "scrfd_ros/msg/Face",
+                detection=detection,
+                landmarks=[library.make("vision_msgs/msg/Point2D", x=x, y=y) for x, y in points],
+                embedding=embedding,
+                embedding_norm=norm,
+            )
+        )
+    return library.make(FACE_ARRAY, header=detections.header, **models._asdict(), faces=found)
+
+
+def _detection(library: Rclpy | Rosbags, faces: Faces, row: int, header: Any) -> Any:
     x1, y1, x2, y2 = faces.boxes[row].tolist()
     make = library.make
     hypothesis = make(
@@ -66,31 +104,3 @@ def detection_object(library: Rclpy | Rosbags, faces: Faces, row: int, header: A
         bbox=make("vision_msgs/msg/BoundingBox2D", center=center, size_x=x2 - x1, size_y=y2 - y1),
         id="" if faces.ids is None else str(faces.ids[row].item()),
     )
-
-
-def detection_array_object(library: Rclpy | Rosbags, faces: Faces, header: Any) -> Any:
-    detections = [detection_object(library, faces, row, header) for row in range(len(faces))]
-    return library.make(DETECTION_ARRAY, header=header, detections=detections)
-
-
-def face_array_object(
-    library: Rclpy | Rosbags, faces: Faces, header: Any, models: ModelNames
-) -> Any:
-    found = []
-    for row in range(len(faces)):
-        points = [] if faces.landmarks is None else faces.landmarks[row].tolist()
-        embedding, norm = library.floats([]), 0.0
-        if faces.embedded[row]:
-            assert faces.embeddings is not None and faces.embedding_norms is not None
-            embedding = library.floats(faces.embeddings[row])
-            norm = faces.embedding_norms[row].item()
-        found.append(
-            library.make(
-                "scrfd_ros/msg/Face",
-                detection=detection_object(library, faces, row, header),
-                landmarks=[library.make("vision_msgs/msg/Point2D", x=x, y=y) for x, y in points],
-                embedding=embedding,
-                embedding_norm=norm,
-            )
-        )
-    return library.make(FACE_ARRAY, header=header, **models._asdict(), faces=found)

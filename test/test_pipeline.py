@@ -15,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 from onnx_files import scrfd_outputs, write_detector, write_graph, write_recognizer
-from pipelines import loaded, pipeline_of
+from pipelines import detector_of, loaded, pipeline_of
+from spots import SpotNetwork
 
 from scrfd_ros.config import (
     DetectorConfig,
@@ -431,3 +432,13 @@ def test_a_tracker_is_for_one_image_at_a_time(detector_path: ModelPath, image: I
         pipeline.run([frame, Frame(BLACK), frame])
     (result,) = pipeline.run([frame])
     assert result.faces.ids is not None and sorted(result.faces.ids) == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_image_may_be_decoded_smaller_unless_something_is_cut_out_of_it(
+    recognizer_path: ModelPath,
+) -> None:
+    detector = detector_of(SpotNetwork(), (640, 480))
+    assert pipeline_of(detector).fit == (640, 480)
+    assert pipeline_of(detector_of(SpotNetwork(), tiles=(2, 1))).fit is None
+    recognizer = ArcFace(load_network(recognizer_path("w600k_mbf")))
+    assert pipeline_of(detector, recognizer).fit is None

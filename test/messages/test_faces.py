@@ -49,9 +49,9 @@ def test_the_bytes_are_those_of_rosbags(
 ) -> None:
     faces = some_faces(count, landmarks, embeddings)
     header = LIBRARY.header(1_700_000_000, 7, frame_id)
-    expected = LIBRARY.bytes_of(detection_array_object(LIBRARY, faces, header))
-    assert detection_array(faces, header) == expected
-    expected = LIBRARY.bytes_of(face_array_object(LIBRARY, faces, header, MODELS))
+    detections = detection_array_object(LIBRARY, faces, header)
+    assert detection_array(faces, header) == LIBRARY.bytes_of(detections)
+    expected = LIBRARY.bytes_of(face_array_object(LIBRARY, faces, detections, MODELS))
     assert face_array(faces, header, MODELS) == expected
 
 

@@ -43,11 +43,11 @@ def some_faces(count: int) -> Faces:
 def test_rclpy_reads_the_bytes(count: int) -> None:
     faces = some_faces(count)
     data = detection_array(faces, HEADER)
-    expected = detection_array_object(Rclpy(), faces, HEADER)
-    assert deserialize_message(data, Detection2DArray) == expected
-    assert len(data) == len(serialize_message(expected))
+    detections = detection_array_object(Rclpy(), faces, HEADER)
+    assert deserialize_message(data, Detection2DArray) == detections
+    assert len(data) == len(serialize_message(detections))
     data = face_array(faces, HEADER, MODELS)
-    expected = face_array_object(Rclpy(), faces, HEADER, MODELS)
+    expected = face_array_object(Rclpy(), faces, detections, MODELS)
     assert deserialize_message(data, FaceArray) == expected
     assert len(data) == len(serialize_message(expected))
 
@@ -55,7 +55,8 @@ def test_rclpy_reads_the_bytes(count: int) -> None:
 @pytest.mark.parametrize("count", [0, 1, 6, 29])
 def test_faces_come_back_from_what_rclpy_sends(count: int) -> None:
     faces = some_faces(count)
-    sent = serialize_message(face_array_object(Rclpy(), faces, HEADER, MODELS))
+    detections = detection_array_object(Rclpy(), faces, HEADER)
+    sent = serialize_message(face_array_object(Rclpy(), faces, detections, MODELS))
     back = faces_of(deserialize_message(sent, FaceArray))
     np.testing.assert_allclose(back.boxes, faces.boxes, atol=1e-3)
     np.testing.assert_array_equal(back.scores, faces.scores)
