@@ -110,11 +110,11 @@ def main() -> None:
     print("|---|---:|---|---:|---:|---:|---:|---:|---:|")
     settings = [(height, False) for height in HEIGHTS] + [(height, True) for height in WORSE]
     for height, worse in settings:
-        enlarger = SuperResolution(network, SuperResolutionConfig(max_size=round(1.2 * height)))
+        upscaler = SuperResolution(network, SuperResolutionConfig(max_size=round(1.2 * height)))
         ways = {
             "bilinear": lambda face: align_faces(*face),
             "bicubic": bicubic,
-            "Real-ESRGAN": lambda face, enlarger=enlarger: enlarger.align(*face),
+            "Real-ESRGAN": lambda face, upscaler=upscaler: upscaler.align(*face),
         }
         crops = {
             method: np.empty((len(rows), CROP_SIZE, CROP_SIZE, 3), np.uint8) for method in ways

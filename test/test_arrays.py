@@ -77,7 +77,7 @@ def doors(tmp_path: Path, recognizer: ArcFace) -> list[Callable[[Any], object]]:
     """All that take an image, each with what is there before it."""
     detector = Scrfd(SpotNetwork())
     pipeline = pipeline_of(detector, recognizer)
-    enlarger = SuperResolution.__new__(SuperResolution)  # refuses before it needs its network
+    upscaler = SuperResolution.__new__(SuperResolution)  # refuses before it needs its network
     return [
         checked_image,
         pipeline,
@@ -86,7 +86,7 @@ def doors(tmp_path: Path, recognizer: ArcFace) -> list[Callable[[Any], object]]:
         lambda image: detector.detect_all([IMAGE, image]),
         lambda image: detector.prepare([IMAGE, image]),
         lambda image: align_faces(image, LANDMARKS),
-        lambda image: enlarger.align(image, LANDMARKS),
+        lambda image: upscaler.align(image, LANDMARKS),
         lambda image: draw_faces(image, NO_FACES),
         lambda image: write_image(tmp_path / "image.png", image),
     ]

@@ -268,14 +268,14 @@ def test_a_tracked_face_is_embedded_as_soon_as_it_is_useful(
     assert ids == [[1, 2, 3, 4, 5, 6]] * 4
 
 
-def test_small_faces_are_enlarged(
+def test_small_faces_are_upscaled(
     tmp_path: Path, detector_path: ModelPath, recognizer_path: ModelPath, image: Image
 ) -> None:
     # In place of Real-ESRGAN, which takes a second for a face, plain repetition of pixels.
     nodes = [helper.make_node("Resize", ["input.1", "", "factors"], ["output"], mode="nearest")]
     factors = {"factors": np.array([1, 1, 4, 4], np.float32)}
     shape = ("N", 3, "height", "width")
-    enlarger = write_graph(tmp_path / "x4.onnx", nodes, shape, {"output": shape}, factors)
+    upscaler = write_graph(tmp_path / "x4.onnx", nodes, shape, {"output": shape}, factors)
     small = cv2.resize(image("t1.jpg"), None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
     results = [
         load_pipeline(
@@ -283,7 +283,7 @@ def test_small_faces_are_enlarged(
                 detector=DetectorConfig(engine_path=detector_path("2.5g")),
                 recognizer=RecognizerConfig(engine_path=recognizer_path("w600k_mbf")),
                 super_resolution=SuperResolutionConfig(
-                    enabled=enabled, engine_path=enlarger, max_size=64, max_faces=3
+                    enabled=enabled, engine_path=upscaler, max_size=64, max_faces=3
                 ),
             )
         )(small.astype(np.uint8)).faces
@@ -292,7 +292,7 @@ def test_small_faces_are_enlarged(
     without, with_it = (faces.embeddings for faces in results)
     assert without is not None and with_it is not None
     cosines = (without * with_it).sum(axis=1)
-    np.testing.assert_allclose(cosines[3:], 1, atol=1e-4)  # only the first three were enlarged
+    np.testing.assert_allclose(cosines[3:], 1, atol=1e-4)  # only the first three were upscaled
     assert (cosines[:3] < 0.9999).all() and (cosines > 0.8).all()
 
 

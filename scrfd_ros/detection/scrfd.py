@@ -2,9 +2,9 @@
 """SCRFD: from an image to boxes, scores and landmarks.
 
 Sample and Computation Redistribution for Efficient Face Detection, Guo et al., ICLR 2022,
-https://arxiv.org/abs/2105.04714. The network's head predicts, for two anchors at every location of
-three grids, a score, the distances to the box's four sides and, in some models, the offsets of five
-landmarks, in units of the grid's stride.
+https://arxiv.org/abs/2105.04714. The network has two anchors at every location of three grids. For
+each anchor it predicts a score, the distances to the four sides of the box and, in some models, the
+offsets of five landmarks, in units of the grid's stride.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ PIXEL_SCALE = 128.0
 
 _STRIDES_AND_ANCHORS = {3: ((8, 16, 32), 2), 5: ((8, 16, 32, 64, 128), 1)}
 OUTPUT_COUNTS = (6, 9, 10, 15)
-"""So many outputs tell an SCRFD network from others."""
+"""The numbers of outputs that an SCRFD network can have."""
 
 Outputs: TypeAlias = "Mapping[str, NDArray[np.float32]]"
 """Arrays by output name, for one input."""
 
 MAX_BATCH = 8
-"""Largest batch where the network itself has no limit; activations take memory."""
+"""Maximum batch if the network itself has no limit; activations take memory."""
 
 _KIND_OF_WIDTH = {1: "score", 4: "box", 2 * len(LANDMARK_NAMES): "landmark"}
 
@@ -57,13 +57,17 @@ class Level:
 
 
 def match_outputs(shapes: Mapping[str, tuple[int, ...]], width: int, height: int) -> list[Level]:
-    """Find out which output is which, by shape: the rows tell the stride, the columns the kind.
+    """Match outputs by shape: the number of rows gives the stride, that of columns the kind.
 
-    Names and order differ between exports and between back ends, shapes do not.
+    Names and order differ between exports and between backends, shapes do not.
 
     Args:
-        shapes: shape of each output for one image: [rows, columns] or [1, rows, columns].
+        shapes: by name, the shape of each output for one image: [rows, columns] or
+            [1, rows, columns].
         width, height: input size of the network in pixels.
+
+    Returns:
+        The levels, from the finest stride to the coarsest.
 
     Raises:
         ModelError: these are not the outputs of an SCRFD network.
@@ -141,12 +145,17 @@ class BatchOutputs(NamedTuple):
 
 
 class Scrfd:
-    """An SCRFD network as a face detector. Keeps buffers between calls: use one per thread.
+    """An SCRFD network as a face detector. Keeps buffers between calls: use one for each thread.
 
     Args:
-        network: one input [1 or N, 3, H, W] float32, the outputs of `match_outputs`.
+        network: one input [1 or N, 3, H, W] float32, and outputs as `match_outputs` expects them.
         config: may be replaced between calls by one of the same input size. Its model and
-            engine_path have no meaning here.
+            engine_path have no effect here.
+
+    Attributes:
+        network: as given.
+        levels: what its outputs are, from the finest stride to the coarsest.
+        batch: how many inputs it takes at once.
 
     Raises:
         ModelError: the network is not an SCRFD network, or does not take this input size.
@@ -182,7 +191,7 @@ class Scrfd:
         """The options of the next call.
 
         Raises:
-            ValueError: it is set to one of another input size.
+            ValueError: it is set to one with another input size.
         """
         return self._config
 
@@ -193,7 +202,7 @@ class Scrfd:
 
     @property
     def has_landmarks(self) -> bool:
-        """Whether this network finds landmarks, which recognition needs."""
+        """Whether the network finds landmarks, which recognition needs."""
         return self.levels[0].landmark is not None
 
     def _check_input(self, width: int, height: int) -> None:
@@ -204,7 +213,7 @@ class Scrfd:
                 f"{self.network.path}: an SCRFD network has one input [1, 3, height, width]; "
                 f"found {found}"
             )
-        # Before the sizes, so that a recognizer given by mistake is called what it is.
+        # Checked before the sizes, so that the error says it if the network is a recognizer.
         if len(self.network.outputs) not in OUTPUT_COUNTS:
             declared = {tensor.name: tensor.shape for tensor in self.network.outputs}
             reason = _unrecognized(declared, width, height, f"their number is {len(declared)}")
@@ -238,6 +247,7 @@ class Scrfd:
 
         Raises:
             ValueError: the image is another array.
+            ModelError: the network fails.
         """
         return self.detect_all([image])[0]
 
@@ -246,18 +256,19 @@ class Scrfd:
         images: Sequence[NDArray[np.uint8]],
         done: Callable[[str], None] = lambda stage: None,
     ) -> list[Faces]:
-        """Faces of several images, each in its own pixels.
+        """Faces of several images, each in pixels of its own image.
 
-        Their views are drawn and looked at in batches of what the network takes at once, so that
-        memory does not grow with their number.
+        The images are processed in batches of at most `batch` inputs, so that memory does not grow
+        with their number.
 
         Args:
             images: uint8 [H, W, 3] BGR, of any sizes.
-            done: called after each stage, again and again: prepare (letterbox and normalize),
-                detect (the network), decode.
+            done: called with the name of each stage that ends, repeatedly: prepare (letterbox and
+                normalize), detect (run the network), decode.
 
         Raises:
             ValueError: an image is another array.
+            ModelError: the network fails.
         """
 
         def inferred() -> Iterator[BatchOutputs]:
@@ -370,7 +381,7 @@ class Scrfd:
     def _best(self, parts: Sequence[_Candidates], config: DetectorConfig) -> Faces:
         """The faces among all candidates of an image."""
         scores, points, _ = parts[0] if len(parts) == 1 else _joined(parts)
-        # Half precision overflows, and says nothing; a box can be inside out only by nonsense.
+        # Half precision overflows without an error. A box with its corners exchanged is no face.
         sound = np.isfinite(scores) & np.isfinite(points).all(axis=(1, 2))
         sound &= (points[:, 0] <= points[:, 1]).all(axis=1)
         order = np.argsort(-scores, kind="stable")
@@ -408,7 +419,11 @@ class Scrfd:
 
 
 def _anchor_centers(level: Level, shape: tuple[int, ...]) -> FloatArray:
-    """Where the anchors of a level are, in pixels of the input, for its scores of this shape."""
+    """Where the anchors of a level are, float32 [N, 2], pixels of the input.
+
+    Args:
+        shape: of the level's scores, N values.
+    """
     # Locations run row by row, with the anchors of one location next to each other.
     y, x = np.divmod(np.arange(math.prod(shape)) // level.anchors, level.columns)
     return (np.stack((x, y), axis=1) * level.stride).astype(np.float32)
@@ -438,9 +453,9 @@ def _joined(parts: Sequence[_Candidates]) -> _Candidates:
 
 
 def _in_image(candidates: _Candidates, views: Sequence[View]) -> Iterator[_Candidates]:
-    """The candidates on one input in pixels of the image, each as the view shows that it is in.
+    """The candidates on one input, in pixels of the image, by the view that each lies in.
 
-    The first view has all those that are in no other.
+    Those in no other view belong to the first.
     """
     first, *others = views
     rest = candidates
@@ -454,7 +469,7 @@ def _in_image(candidates: _Candidates, views: Sequence[View]) -> Iterator[_Candi
 
 
 def _seen_in(view: View, candidates: _Candidates) -> _Candidates:
-    """The candidates of a view that count, in pixels of the image."""
+    """The candidates of a view that count there, in pixels of the image."""
     target, source = (np.array(part[:2], np.float32) for part in (view.target, view.source))
     points = candidates.points - target
     points /= np.array(view.scales, np.float32)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which parts of an image the detector sees, and where they lie on the network's inputs.
+"""Which parts of an image the detector searches, and where they lie on the network's inputs.
 
-The whole image is letterboxed onto the first input, as in the reference implementation. Beside it
-there can be a second look at a smaller scale, since SCRFD misses faces that fill more than about
-0.6 of its input, and tiles at a larger scale for small faces.
+The whole image is letterboxed onto the first input, as in the reference implementation. There can
+also be a second look at a smaller scale, since SCRFD misses faces that fill more than about 0.6 of
+its input, and tiles at a larger scale for small faces.
 
-Coordinates count from the outer corner of the top left pixel, in the image as on the inputs.
-OpenCV's resize, linear or by area, maps the edges of one onto the edges of the other, so that in
-these coordinates a view is a scale for each axis and a shift, without half pixels. The two scales
-differ where a side is cut to whole pixels: by 0.2 % at 1000x667, by half at 1300x1.
+The origin of coordinates is the outer corner of the top left pixel, in the image and on the inputs.
+OpenCV's resize, linear or by area, maps the edges of one onto the edges of the other. So in these
+coordinates a view is a scale for each axis and a shift, without half pixels. The two scales differ
+if a side is cut to whole pixels: by 0.2 % at 1000x667, by half at 1300x1.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Rectangle = tuple[int, int, int, int]
 """x, y, width, height in pixels."""
 
 LARGE_FACE = 0.5
-"""Faces that fill more of the longer side of the input are also taken from the second look.
+"""Part of the longer side of the input: faces that fill more count in the second look.
 
-500m and 2.5g find all faces up to 0.6 and none from 1 on: docs/accuracy.md.
+500m and 2.5g find all faces up to 0.6 of it, and none from 1 on: docs/accuracy.md.
 """
 
 _REDUCTIONS = (4, 5, 6)
-"""The second look is so many times smaller: the first of these for which there is room."""
+"""How many times smaller the second look is: the first of these for which there is room."""
 
-_GAP = 16  # pixels between two looks, which the network must not see as one image
-_GRID = 32  # the second look begins on a multiple of the coarsest stride
+_GAP = 16  # pixels between two looks, so that the network does not see them as one image
+_GRID = 32  # pixels; the second look begins on a multiple of the coarsest stride
 _OVERLAP = 0.25  # part of a tile that the next one sees too
-_SURE = 0.75  # part of that overlap; faces up to this size are left to the tiles
-_EDGE = 4  # pixels of the input from a tile's edge; a box that comes so near is that of a cut face
+_SURE = 0.75  # part of that overlap; faces up to this size count in the tiles only
+_EDGE = 4  # pixels of the input; a box nearer to a tile's edge is that of a face that is cut off
 
 _EVERYWHERE = (-math.inf, -math.inf, math.inf, math.inf)
 
@@ -46,8 +46,9 @@ class View(NamedTuple):
         canvas: number of that input.
         source: the part, in pixels of the image.
         target: where it lies, in pixels of the input.
-        smallest: width and height, in pixels of the image, either of which makes a box count.
-        bounds: x1, y1, x2, y2 in pixels of the image, between which boxes have to lie.
+        smallest: width and height in pixels of the image. A box counts if it is at least as wide or
+            as high.
+        bounds: x1, y1, x2, y2 in pixels of the image. Only boxes within them count.
     """
 
     canvas: int
@@ -58,12 +59,12 @@ class View(NamedTuple):
 
     @property
     def scales(self) -> tuple[float, float]:
-        """Pixels of the input for a pixel of the image, across and down."""
+        """Pixels of the input per pixel of the image, across and down."""
         return self.target[2] / self.source[2], self.target[3] / self.source[3]
 
     @property
     def is_limited(self) -> bool:
-        """Whether not all boxes count."""
+        """Whether some boxes do not count."""
         return max(self.smallest) > 0 or self.bounds != _EVERYWHERE
 
 
@@ -76,14 +77,14 @@ def plan_views(
     tiles: tuple[int, int] = (1, 1),
     large_faces: bool = False,
 ) -> tuple[View, ...]:
-    """What the detector looks at: the whole image first, then what else is wanted.
+    """The views of an image: the whole image first, then the second look, then the tiles.
 
     Args:
         width, height: of the image, pixels.
         input_width, input_height: of the network's input, pixels.
-        tiles: columns and rows that the image is also cut into, overlapping; (1, 1) for none.
-        large_faces: also look at the image at a smaller scale. That costs nothing where the
-            letterbox leaves room for it, as with images of 4:3 or 16:9, else one run more.
+        tiles: columns and rows of overlapping tiles; (1, 1) for none.
+        large_faces: add the second look. It costs nothing if the letterbox leaves room for it, as
+            with images of 4:3 or 16:9, and otherwise an input more.
     """
     size = fitted_size(width, height, input_width, input_height)
     whole = View(0, (0, 0, width, height), (0, 0, *size))
@@ -97,7 +98,7 @@ def plan_views(
                 part = (x, y, tile_width, tile_height)
                 number = views[-1].canvas + 1
                 views.append(_tile(number, part, (width, height), (input_width, input_height)))
-        # Smaller faces are in one of the tiles as a whole, and seen better there.
+        # Smaller faces lie within one of the tiles, and are seen better there.
         overlap = min(
             begin + length - following
             for spans in (columns, rows)
@@ -109,10 +110,10 @@ def plan_views(
 
 
 def fitted_size(width: int, height: int, input_width: int, input_height: int) -> tuple[int, int]:
-    """Width and height (at least 1) of an image scaled to fit a network's input.
+    """Width and height, at least 1 pixel, of an image scaled to fit a network's input.
 
-    As in the reference implementation (insightface, model_zoo/scrfd.py) the longer side fills the
-    input, the other is truncated to whole pixels: the network gets the same pixels as there.
+    As in the reference implementation (insightface, model_zoo/scrfd.py), the longer side fills the
+    input and the other is truncated to whole pixels, so that the network gets the same pixels.
     """
     aspect = height / width
     if aspect > input_height / input_width:
@@ -121,7 +122,7 @@ def fitted_size(width: int, height: int, input_width: int, input_height: int) ->
 
 
 def _second_look(whole: View, input_width: int, input_height: int) -> View:
-    """Below or beside the whole image if there is room, else on an input of its own."""
+    """The whole image once more: below or beside it if there is room, else on another input."""
     width, height = whole.target[2:]
     below, beside = (_GRID * math.ceil((size + _GAP) / _GRID) for size in (height, width))
     large = LARGE_FACE * max(input_width, input_height)
@@ -138,7 +139,7 @@ def _second_look(whole: View, input_width: int, input_height: int) -> View:
 
 
 def _parts(length: int, count: int) -> list[tuple[int, int]]:
-    """Begin and length of equal parts of a length that overlap by `_OVERLAP` of a part."""
+    """Start and length of equal parts of a length that overlap by `_OVERLAP` of a part."""
     part = min(math.ceil(length / (count - (count - 1) * _OVERLAP)), length)
     step = (length - part) / max(count - 1, 1)
     return [(round(number * step), part) for number in range(count)]

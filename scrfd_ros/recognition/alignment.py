@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cut a face out of an image so that its landmarks lie where the recognizer expects them."""
+"""Cut faces out of an image so that their landmarks lie where the recognizer expects them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ TEMPLATE = np.array(
 )
 """Where the five landmarks lie in an aligned face, pixels (insightface, utils/face_align.py)."""
 
-_CENTRE = TEMPLATE.mean(axis=0)
-_OFFSETS = TEMPLATE - _CENTRE
+_CENTER = TEMPLATE.mean(axis=0)
+_OFFSETS = TEMPLATE - _CENTER
 _TURNED_OFFSETS = _OFFSETS[:, ::-1] * (1, -1)
 
 
@@ -60,11 +60,11 @@ def similarity_transforms(landmarks: NDArray[np.float32]) -> NDArray[np.float64]
         landmarks: float32 [N, 5, 2], pixels, order of `scrfd_ros.faces.LANDMARK_NAMES`.
 
     Returns:
-        float64 [N, 2, 3]: image to crop. All zeros but the translation where the five landmarks
-        are one point, which no transform can align.
+        float64 [N, 2, 3], from pixels of the image to pixels of the crop. All zeros except for the
+        translation if the five landmarks are one point, which cannot be aligned.
 
     Raises:
-        ValueError: landmarks of another shape, or not finite.
+        ValueError: landmarks have another shape, or are not finite.
     """
     check_landmarks(landmarks)
     check_finite(landmarks, "landmarks")
@@ -80,20 +80,20 @@ def similarity_transforms(landmarks: NDArray[np.float32]) -> NDArray[np.float64]
     transforms[:, 0, 0] = transforms[:, 1, 1] = real
     transforms[:, 0, 1] = -imaginary
     transforms[:, 1, 0] = imaginary
-    transforms[:, 0, 2] = _CENTRE[0] - (real * x - imaginary * y)
-    transforms[:, 1, 2] = _CENTRE[1] - (imaginary * x + real * y)
+    transforms[:, 0, 2] = _CENTER[0] - (real * x - imaginary * y)
+    transforms[:, 1, 2] = _CENTER[1] - (imaginary * x + real * y)
     return transforms
 
 
 def align_faces(image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Aligned faces, uint8 [N, 112, 112, 3] BGR; black where they reach beyond the image.
+    """Aligned faces, uint8 [N, 112, 112, 3] BGR, black beyond the image.
 
     Args:
         image: uint8 [H, W, 3] BGR.
         landmarks: float32 [N, 5, 2], pixels of the image.
 
     Raises:
-        ValueError: one of them is another array; landmarks are not finite.
+        ValueError: one of them is another array, or landmarks are not finite.
     """
     image = checked_image(image)
     transforms = similarity_transforms(landmarks)

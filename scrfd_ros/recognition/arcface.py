@@ -20,14 +20,16 @@ PIXEL_MEAN = 127.5
 PIXEL_SCALE = 127.5
 
 BATCH_TOLERANCE = 2e-2
-"""How far, relative to its length, an embedding from a batch may lie from the same face alone.
+"""Maximum distance between embeddings of a face in a batch and alone, relative to their length.
 
-FP16, with which kernels differ between batch sizes, is off by 0.009.
+In FP16, where kernels differ between batch sizes, it is 0.009.
 """
 
 
 class ArcFace:
     """An ArcFace network as a function from aligned faces to embeddings.
+
+    Keeps a buffer between calls: use one for each thread.
 
     Args:
         network: one input [N or 1, 3, 112, 112] float32, one output [N, D].
@@ -90,7 +92,7 @@ class ArcFace:
         check_crops(crops)
         blob = np.empty((len(crops), 3, CROP_SIZE, CROP_SIZE), np.float32)
         if len(crops):
-            # Each face a row of one image: four calls of OpenCV, not four for each face.
+            # Each face becomes a row of one image: four calls of OpenCV instead of four for each.
             planes = blob.reshape(len(crops), 3, -1).swapaxes(0, 1)
             self._writer.write(crops.reshape(len(crops), -1, 3), planes)
         return blob
@@ -102,11 +104,13 @@ class ArcFace:
             crops: uint8 [N, 112, 112, 3] BGR, from `alignment.align_faces`.
 
         Returns:
-            embeddings: float32 [N, D], rows of unit length (zero where the network gave zero).
-            norms: float32 [N], the rows' lengths before.
+            embeddings: float32 [N, D], rows of unit length; zeros where the network's output is
+                zero.
+            norms: float32 [N], the lengths of the rows before they were normalized.
 
         Raises:
             ValueError: `crops` is another array.
+            ModelError: the network fails.
         """
         blob = self.prepare(crops)
         raw = np.empty((len(crops), self.dimensions), np.float32)

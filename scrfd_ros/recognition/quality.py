@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How useful a face is for recognition, told before it is embedded.
+"""How well a face can be recognized, estimated before it is embedded.
 
-The figure and its constants come from measurements on real faces: docs/verification.md, and
-bench/quality.py, which makes them.
+The figure and its constants come from measurements on real faces by bench/quality.py, described in
+docs/verification.md.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from scrfd_ros.arrays import check_array
 from scrfd_ros.recognition.alignment import CROP_SIZE, TEMPLATE, check_crops, check_landmarks
 
 ENOUGH_PIXELS = 40.0
-"""Size from which on a face is not worse for being small."""
+"""Size, pixels, from which more pixels do not improve recognition."""
 
 ENOUGH_SHARPNESS = 0.19
-"""Sharpness from which on a face is not worse for being blurred: 3/4 of what good images have."""
+"""Sharpness from which more of it does not improve recognition: 3/4 of that of good images."""
 
 _INSIDE = (slice(24, 104), slice(20, 92))
-"""The part of an aligned face, rows and columns, that is face and not what is around it."""
+"""The rows and columns of an aligned face that show the face and not its surroundings."""
 
 
 def face_quality(
@@ -29,9 +29,9 @@ def face_quality(
 ) -> NDArray[np.float32]:
     """How likely faces are recognized, 0 (hopeless) to 1.
 
-    score * min(1, size / 40) * min(1, sharpness / 0.19): the detector's score falls with all that
-    hides or spoils a face, least so with blur and with few pixels. A measure for ranking and for a
-    threshold, not a probability.
+    score * min(1, size / 40) * min(1, sharpness / 0.19). The detector's score falls with everything
+    that hides or spoils a face, but little with blur and small size. The product is a measure for
+    ranking and for a threshold, not a probability.
 
     Args:
         scores: float32 [N], the detector's, 0 to 1.
@@ -42,7 +42,7 @@ def face_quality(
         float32 [N].
 
     Raises:
-        ValueError: one of them is another array, or they are not of as many faces.
+        ValueError: one of them is another array, or their numbers of faces differ.
     """
     check_array(scores, "scores", (None,), None)
     large = np.minimum(face_sizes(landmarks) / ENOUGH_PIXELS, 1)
@@ -58,9 +58,9 @@ def face_quality(
 def face_sizes(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
     """Side of the square of the image that becomes an aligned face, pixels, float64 [N].
 
-    112 times how far the landmarks are spread (root of the mean squared distance from their
-    middle), over how far those of the template of alignment.py are. Eyes of a frontal face are
-    0.31 of it apart; a head that turns changes it less than it does that distance.
+    112 times the spread of the landmarks, over that of the template of alignment.py. The spread is
+    the root mean square distance from their mean. The eyes of a frontal face are 0.31 of the side
+    apart; when a head turns, the side changes less than that distance.
 
     Args:
         landmarks: float32 [N, 5, 2], pixels.
@@ -72,12 +72,12 @@ def face_sizes(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def sharpness(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """How much of a face's contrast is fine detail, float64 [N]; about 0.25 in good images.
+    """The part of a face's contrast that is fine detail, float64 [N]; about 0.25 in good images.
 
-    std(M3 - M7) / std(gray) inside the face, with M3 and M7 the means over 3x3 and 7x7 pixels: a
-    band of frequencies, as the differences of Gaussians of Marr and Hildreth, Theory of edge
-    detection, Proc. R. Soc. B 207, 1980. The variance of the Laplacian, which is more usual, looks
-    at still finer detail: it takes noise for sharpness, and told useful faces less well.
+    std(M3 - M7) / std(gray) inside the face, where M3 and M7 are means over 3x3 and 7x7 pixels.
+    This selects a band of frequencies, like the differences of Gaussians of Marr and Hildreth,
+    Theory of edge detection, Proc. R. Soc. B 207, 1980. The more common variance of the Laplacian
+    measures still finer detail: it takes noise for sharpness, and predicted recognition less well.
 
     Args:
         crops: uint8 [N, 112, 112, 3] BGR, aligned faces.
@@ -88,21 +88,21 @@ def sharpness(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
         gray = cv2.cvtColor(crop[_INSIDE], cv2.COLOR_BGR2GRAY).astype(np.float32)
         band = cv2.blur(gray, (3, 3)) - cv2.blur(gray, (7, 7))
         detail, contrast = (cv2.meanStdDev(plane)[1].item() for plane in (band, gray))
-        result[row] = detail / max(contrast, 1.0)  # within a gray level there is no face
+        result[row] = detail / max(contrast, 1.0)  # less than a gray level is no face
     return result
 
 
 def pose(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How heads are turned, roughly: yaw, pitch and roll, float64 [N, 3], degrees; 0 is frontal.
+    """Approximate yaw, pitch and roll of heads, float64 [N, 3], degrees; 0 is frontal.
 
-    Not part of `face_quality`, to which it added nothing in the measurements.
+    Not part of `face_quality`: the measurements show no gain.
 
-    With x along the line of the eyes, y down at right angles to it, both from the middle of the
-    eyes and in units of their distance: yaw = atan(2 nose_x), above 0 where the nose points to the
-    right of the image; pitch = atan(2 (nose_y - 0.495 mouth_y)), above 0 where it points down.
-    Here a nose stands out by half the distance of the eyes, and lies 0.495 of the way down to the
-    mouth, as in the template of alignment.py. Roll is the angle of the line, above 0 where the eye
-    on the right is lower.
+    The x axis runs along the line between the eyes, the y axis down at right angles to it. The
+    origin is the middle between the eyes, the unit their distance. yaw = atan(2 nose_x), positive
+    if the nose points to the right of the image. pitch = atan(2 (nose_y - 0.495 mouth_y)), positive
+    if it points down. This assumes that a nose stands out by half the distance of the eyes and lies
+    0.495 of the way down to the mouth, as in the template of alignment.py. Roll is the angle of the
+    line between the eyes, positive if the eye on the right is lower.
 
     Args:
         landmarks: float32 [N, 5, 2], pixels, order of `scrfd_ros.faces.LANDMARK_NAMES`.

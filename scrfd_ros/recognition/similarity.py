@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare embeddings."""
+"""Similarity of embeddings."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from scrfd_ros.arrays import check_array
 def nearest_others(
     embeddings: NDArray[np.float32],
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """For each face, the other face that is most like it.
+    """For each face, the other face that is most similar.
 
     Args:
-        embeddings: float32 [N, D], rows of unit length, N at least 2, all of one model.
+        embeddings: float32 [N, D], rows of unit length, N at least 2, all by the same model.
 
     Returns:
-        rows: [N], the row of the nearest other face.
-        cosines: float32 [N], their cosine, -1 to 1.
+        rows: intp [N], the row of the most similar other face.
+        cosines: float32 [N], the cosine of the two, -1 to 1.
 
     Raises:
-        ValueError: another array, or fewer than two faces.
+        ValueError: `embeddings` is another array, or has fewer than two faces.
     """
     check_array(embeddings, "embeddings", (None, None))
     if len(embeddings) < 2:

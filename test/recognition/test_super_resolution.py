@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small faces, and no others, are enlarged before they are aligned, and stay where they are."""
+"""Small faces, and no others, are upscaled before they are aligned, and stay where they are."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SMALL_FACE = ((TEMPLATE - 55.5) * 24 / 112 + 50).astype(np.float32)[None]
 """Landmarks of a face of 24 pixels in the middle of 100x100."""
 
 
-def write_enlarger(
+def write_upscaler(
     path: Path,
     shape: Shape = FREE,
     factor: float = 4,
@@ -76,15 +76,15 @@ def sizes(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
-def test_enlarged_faces_lie_where_the_others_do(
+def test_upscaled_faces_lie_where_the_others_do(
     factor: int, people: tuple[NDArray[np.uint8], NDArray[np.float32]], tmp_path: Path
 ) -> None:
-    network = load_network(write_enlarger(tmp_path / "e.onnx", factor=factor))
-    enlarger = SuperResolution(network, SuperResolutionConfig(max_size=60, max_faces=6))
+    network = load_network(write_upscaler(tmp_path / "e.onnx", factor=factor))
+    upscaler = SuperResolution(network, SuperResolutionConfig(max_size=60, max_faces=6))
     image, landmarks = people
     expected = align_faces(image, landmarks)
-    found = enlarger.align(image, landmarks)
-    assert (found != expected).any(axis=(1, 2, 3)).all(), "all six are enlarged"
+    found = upscaler.align(image, landmarks)
+    assert (found != expected).any(axis=(1, 2, 3)).all(), "all six are upscaled"
     differences = [
         np.abs(found.astype(int) - np.roll(expected, shift, (1, 2))).mean()
         for shift in ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
@@ -98,7 +98,7 @@ def test_a_turned_face_is_in_its_window_as_a_whole(tmp_path: Path) -> None:
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     landmarks = ((TEMPLATE - 55.5) @ turn.T * 31 / 112 + 50).astype(np.float32)[None]
     white = np.full((100, 100, 3), 255, np.uint8)
-    network = load_network(write_enlarger(tmp_path / "e.onnx"))
+    network = load_network(write_upscaler(tmp_path / "e.onnx"))
     assert SuperResolution(network).align(white, landmarks).min() == 255
 
 
@@ -108,10 +108,10 @@ def test_what_is_beyond_the_image_is_black(
     image, landmarks = people
     left, top = landmarks[0].mean(axis=0).astype(int)
     cut = np.ascontiguousarray(image[top:, left:])
-    enlarger = SuperResolution(
-        load_network(write_enlarger(tmp_path / "e.onnx")), SuperResolutionConfig(max_size=60)
+    upscaler = SuperResolution(
+        load_network(write_upscaler(tmp_path / "e.onnx")), SuperResolutionConfig(max_size=60)
     )
-    (found,) = enlarger.align(cut, (landmarks[:1] - (left, top)).astype(np.float32))
+    (found,) = upscaler.align(cut, (landmarks[:1] - (left, top)).astype(np.float32))
     assert not found[:40].any() and not found[:, :40].any()
     assert found[80:, 80:].any()
 
@@ -120,11 +120,11 @@ def test_only_small_faces_and_not_too_many(
     people: tuple[NDArray[np.uint8], NDArray[np.float32]], tmp_path: Path
 ) -> None:
     image, landmarks = people
-    network = Recorded(load_network(write_enlarger(tmp_path / "e.onnx")))
+    network = Recorded(load_network(write_upscaler(tmp_path / "e.onnx")))
     limit = round(float(np.median(sizes(landmarks))))
-    enlarger = SuperResolution(network, SuperResolutionConfig(max_size=limit, max_faces=2))
+    upscaler = SuperResolution(network, SuperResolutionConfig(max_size=limit, max_faces=2))
     network.shapes.clear()
-    changed = (enlarger.align(image, landmarks) != align_faces(image, landmarks)).any((1, 2, 3))
+    changed = (upscaler.align(image, landmarks) != align_faces(image, landmarks)).any((1, 2, 3))
     assert network.shapes == [(2, 3, window_size(limit), window_size(limit))]
     assert changed.sum() == 2
     # The first of the small ones come first.
@@ -146,43 +146,43 @@ def test_batches(
     people: tuple[NDArray[np.uint8], NDArray[np.float32]],
     tmp_path: Path,
 ) -> None:
-    one_by_one = load_network(write_enlarger(tmp_path / "one.onnx", ONE))
+    one_by_one = load_network(write_upscaler(tmp_path / "one.onnx", ONE))
     all_small = SuperResolutionConfig(max_size=60, max_faces=9)
     expected = SuperResolution(one_by_one, all_small).align(*people)
-    network = Recorded(load_network(write_enlarger(tmp_path / "e.onnx", shape)))
+    network = Recorded(load_network(write_upscaler(tmp_path / "e.onnx", shape)))
     network.max_batch = most
-    enlarger = SuperResolution(network, SuperResolutionConfig(max_size=60, max_faces=1))
+    upscaler = SuperResolution(network, SuperResolutionConfig(max_size=60, max_faces=1))
     network.shapes.clear()
-    enlarger.align(*people)
+    upscaler.align(*people)
     assert [batch for batch, *_ in network.shapes] == [1]
     network.shapes.clear()
-    enlarger.config = all_small
-    np.testing.assert_array_equal(enlarger.align(*people), expected)
+    upscaler.config = all_small
+    np.testing.assert_array_equal(upscaler.align(*people), expected)
     assert [batch for batch, *_ in network.shapes] == batches
 
 
 def test_nobody_and_landmarks_on_one_spot(tmp_path: Path) -> None:
-    enlarger = SuperResolution(load_network(write_enlarger(tmp_path / "e.onnx")))
+    upscaler = SuperResolution(load_network(write_upscaler(tmp_path / "e.onnx")))
     image = np.full((40, 40, 3), 9, np.uint8)
-    assert enlarger.align(image, np.zeros((0, 5, 2), np.float32)).shape == (0, 112, 112, 3)
+    assert upscaler.align(image, np.zeros((0, 5, 2), np.float32)).shape == (0, 112, 112, 3)
     spot = np.full((1, 5, 2), 20, np.float32)
-    np.testing.assert_array_equal(enlarger.align(image, spot), align_faces(image, spot))
+    np.testing.assert_array_equal(upscaler.align(image, spot), align_faces(image, spot))
 
 
 @pytest.mark.parametrize(
     ("write", "message"),
     [
         (lambda path: write_recognizer(path), "found input.1 .* and an output"),
-        (lambda path: write_enlarger(path, (1, 3, 64, 64)), r"\[N, 3, 48, 48\] \(sizes may be fr"),
-        (lambda path: write_enlarger(path, (2, 3, 48, 48)), r"found input.1 \[2, 3, 48, 48\]"),
-        (lambda path: write_enlarger(path, ("N", 1, 48, 48)), r"found input.1 \[None, 1, 48, 48\]"),
-        (lambda path: write_enlarger(path, outputs=2), r"one input .* and one output"),
-        (lambda path: write_enlarger(path, factor=0.5), r"and an output \[1, 3, 24, 24\]$"),
+        (lambda path: write_upscaler(path, (1, 3, 64, 64)), r"\[N, 3, 48, 48\] \(sizes may be fr"),
+        (lambda path: write_upscaler(path, (2, 3, 48, 48)), r"found input.1 \[2, 3, 48, 48\]"),
+        (lambda path: write_upscaler(path, ("N", 1, 48, 48)), r"found input.1 \[None, 1, 48, 48\]"),
+        (lambda path: write_upscaler(path, outputs=2), r"one input .* and one output"),
+        (lambda path: write_upscaler(path, factor=0.5), r"and an output \[1, 3, 24, 24\]$"),
         (
-            lambda path: write_enlarger(path, height_factor=2),
+            lambda path: write_upscaler(path, height_factor=2),
             r"and an output \[1, 3, 96, 192\]$",
         ),
-        (lambda path: write_enlarger(path, factor=1.5), r"and an output \[1, 3, 72, 72\]$"),
+        (lambda path: write_upscaler(path, factor=1.5), r"and an output \[1, 3, 72, 72\]$"),
     ],
     ids=[
         "a recognizer",
@@ -203,17 +203,17 @@ def test_other_networks_are_refused(
 
 
 def test_a_second_input_is_refused(tmp_path: Path) -> None:
-    network = Recorded(load_network(write_enlarger(tmp_path / "e.onnx")))
+    network = Recorded(load_network(write_upscaler(tmp_path / "e.onnx")))
     network.inputs = (*network.inputs, Tensor("scale", (1,)))
     with pytest.raises(ModelError, match=r"found input\.1 \[.*\], scale \[1\] and an output"):
         SuperResolution(network)
 
 
 def test_a_network_of_the_right_window(tmp_path: Path) -> None:
-    enlarger = SuperResolution(load_network(write_enlarger(tmp_path / "e.onnx", (1, 3, 48, 48))))
-    assert (enlarger.config.max_size, enlarger.config.max_faces) == (32, 4)
+    upscaler = SuperResolution(load_network(write_upscaler(tmp_path / "e.onnx", (1, 3, 48, 48))))
+    assert (upscaler.config.max_size, upscaler.config.max_faces) == (32, 4)
     with pytest.raises(ValueError, match="cannot change to 40: load the network again"):
-        enlarger.config = SuperResolutionConfig(max_size=40)
+        upscaler.config = SuperResolutionConfig(max_size=40)
 
 
 @pytest.mark.parametrize(
@@ -226,28 +226,28 @@ def test_the_window_holds_a_face_at_any_angle_in_steps_of_8(max_size: float, win
 @pytest.mark.parametrize("gray", [1, 200, 254])
 @pytest.mark.parametrize("factor", [1, 2])
 def test_gray_comes_back_as_it_was(tmp_path: Path, gray: int, factor: int) -> None:
-    enlarger = SuperResolution(load_network(write_enlarger(tmp_path / "e.onnx", factor=factor)))
+    upscaler = SuperResolution(load_network(write_upscaler(tmp_path / "e.onnx", factor=factor)))
     image = np.full((100, 100, 3), gray, np.uint8)
-    assert (enlarger.align(image, SMALL_FACE) == gray).all()
+    assert (upscaler.align(image, SMALL_FACE) == gray).all()
 
 
 @pytest.mark.parametrize(("gray", "expected"), [(200, 255), (50, 0)])
 def test_values_out_of_range_are_the_nearest(tmp_path: Path, gray: int, expected: int) -> None:
-    enlarger = SuperResolution(load_network(write_enlarger(tmp_path / "e.onnx", contrast=3)))
+    upscaler = SuperResolution(load_network(write_upscaler(tmp_path / "e.onnx", contrast=3)))
     image = np.full((100, 100, 3), gray, np.uint8)
-    assert (enlarger.align(image, SMALL_FACE) == expected).all()
+    assert (upscaler.align(image, SMALL_FACE) == expected).all()
 
 
 def test_real_esrgan_shows_the_same_faces_sharper(
     people: tuple[NDArray[np.uint8], NDArray[np.float32]],
 ) -> None:
     entry = load_catalogue().find("realesrgan_x4plus", SUPER_RESOLUTION)
-    enlarger = SuperResolution(
+    upscaler = SuperResolution(
         load_network(ensure_model(entry)), SuperResolutionConfig(max_size=40, max_faces=2)
     )
     image, landmarks = people
     expected = align_faces(image, landmarks)[:2]
-    found = enlarger.align(image, landmarks)[:2]
+    found = upscaler.align(image, landmarks)[:2]
     for ours, blurred in zip(found, expected, strict=True):
         assert cv2.Laplacian(ours, cv2.CV_32F).std() > 2 * cv2.Laplacian(blurred, cv2.CV_32F).std()
         coarse = [
