@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What arrays are taken from users: checked once, where they come in.
+"""Checks of the arrays that users pass, made once at the public functions.
 
-OpenCV takes an image of any type and as many channels as it finds, and leaves the array that it was
-to write into as it is where the types differ: the network would see the image before.
+OpenCV accepts images of any type and number of channels. If they do not fit the array that it is to
+write into, it leaves this unchanged, and the network would see the previous image.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _Array = TypeVar("_Array", bound=NDArray[Any])
 
 
 def checked_image(image: Any, name: str = "image") -> NDArray[np.uint8]:
-    """An image as OpenCV takes it without a copy: itself, or a copy if its pixels lie otherwise.
+    """The image in a layout that OpenCV accepts: the array itself, or a contiguous copy of it.
 
     Rows may be padded, and the array read-only.
 
     Args:
         image: uint8 [H, W, 3] BGR, each side 1 to `MAX_SIDE`.
-        name: what the error calls it.
+        name: for the error.
 
     Raises:
         ValueError: it is anything else.
@@ -51,11 +51,11 @@ def checked_image(image: Any, name: str = "image") -> NDArray[np.uint8]:
 def check_array(
     array: Any, name: str, shape: tuple[int | None, ...], dtype: DTypeLike | None = np.float32
 ) -> None:
-    """Refuse an array of another shape or type.
+    """Check shape and dtype of an array.
 
     Args:
-        array: what was given.
-        name: what the error calls it.
+        array: any value.
+        name: for the error.
         shape: None for an axis of any length.
         dtype: None for any real numbers.
 
@@ -80,21 +80,23 @@ def check_array(
 
 
 def check_finite(array: NDArray[Any], name: str) -> None:
-    """Refuse an array with NaN or infinities.
+    """Check that an array has no NaN or infinities.
 
     Raises:
-        ValueError: it has some.
+        ValueError: it has some; says how many.
     """
     if not np.isfinite(array).all():
         count = array.size - np.count_nonzero(np.isfinite(array))
         raise ValueError(
-            f"{name} must be finite, got {count} of {array.size} numbers that are not; leave those "
-            f"rows out"
+            f"{name} must be finite, got {count} of {array.size} numbers that are not; leave out "
+            f"their rows"
         )
 
 
 def written(result: Any, target: _Array) -> _Array:
-    """What OpenCV was to write into `target`, which it quietly does not if the two do not fit.
+    """`target`, with the result of an OpenCV function that was to write into it.
+
+    OpenCV returns another array if the target does not fit, without an error.
 
     Raises:
         ValueError: the result has another shape.
@@ -105,7 +107,7 @@ def written(result: Any, target: _Array) -> _Array:
 
 
 def described(value: Any) -> str:
-    """Type and shape, such as float64 [480, 640]; of anything but arrays the type's name."""
+    """Dtype and shape of an array, such as float64 [480, 640]; the type's name of other values."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {list(value.shape)}"
     return f"{type(value).__name__}"
@@ -113,9 +115,7 @@ def described(value: Any) -> str:
 
 def _how_to_convert(image: Any) -> str:
     if image is None:
-        return (
-            ": cv2.imread gives None for a file that it cannot read; scrfd_ros.read_image tells why"
-        )
+        return ": cv2.imread returns None for an unreadable file; scrfd_ros.read_image says why"
     if not isinstance(image, np.ndarray):
         return "; convert an image of PIL with np.asarray(image.convert('RGB'))[:, :, ::-1]"
     if image.size == 0:
@@ -136,7 +136,7 @@ def _how_to_convert(image: Any) -> str:
     elif image.ndim == 3 and image.shape[0] == 3 and image.shape[2] != 3:
         hints.append("put the channels last with image.transpose(1, 2, 0)")
     elif image.ndim == 4:
-        hints.append("give images one by one")
+        hints.append("pass images one by one")
     elif image.ndim == 3 and image.shape[2] == 3 and max(image.shape) > MAX_SIDE:
-        hints.append(f"give parts of at most {MAX_SIDE} pixels a side")
+        hints.append(f"pass parts of at most {MAX_SIDE} pixels a side")
     return "; " + " and ".join(hints) if hints else ""

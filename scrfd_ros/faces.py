@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Faces`: what every stage of the pipeline hands on."""
+"""`Faces`: the value that every stage of the pipeline takes and returns."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Faces:
     """The N faces of one image, best score first, one row per face.
 
     All coordinates are pixels of the original image: x to the right, y down, the origin at the
-    outer corner of the top left pixel. They are floats and may lie outside the image. The pipeline
-    finds no faces that are not finite; messages and half precision can hold such numbers, so they
-    are not refused here.
+    outer corner of the top left pixel. They are floats and may lie outside the image. Values that
+    are not finite are accepted, since messages and half precision can hold them; the pipeline
+    returns none.
 
     Attributes:
         boxes: float32 [N, 4], x1, y1, x2, y2.
@@ -38,11 +38,11 @@ class Faces:
         landmarks: float32 [N, 5, 2], x and y in the order of `LANDMARK_NAMES`; None if the
             detector finds no landmarks.
         embeddings: float32 [N, D], rows of unit length, or of zeros for faces that were not
-            embedded; None if none were.
-        embedding_norms: float32 [N], length of each embedding before it was normalized; None
-            exactly when `embeddings` is.
-        ids: int64 [N], a number from 1 on that each face keeps from image to image; None
-            without tracking.
+            embedded; None without a recognizer.
+        embedding_norms: float32 [N], length of each embedding before it was normalized, 0 for faces
+            that were not embedded; None exactly if `embeddings` is None.
+        ids: int64 [N], a number from 1 that a face keeps from image to image; None without
+            tracking.
 
     Raises:
         ValueError: boxes or scores are missing, or an array has another shape or dtype.
@@ -68,14 +68,14 @@ class Faces:
         if self.ids is not None:
             check_array(self.ids, "Faces.ids", (count,), np.int64)
         if (self.embeddings is None) != (self.embedding_norms is None):
-            raise ValueError("Faces.embeddings and Faces.embedding_norms come together or not")
+            raise ValueError("Faces.embeddings and Faces.embedding_norms must be given together")
 
     def __len__(self) -> int:
         return len(self.scores)
 
     @property
     def centers(self) -> NDArray[np.float64]:
-        """The middle of each box, float64 [N, 2], x, y."""
+        """The center of each box, float64 [N, 2], x, y, pixels."""
         corners = self.boxes.astype(np.float64)
         return (corners[:, :2] + corners[:, 2:]) / 2
 
@@ -93,12 +93,18 @@ class Faces:
         return self.embedding_norms > 0
 
     def with_embeddings(self, embeddings: FloatArray, norms: FloatArray) -> Faces:
-        """The same faces with their embeddings [N, D] and the norms [N] these had."""
+        """The same faces with embeddings, float32 [N, D], and norms, float32 [N].
+
+        Raises:
+            ValueError: one of them is another array.
+        """
         return replace(self, embeddings=embeddings, embedding_norms=norms)
 
     def as_json(self) -> list[dict[str, object]]:
-        """One dictionary per face: score, box, landmarks and embedding ([] where there is none),
-        and before them the id, if faces are tracked."""
+        """One dictionary per face: id (with tracking only), score, box, landmarks and embedding.
+
+        Landmarks and embedding are [] for a face without them.
+        """
         return [
             {
                 **({} if self.ids is None else {"id": self.ids[row].item()}),
@@ -139,10 +145,13 @@ def ious(boxes: FloatArray, others: FloatArray) -> FloatArray:
 
 
 def stacked_embeddings(embeddings: Sequence[Sequence[float]]) -> FloatArray | None:
-    """Embeddings as `Faces` has them, from one for each face, empty where there is none.
+    """Embeddings as in `Faces`, float32 [N, D], or None if all are empty.
+
+    Args:
+        embeddings: one sequence for each of N faces; an empty one becomes a row of zeros.
 
     Raises:
-        ValueError: they differ in length, or one of them is not a sequence.
+        ValueError: their lengths differ, or one of them is not a sequence.
     """
     if not all(hasattr(embedding, "__len__") for embedding in embeddings):
         raise ValueError("embeddings must be a sequence of numbers for each face, got a number")

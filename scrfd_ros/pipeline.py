@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an image to faces: the one way that node, command line and tests all take."""
+"""From an image to faces: the one way, which node, command line and tests share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from scrfd_ros.recognition.arcface import ArcFace
 from scrfd_ros.recognition.quality import face_quality
 from scrfd_ros.recognition.super_resolution import SuperResolution, window_size
 
-if TYPE_CHECKING:  # SciPy takes long to load, and only those who track need it
+if TYPE_CHECKING:  # it loads SciPy, which takes long and only tracking needs
     from scrfd_ros.tracking.tracker import TrackedFaces, Tracker
 
 
@@ -40,9 +40,9 @@ class Frame(NamedTuple):
 
     Attributes:
         image: uint8 [H, W, 3] BGR.
-        tracker: gives the faces ids, and chooses those to embed; the others have the embedding
-            of their track. One for each camera. None: no ids, and all faces are embedded.
-        time, epoch: when the image was taken, for the tracker, as a `FrameClock` tells it.
+        tracker: that of the image's camera. It gives the faces ids and chooses which to embed; the
+            others get the embedding of their track. None for no ids and embeddings of all faces.
+        time, epoch: when the image was taken, for the tracker; `FrameClock` derives them.
     """
 
     image: NDArray[np.uint8]
@@ -57,7 +57,7 @@ class Result(NamedTuple):
     Attributes:
         faces: in pixels of the image, best score first.
         milliseconds: wall time by stage: prepare (letterbox and normalize), detect (network),
-            decode (with NMS), track where there is a tracker, align, embed (network), and total.
+            decode (with NMS), track (with a tracker), align and embed (with a recognizer), total.
     """
 
     faces: Faces
@@ -65,15 +65,20 @@ class Result(NamedTuple):
 
 
 class FacePipeline:
-    """Detects faces, and embeds them where there is a recognizer and the detector gives landmarks.
+    """Detects faces, and embeds them if there is a recognizer and the detector finds landmarks.
 
-    Keeps buffers between calls: use one per thread.
+    Keeps buffers between calls: use one for each thread.
 
     Args:
-        config: replaces those of the detector and of the super-resolution.
+        config: the options; its parts replace those of the detector and the super-resolution.
         detector: finds the faces.
         recognizer: embeds them; None for no embeddings.
         super_resolution: upscales small faces before they are embedded; None for none.
+
+    Attributes:
+        detector, recognizer, super_resolution: as given; recognizer is None if the detector finds
+            no landmarks.
+        warning: a sentence if there is a recognizer that cannot be used; otherwise empty.
 
     Raises:
         ValueError: the config has another input size than the detector, or another maximum size
@@ -94,9 +99,9 @@ class FacePipeline:
         self.warning = ""
         if recognizer is not None and not detector.has_landmarks:
             self.warning = (
-                f"{detector.network.path.name} finds no landmarks, without which faces cannot be "
-                f"aligned: no embeddings are computed. Use a detector with landmarks (500m, 2.5g, "
-                f"10g), or switch the recognizer off"
+                f"{detector.network.path.name} finds no landmarks, which faces are aligned by: no "
+                f"embeddings are computed. Use a detector with landmarks (500m, 2.5g, 10g), or "
+                f"switch the recognizer off"
             )
 
     @property
@@ -113,11 +118,11 @@ class FacePipeline:
     def config(self) -> PipelineConfig:
         """The options of the next call. May be replaced between calls.
 
-        Networks stay as they were loaded: a change of the options that are not live, such as
+        The networks stay as they were loaded: a change of an option that is not live, such as
         detector.model, has no effect.
 
         Raises:
-            ValueError: it is set to one of another input size, or of another maximum size of faces
+            ValueError: it is set to one with another input size, or another maximum size of faces
                 to upscale.
         """
         return self._config
@@ -144,14 +149,17 @@ class FacePipeline:
         time: float = 0.0,
         epoch: int = 0,
     ) -> Result:
-        """Faces of an image; for the arguments see `Frame`."""
+        """The faces of an image. For the arguments see `Frame`, for errors `run`."""
         return self.run([Frame(image, tracker, time, epoch)])[0]
 
     def run(self, frames: Sequence[Frame]) -> list[Result]:
-        """Faces of images of several cameras, in as few runs of the networks as these allow.
+        """The faces of images of several cameras, in as few runs of the networks as these allow.
 
-        The times in the results are those of all images together. If it fails, the trackers stay
-        as they were: the images can be given again, all of them or one by one.
+        The times in the results are those of all images together. If it fails, the trackers do not
+        change: the images can be passed again, all of them or one by one.
+
+        Args:
+            frames: at most one for each tracker.
 
         Raises:
             ValueError: a frame is not a `Frame`, an image is another array, two frames have the
@@ -162,13 +170,11 @@ class FacePipeline:
             return []
         for frame in frames:
             if not isinstance(frame, Frame):
-                raise ValueError(
-                    f"frames must be of Frame(image, tracker, time), got {described(frame)}"
-                )
+                raise ValueError(f"expected a Frame(image, tracker, time), got {described(frame)}")
         trackers = [frame.tracker for frame in frames if frame.tracker is not None]
         if len({id(tracker) for tracker in trackers}) < len(trackers):
             raise ValueError(
-                "two frames have the same tracker: give images of one camera one after the other"
+                "two frames have the same tracker: pass the images of a camera one by one"
             )
         milliseconds: dict[str, float] = {}
         start = last = perf_counter()
@@ -204,7 +210,7 @@ class FacePipeline:
         matched: Sequence[TrackedFaces | _UntrackedFaces],
         done: Callable[[str], None],
     ) -> list[TrackedFaces | _UntrackedFaces]:
-        """The same with embeddings of the faces that are due, computed together."""
+        """The faces with embeddings of those that are due, computed together."""
         aligned = [
             self._align(image, of_image.faces, of_image.rows)
             for image, of_image in zip(images, matched, strict=True)
@@ -216,7 +222,7 @@ class FacePipeline:
         parts = zip(np.split(embeddings, ends), np.split(norms, ends), strict=True)
         learned = []
         for of_image, (rows, _), (vectors, lengths) in zip(matched, aligned, parts, strict=True):
-            # Half precision overflows, and says nothing: such a face has no embedding.
+            # Half precision overflows without an error. Such a face has no embedding.
             sound = np.isfinite(lengths)
             learned.append(of_image.learn(rows[sound], vectors[sound], lengths[sound]))
             if not isinstance(of_image, _UntrackedFaces):
@@ -226,7 +232,7 @@ class FacePipeline:
     def _align(
         self, image: NDArray[np.uint8], faces: Faces, rows: NDArray[np.intp]
     ) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
-        """Those of the rows that are worth to be embedded, and their aligned faces."""
+        """The rows of the faces that are good enough to embed, and these faces aligned."""
         assert faces.landmarks is not None
         crops = align_faces(image, faces.landmarks[rows])
         min_quality = self._config.recognizer.min_quality
@@ -234,13 +240,13 @@ class FacePipeline:
             quality = face_quality(faces.scores[rows], faces.landmarks[rows], crops)
             enough = quality >= min_quality
             rows, crops = rows[enough], crops[enough]
-        if self.super_resolution is not None:  # not before: it draws detail that is not there
+        if self.super_resolution is not None:  # after the quality, which its detail would spoil
             crops = self.super_resolution.align(image, faces.landmarks[rows])
         return rows, crops
 
 
 class _UntrackedFaces(NamedTuple):
-    """The faces of an image without a tracker, all of which are due; compare `TrackedFaces`."""
+    """The faces of an image without a tracker, in the form of `TrackedFaces`."""
 
     faces: Faces
 
@@ -263,18 +269,19 @@ class _UntrackedFaces(NamedTuple):
 def load_pipeline(
     config: PipelineConfig = PipelineConfig(), *, max_images: int = 1
 ) -> FacePipeline:
-    """Load the networks and run each once or twice, so that the first image is not slower.
+    """Load the networks, check them on a drawing, and return the pipeline.
 
-    Sets the number of OpenCV's threads too, which is one for the whole process.
+    These first runs also make the first image as fast as the next. The number of OpenCV's threads
+    is set too, for the whole process.
 
     Args:
         config: the options.
-        max_images: maximum number of images that `FacePipeline.run` gets at once. An engine is
-            built to take them as one batch, if the model can.
+        max_images: maximum number of images passed to `FacePipeline.run` at once. Engines are built
+            to take them as one batch, if the model can.
 
     Raises:
-        ModelError: a model is unknown, missing, damaged or of another kind, or its outputs cannot
-            be right, see `scrfd_ros.engines.model_check`.
+        ModelError: a model is missing, damaged or of another kind, or its outputs cannot be right,
+            see `scrfd_ros.engines.model_check`.
     """
     threads = config.threads or usable_cores()
     reason = "as set" if config.threads else "the cores that this process may use"
@@ -319,9 +326,8 @@ def _load_super_resolution(
         UPSCALER, SUPER_RESOLUTION, config.model_directory
     )
     side = window_size(options.max_size)
-    return SuperResolution(
-        open_model(path, input_size=(side, side), batch=options.max_faces), options
-    )
+    batch = min(options.max_faces, MAX_BATCH)
+    return SuperResolution(open_model(path, input_size=(side, side), batch=batch), options)
 
 
 def _warn(doubt: str) -> None:

@@ -37,7 +37,7 @@ BOX = [20.0, 10.0, 60.0, 50.0]
 IMAGE = draw_spots((96, 64), [BOX])
 
 IMAGES: list[Any] = [
-    pytest.param(None, "got NoneType: cv2.imread gives None", id="None"),
+    pytest.param(None, "got NoneType: cv2.imread returns None", id="None"),
     pytest.param([[[0, 0, 0]]], "got list; convert an image of PIL", id="a list"),
     pytest.param("t1.jpg", "got str", id="a path"),
     pytest.param(IMAGE[..., 0], r"got uint8 \[64, 96\]; convert gray with cv2.cvtColor", id="gray"),
@@ -45,7 +45,7 @@ IMAGES: list[Any] = [
     pytest.param(IMAGE[..., [0, 1, 2, 0]], r"\[64, 96, 4\]; drop alpha", id="BGRA"),
     pytest.param(IMAGE[..., :2], r"got uint8 \[64, 96, 2\]$", id="two channels"),
     pytest.param(IMAGE.transpose(2, 0, 1), r"\[3, 64, 96\]; put the channels last", id="planes"),
-    pytest.param(IMAGE[None], r"\[1, 64, 96, 3\]; give images one by one", id="a batch"),
+    pytest.param(IMAGE[None], r"\[1, 64, 96, 3\]; pass images one by one", id="a batch"),
     pytest.param(IMAGE.astype(np.uint16), "got uint16 .*; scale 16 bits", id="16 bits"),
     pytest.param(
         IMAGE.astype(np.int16), r"got int16 .*; convert 0 to 255 with .astype", id="int16"

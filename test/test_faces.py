@@ -71,8 +71,8 @@ def test_takes_any_number_of_faces(count: int) -> None:
             r"embedding_norms must be float32 \[3\]",
             id="fewer norms",
         ),
-        pytest.param({"embedding_norms": None}, "come together", id="embeddings without norms"),
-        pytest.param({"embeddings": None}, "come together", id="norms without embeddings"),
+        pytest.param({"embedding_norms": None}, "given together", id="embeddings without norms"),
+        pytest.param({"embeddings": None}, "given together", id="norms without embeddings"),
     ],
 )
 def test_refuses_arrays_that_do_not_fit(changes: dict[str, Any], message: str) -> None:

@@ -365,11 +365,11 @@ def test_no_images_no_results(pipeline: FacePipeline) -> None:
     assert pipeline.run([]) == []
 
 
-def test_what_is_no_frame_is_refused(pipeline: FacePipeline) -> None:
+def test_other_values_than_frames_are_refused(pipeline: FacePipeline) -> None:
     for other in (BLACK, None, (BLACK, None, 0.0)):
-        with pytest.raises(ValueError, match=r"must be of Frame\(image, tracker, time\), got "):
+        with pytest.raises(ValueError, match=r"expected a Frame\(image, tracker, time\), got "):
             pipeline.run([other])  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="must be of Frame"):
+    with pytest.raises(ValueError, match="expected a Frame"):
         pipeline.run(BLACK)  # type: ignore[arg-type]
 
 
@@ -428,7 +428,7 @@ def test_a_tracker_is_for_one_image_at_a_time(detector_path: ModelPath, image: I
     pipeline = loaded(detector_path("500m"))
     tracker = Tracker()
     frame = Frame(image("t1.jpg"), tracker, 1.0)
-    with pytest.raises(ValueError, match="two frames have the same tracker"):
+    with pytest.raises(ValueError, match="two frames have the same tracker: pass"):
         pipeline.run([frame, Frame(BLACK), frame])
     (result,) = pipeline.run([frame])
     assert result.faces.ids is not None and sorted(result.faces.ids) == [1, 2, 3, 4, 5, 6]

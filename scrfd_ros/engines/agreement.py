@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far two findings of the same faces agree, and whether that is near enough.
+"""Comparison of two results for the same faces, and the limits within which they agree.
 
-The one way in which faces are matched and judged: for the networks that `scrfd convert` and
-`scrfd compare` hold against each other, and for the recordings of `scrfd replay --compare`.
+`scrfd convert` and `scrfd compare` compare networks this way, `scrfd replay --compare` recordings.
 
-Where networks are compared, the reference is the ONNX file run by ONNX Runtime; the candidate is
-what was made of it, such as a TensorRT engine. Such an engine can be wrong without any error: an
-overflow in float16 gives NaN or zeros, a bad calibration loses faces.
+When networks are compared, the reference is the ONNX file run by ONNX Runtime, and the candidate
+is made from it, such as a TensorRT engine. An engine can be wrong without any error: an overflow in
+float16 yields NaN or zeros, a bad calibration loses faces.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from scrfd_ros.inference.network import Network
 from scrfd_ros.recognition.arcface import ArcFace
 
 SCORE_THRESHOLD = 0.5
-"""A face that scores this in one network has to be found by the other."""
+"""The other network must find a face that scores at least this in one of them."""
 
 SAME_FACE_IOU = 0.5
-"""Boxes of two networks that overlap less are those of different faces."""
+"""Minimum IoU of boxes of the same face."""
 
 _COMMON_LIMITS = {"faces": 1, "missed_faces": 0, "extra_faces": 0, "non_finite_values": 0}
 _FLOAT_LIMITS = _COMMON_LIMITS | {
@@ -53,14 +52,14 @@ LIMITS: Mapping[str, Mapping[str, float]] = {
     "fp16": _FLOAT_LIMITS,
     "int8": _INT8_LIMITS,
 }
-"""The worst figures at which a candidate of a precision is accepted.
+"""Limits of the figures by precision of the candidate.
 
 Measured on six photographs with 71 faces, the worst of 500m, 2.5g and w600k_mbf. With every value
 rounded to float16: IoU 0.998, score 0.0024, landmarks 0.0012, cosine 0.99996, norm 0.0013. In int8,
 calibrated on three other photographs: IoU 0.89, score 0.066, landmarks 0.066, cosine 0.957, norm
 0.045. Raw outputs in float16, those of Real-ESRGAN too: 0.046 of their range, cosine 0.9996.
-Engines may also round sums to float16, so the limits leave room. FP32 has the same limits, since
-GPUs multiply float32 as TF32, which has the mantissa of float16.
+Engines may also round sums to float16, so the limits leave room for that. FP32 has the same limits,
+since GPUs multiply float32 as TF32, which has the mantissa of float16.
 """
 _AT_LEAST = ("faces", "frames", "min_iou", "min_cosine")
 _NONE = np.zeros(0, np.intp)
@@ -71,7 +70,7 @@ class Agreement:
     """What a comparison measured.
 
     Attributes:
-        figures: name and value of each measured figure, ready for JSON.
+        figures: name and value of each measured figure, as JSON takes them.
         failures: a sentence for each figure that is outside its limit.
     """
 
@@ -86,12 +85,13 @@ class Agreement:
 
 @dataclass(frozen=True, eq=False)
 class Differences:
-    """How the faces that two sides found in one image differ.
+    """The differences between the faces that two sides found in one image.
 
     Attributes:
-        counts: numbers of faces, by the names of the figures.
-        values: for each face in both what was measured, [P], by the names of the figures.
-        missed, extra: rows of the faces that only the expected or only the found ones have.
+        counts: numbers of faces, by name of the figure.
+        values: [P], measured for each face that both have, by name of the figure.
+        missed: rows of the expected faces that were not found.
+        extra: rows of the found faces that were not expected.
     """
 
     counts: dict[str, int]
@@ -110,12 +110,12 @@ class Differences:
 
 
 def is_least(name: str) -> bool:
-    """Whether the limit of this figure is the least that it may be, rather than the most."""
+    """Whether the limit of this figure is a minimum rather than a maximum."""
     return name in _AT_LEAST
 
 
 def worst(figures: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The figures of several images together: sums of counts, and the worst of the others."""
+    """The figures of several images combined: sums of counts, and the worst of the others."""
     together: dict[str, float] = {}
     for each in figures:
         for name, value in each.items():
@@ -131,13 +131,13 @@ def worst(figures: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def judge(figures: Mapping[str, float], limits: Mapping[str, float]) -> tuple[str, ...]:
-    """A sentence for each figure that is outside its limit; those without a limit do not count."""
+    """A sentence for each figure that is outside its limit. Figures without a limit are ignored."""
     failures = []
     for name, value in figures.items():
         if name in limits and (value < limits[name] if is_least(name) else value > limits[name]):
             bound = "at least" if is_least(name) else "at most"
             words = name.replace("_", " ")
-            failures.append(f"{words}: {value:.4g}, {bound} {limits[name]:g} wanted")
+            failures.append(f"{words}: {value:.4g}, expected {bound} {limits[name]:g}")
     return tuple(failures)
 
 
@@ -147,15 +147,16 @@ def compare_faces(
     """Match the faces of one image by IoU, and measure how they differ.
 
     Args:
-        certain: score from which on a face has to be in both.
-        counted: faces in both that score less on both sides are not measured.
+        found, expected: of the same image.
+        certain: score from which a face must be in both.
+        counted: faces that score less than this on both sides are not measured.
 
     Returns:
-        Counts missed_faces and extra_faces, those that only one side has. Values min_iou of the
+        Counts missed_faces and extra_faces, the faces that only one side has. Values min_iou of the
         boxes, max_score_difference, max_landmark_distance relative to the square root of the
-        expected box's area, and min_cosine of the embeddings. Landmarks or embeddings that only
-        one side has are infinitely bad, as is what is not a number; of what neither has nothing
-        is measured.
+        expected box's area, and min_cosine of the embeddings. If only one side has landmarks or
+        embeddings, or a value is not a number, the difference is infinite. What neither side has is
+        not measured.
     """
     overlaps = ious(found.boxes, expected.boxes)
     ours, theirs = np.nonzero(
@@ -205,8 +206,8 @@ def compare_detectors(
 ) -> Agreement:
     """Compare the faces that two SCRFD networks find.
 
-    A face that scores `SCORE_THRESHOLD` in one network has to be found by the other, where it may
-    score less by the limit of the score's difference: none fails for lying on the threshold.
+    If a face scores `SCORE_THRESHOLD` in one network, the other must find it. There it may score
+    less by the limit of the score difference, so that a face at the threshold does not fail.
 
     Args:
         candidate, reference: SCRFD networks.
@@ -215,10 +216,10 @@ def compare_detectors(
         precision: the candidate's, a key of `LIMITS`.
 
     Returns:
-        Figures over all images. faces: found by the reference; missed_faces: of these, by the
-        reference only; extra_faces: by the candidate only. Of the faces found by both, the worst
-        of what `compare_faces` measures. Where non_finite_values of the candidate's outputs is not
-        0, it is all that is measured.
+        Figures over all images. faces: those that the reference finds. missed_faces: those that
+        only the reference finds. extra_faces: those that only the candidate finds. For faces that
+        both find, the worst values of `compare_faces`. If the candidate's outputs have
+        non_finite_values, nothing else is measured.
 
     Raises:
         ModelError: a network is not an SCRFD network of this input size.
@@ -247,15 +248,15 @@ def compare_embeddings(
     expected: NDArray[np.float32],
     expected_norms: NDArray[np.float32],
 ) -> Differences:
-    """Compare the embeddings that two networks of one model give the same faces.
+    """Compare the embeddings of the same faces by two networks of one model.
 
     Args:
         found, expected: float32 [N, D], rows of unit length.
-        found_norms, expected_norms: float32 [N], their lengths before.
+        found_norms, expected_norms: float32 [N], their lengths before they were normalized.
 
     Returns:
         Counts faces and non_finite_values of the found ones. Values min_cosine, and
-        max_norm_difference relative to the expected norm; none where there are non-finite values.
+        max_norm_difference relative to the expected norm; none if there are non-finite values.
     """
     non_finite = count_non_finite((found, found_norms))
     counts = {"faces": len(found), "non_finite_values": non_finite}
@@ -276,7 +277,7 @@ def compare_recognizers(
     crops: NDArray[np.uint8],
     precision: str = "fp32",
 ) -> Agreement:
-    """Compare the embeddings that two ArcFace networks give the same faces.
+    """Compare the embeddings of the same faces by two ArcFace networks.
 
     Args:
         candidate, reference: ArcFace networks.
@@ -307,10 +308,10 @@ def compare_outputs(
         precision: the candidate's, a key of `LIMITS`.
 
     Returns:
-        The worst of all outputs. max_relative_difference: of two values, relative to the range of
-        the reference's output; min_cosine of the outputs as vectors. Where non_finite_values of
-        the candidate's outputs is not 0, it is all that is measured. Where names or shapes differ,
-        the failure names them and nothing is measured.
+        The worst figures of all outputs. max_relative_difference: of two values, relative to the
+        range of the reference's output. min_cosine: of the outputs as vectors. If the candidate's
+        outputs have non_finite_values, nothing else is measured. If names or shapes differ, the
+        failure names them and nothing is measured.
 
     Raises:
         ModelError: a network refuses the inputs.
@@ -337,10 +338,10 @@ def compare_outputs(
 
 
 def insightface_stretch(size: tuple[int, int], input_size: tuple[int, int]) -> float:
-    """How many times too large insightface's x are in images of this size.
+    """Factor by which insightface's x coordinates are too large in images of this size.
 
     insightface 2.1 (model_zoo/scrfd.py) cuts the letterboxed image to whole pixels, and divides
-    all coordinates by the scale of its height, though that of its width is another one.
+    all coordinates by the scale of its height, although the scale of its width differs.
 
     Args:
         size: width and height of the image, pixels.
@@ -352,7 +353,7 @@ def insightface_stretch(size: tuple[int, int], input_size: tuple[int, int]) -> f
 
 
 def count_non_finite(arrays: Iterable[NDArray[np.float32]]) -> int:
-    """How many values of the arrays are infinite or not numbers."""
+    """The number of values in the arrays that are infinite or NaN."""
     return sum(int((~np.isfinite(array)).sum()) for array in arrays)
 
 

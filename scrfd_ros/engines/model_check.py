@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a network does what it is taken for, told before the first image.
+"""A check, before the first image, of whether a network does what it is used for.
 
-It is run once on drawn faces, which every network of the catalogue that could be tried knows how to
-handle (what was measured: docs/models.md). What cannot be right
-is an error. What may be right for all we know, such as a detector of one's own that finds no drawn
-face, is told in a sentence, for nobody should be kept from using it.
+The network runs once on drawn faces, which the networks of the catalogue handle (docs/models.md has
+the measurements). Outputs that cannot be right are an error. Outputs that can be right, such as
+those of a custom detector that finds no drawn face, only give a warning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import permutations
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -40,23 +40,29 @@ from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.recognition.arcface import ArcFace
 
-_SMALLEST = 96  # pixels of the input, below which the drawn faces are too small
-_SCORE, _IOU = 0.5, 0.7  # that a face has to have to count; measured: 0.69 and 0.75, or more
-_FOUND = 3  # of four faces; fewer than that ask for an explanation, and as many prove one
-_MAX_FACES = 8  # where four are
-_LANDMARKS_APART = 0.1  # of the height of a head, mean; measured: 0.042 or less
+_MIN_SIDE = 96  # pixels of the input; below it, the drawn faces are too small
+_SCORE, _IOU = 0.5, 0.7  # from which a face counts; measured: at least 0.69 and 0.75
+_ENOUGH = 3  # of four faces: fewer need an explanation, and a change that finds them is one
+_MAX_FACES = 8  # found in the drawing of four
+_MAX_DISTANCE = 0.1  # of landmarks, mean, in heights of a head; measured: at most 0.042
 _ALIKE, _DIFFERENT = 0.95, 0.9  # cosine of two drawn people; measured: 0.79
 _CONSTANT = 0.9999
-_TWO_PEOPLE = slice(2, 4)  # the least alike of the drawn ones
+_TWO_PEOPLE = slice(2, 4)  # the two drawn people that differ most
 
 
 def check_network(network: Network, kind: str | None, input_size: tuple[int, int]) -> str:
-    """`check_detector` or `check_recognizer` for a network of a kind of the catalogue, or nothing.
+    """Check a network by its kind, with `check_detector` or `check_recognizer`.
 
     Args:
         network: ready to run.
-        kind: `DETECTOR`, `RECOGNIZER` or another.
-        input_size: width and height of a detector's input, pixels, where it takes any.
+        kind: `DETECTOR` or `RECOGNIZER`; any other kind is not checked.
+        input_size: width and height of a detector's input, pixels, if it takes any size.
+
+    Returns:
+        A warning, one sentence; empty if there is none.
+
+    Raises:
+        ModelError: the network cannot work as it is.
     """
     if kind == DETECTOR:
         height, width = network.inputs[0].shape[2:]
@@ -66,12 +72,15 @@ def check_network(network: Network, kind: str | None, input_size: tuple[int, int
 
 
 def check_detector(detector: Scrfd) -> str:
-    """What is doubtful about a detector, in a sentence; empty where nothing is.
+    """Check a detector on drawn faces, whatever its options.
 
-    Costs one run of the network where nothing is, and up to four more to find the cause.
+    Costs one run of the network, and up to four more to find a cause.
+
+    Returns:
+        A warning, one sentence; empty if there is none.
 
     Raises:
-        ModelError: it cannot work as it is; names the likely cause.
+        ModelError: the detector cannot work as it is; names the likely cause.
     """
     path = detector.network.path
     width, height = detector.config.input_size
@@ -82,37 +91,64 @@ def check_detector(detector: Scrfd) -> str:
     image[:side, :side] = cv2.resize(drawing, (side, side), interpolation=cv2.INTER_AREA)
     config = DetectorConfig(input_size=(width, height), score_threshold=_SCORE)
     (batch,) = detector.prepare([image], config)
-    # Copies, for the next run may overwrite them.
+    # Copies, since the next run may overwrite them.
     outputs = {name: array.copy() for name, array in detector.infer(batch).rows[0].items()}
     _refuse_impossible(detector, outputs)
-    if side < _SMALLEST:
+    if side < _MIN_SIDE:
         return ""
-    faces = _decoded(detector, batch, outputs)
-    rows = _found(faces, scale)
-    if len(rows) < _FOUND:
-        cause = _cause(detector, batch, outputs, scale)
+    trial = _Trial(detector, batch, outputs, scale)
+    faces = trial.faces(outputs)
+    rows = trial.found(faces)
+    if len(rows) < _ENOUGH:
+        cause = _cause(trial)
         if cause:
             raise ModelError(f"{path}: {cause}")
         return (
             f"{path}: finds {len(rows)} of the {len(drawn_boxes())} faces in the drawing that "
             f"models are checked with and {len(faces) - len(rows)} where none are, whatever "
-            f"the order of outputs or the range of pixels: look whether it finds those in your "
-            f"images. It may be for something else than faces, or have lost too much when it "
-            f"was quantized"
+            f"the order of outputs or the range of pixels: check whether it finds those in your "
+            f"images. It may not be for faces, or may have lost too much when it was quantized"
         )
     if len(faces) > _MAX_FACES:
         return (
             f"{path}: finds {len(faces)} faces in a drawing of {len(drawn_boxes())}: expect "
             f"many false ones, or raise the score threshold"
         )
-    doubt = _check_landmarks(detector, batch, outputs, faces, rows, scale)
-    return f"{path}: {doubt}" if doubt else ""
+    warning = _check_landmarks(trial, faces, rows)
+    return f"{path}: {warning}" if warning else ""
 
 
-def _decoded(detector: Scrfd, batch: Batch, outputs: Outputs) -> Faces:
-    """What these outputs mean for the one input of the batch."""
-    (faces,) = detector.decode([BatchOutputs(batch, (outputs,))])
-    return faces
+_Change = Callable[[NDArray[np.float32], Level], NDArray[np.float32]]
+
+
+class _Trial(NamedTuple):
+    """A run of a detector on the drawing, scaled by `scale`, as a batch of one input."""
+
+    detector: Scrfd
+    batch: Batch
+    outputs: Outputs
+    scale: float
+
+    def faces(self, outputs: Outputs) -> Faces:
+        """The faces by these outputs."""
+        (faces,) = self.detector.decode([BatchOutputs(self.batch, (outputs,))])
+        return faces
+
+    def found(self, faces: Faces) -> dict[int, int]:
+        """Number of a drawn face -> row of the best face that was found there."""
+        is_there = ious(faces.boxes, drawn_boxes() * np.float32(self.scale)) >= _IOU
+        # The best score comes first.
+        return {number: int(rows.argmax()) for number, rows in enumerate(is_there.T) if rows.any()}
+
+    def changed(self, kinds: tuple[str, ...], change: _Change) -> Outputs:
+        """The outputs after a change of those of some kinds."""
+        changed: dict[str, NDArray[np.float32]] = dict(self.outputs)
+        for level in self.detector.levels:
+            for kind in kinds:
+                name = getattr(level, kind)
+                if name is not None:
+                    changed[name] = change(self.outputs[name], level)
+        return changed
 
 
 def _refuse_impossible(detector: Scrfd, outputs: Outputs) -> None:
@@ -127,41 +163,20 @@ def _refuse_impossible(detector: Scrfd, outputs: Outputs) -> None:
     ]
     if not all(np.isfinite(values).all() for values in (scores, *places)):
         raise ModelError(
-            f"{path}: gives values that are no numbers, as where half precision overflows; use it "
+            f"{path}: returns values that are not finite, as if half precision overflowed; use it "
             f"in fp32, or keep the layers that overflow in float32"
         )
     low, high = float(scores.min()), float(scores.max())
     if low < -1e-3 or high > 1 + 1e-3:
         raise ModelError(
-            f"{path}: scores are from {low:.3g} to {high:.3g}, expected probabilities, 0 to 1: the "
-            f"sigmoid at the end is missing; export the model with it"
+            f"{path}: scores range from {low:.3g} to {high:.3g}, expected 0 to 1: the sigmoid at "
+            f"the end is missing; export the model with it"
         )
     if high - low < 1e-6:
         raise ModelError(
-            f"{path}: all scores are {high:.3g}, whatever the image: its weights are missing or "
-            f"damaged; fetch or export it again"
+            f"{path}: all scores are {high:.3g}: the weights are missing or damaged; download or "
+            f"export it again"
         )
-
-
-def _found(faces: Faces, scale: float) -> dict[int, int]:
-    """Number of a drawn face -> row of the best face that was found there."""
-    is_there = ious(faces.boxes, drawn_boxes() * np.float32(scale)) >= _IOU
-    # The best score comes first.
-    return {number: int(rows.argmax()) for number, rows in enumerate(is_there.T) if rows.any()}
-
-
-_Change = Callable[[NDArray[np.float32], Level], NDArray[np.float32]]
-
-
-def _changed(detector: Scrfd, outputs: Outputs, kinds: tuple[str, ...], change: _Change) -> Outputs:
-    """The outputs with those of some kinds changed."""
-    changed: dict[str, NDArray[np.float32]] = dict(outputs)
-    for level in detector.levels:
-        for kind in kinds:
-            name = getattr(level, kind)
-            if name is not None:
-                changed[name] = change(outputs[name], level)
-    return changed
 
 
 def _in_pixels(array: NDArray[np.float32], level: Level) -> NDArray[np.float32]:
@@ -185,12 +200,12 @@ def _columns_first(array: NDArray[np.float32], level: Level) -> NDArray[np.float
 _ALL = ("score", "box", "landmark")
 
 
-def _cause(detector: Scrfd, batch: Batch, outputs: Outputs, scale: float) -> str:
-    """What has to be changed for the drawn faces to be found; empty where nothing helps."""
+def _cause(trial: _Trial) -> str:
+    """The change by which the drawn faces are found, in a sentence; empty if there is none."""
 
     def explains(changed: Outputs) -> bool:
-        faces = _decoded(detector, batch, changed)
-        return len(faces) <= _MAX_FACES and len(_found(faces, scale)) >= _FOUND
+        faces = trial.faces(changed)
+        return len(faces) <= _MAX_FACES and len(trial.found(faces)) >= _ENOUGH
 
     orders: Mapping[str, tuple[tuple[str, ...], _Change]] = {
         "its boxes are in pixels, expected distances in strides of the grid": (
@@ -201,15 +216,16 @@ def _cause(detector: Scrfd, batch: Batch, outputs: Outputs, scale: float) -> str
             ("box",),
             _y_first,
         ),
-        "its outputs run through all locations for one anchor after the other; expected the "
-        "anchors of one location next to each other": (_ALL, _anchors_first),
-        "its outputs run column by column; expected row by row": (_ALL, _columns_first),
+        "its outputs are ordered by anchor, then by location; expected by location, then by "
+        "anchor": (_ALL, _anchors_first),
+        "its outputs are ordered column by column; expected row by row": (_ALL, _columns_first),
     }
     for sentence, (kinds, change) in orders.items():
-        if explains(_changed(detector, outputs, kinds, change)):
+        if explains(trial.changed(kinds, change)):
             return f"{sentence}; export it in that form"
-    for sentence, pixels in _other_pixels(batch.blob, detector.network.normalizes_input).items():
-        other = batch.with_blob(np.ascontiguousarray(pixels))
+    detector, blob = trial.detector, trial.batch.blob
+    for sentence, pixels in _other_pixels(blob, detector.network.normalizes_input).items():
+        other = trial.batch.with_blob(np.ascontiguousarray(pixels))
         if explains(detector.infer(other).rows[0]):
             return f"finds faces only {sentence}"
     return ""
@@ -218,7 +234,7 @@ def _cause(detector: Scrfd, batch: Batch, outputs: Outputs, scale: float) -> str
 def _other_pixels(
     blob: FloatArray, is_raw: bool, mean: float = PIXEL_MEAN, scale: float = PIXEL_SCALE
 ) -> dict[str, FloatArray]:
-    """What a network might be given instead: explanation -> float32 like `blob`."""
+    """Other inputs that a network may have been made for: explanation -> float32 like `blob`."""
     raw = blob if is_raw else blob * np.float32(scale) + np.float32(mean)
     others = {
         "with red and blue exchanged: it takes BGR, expected RGB; exchange the channels of its "
@@ -226,30 +242,23 @@ def _other_pixels(
     }
     if is_raw:
         others[
-            "with normalized pixels or such of 0 to 1, though its graph begins with Sub and Mul "
-            "like those that take pixels of 0 to 255; export it without these, for (x - 127.5) / "
-            "128"
+            "with normalized pixels or pixels of 0 to 1, though its graph starts with Sub and Mul "
+            "like those for pixels of 0 to 255; export it without these, for (x - 127.5) / 128"
         ] = (raw - np.float32(mean)) / np.float32(scale)
     else:
         others[
             "with pixels of 0 to 255: mean and scale are folded into its graph; export it without "
-            "them, or as Sub and Mul at the beginning, by which they are known"
+            "them, or with Sub and Mul at the start, which are recognized"
         ] = raw
     return others
 
 
-def _check_landmarks(
-    detector: Scrfd,
-    batch: Batch,
-    outputs: Outputs,
-    faces: Faces,
-    rows: Mapping[int, int],
-    scale: float,
-) -> str:
+def _check_landmarks(trial: _Trial, faces: Faces, rows: Mapping[int, int]) -> str:
+    """A warning; empty if there is none."""
     if faces.landmarks is None:
         return ""
-    expected = drawn_landmarks()[list(rows)] * np.float32(scale)
-    boxes = drawn_boxes()[list(rows)] * np.float32(scale)
+    expected = drawn_landmarks()[list(rows)] * np.float32(trial.scale)
+    boxes = drawn_boxes()[list(rows)] * np.float32(trial.scale)
     heights = (boxes[:, 3] - boxes[:, 1])[:, None]
 
     def apart(landmarks: FloatArray) -> float:
@@ -257,12 +266,12 @@ def _check_landmarks(
         return float((np.linalg.norm(landmarks - expected, axis=2) / heights).mean())
 
     found = faces.landmarks[list(rows.values())]
-    if apart(found) <= _LANDMARKS_APART:
+    if apart(found) <= _MAX_DISTANCE:
         return ""
-    path = detector.network.path
+    path = trial.detector.network.path
     orders = {order: apart(found[:, order]) for order in permutations(range(len(LANDMARK_NAMES)))}
     best = min(orders, key=orders.__getitem__)
-    if orders[best] <= _LANDMARKS_APART:
+    if orders[best] <= _MAX_DISTANCE:
         names = [LANDMARK_NAMES[best.index(place)] for place in range(len(LANDMARK_NAMES))]
         raise ModelError(
             f"{path}: its landmarks are in the order {', '.join(names)}; expected "
@@ -272,24 +281,26 @@ def _check_landmarks(
         (_in_pixels, "its landmarks are in pixels, expected offsets in strides of the grid"),
         (_y_first, "its landmarks are y before x, expected x before y"),
     ):
-        other = _changed(detector, outputs, ("landmark",), change)
-        changed = _decoded(detector, batch, other).landmarks
+        changed = trial.faces(trial.changed(("landmark",), change)).landmarks
         assert changed is not None
-        if apart(changed[list(rows.values())]) <= _LANDMARKS_APART:
+        if apart(changed[list(rows.values())]) <= _MAX_DISTANCE:
             raise ModelError(f"{path}: {sentence}; export it in that form")
     return (
         f"its landmarks lie {100 * apart(found):.0f} % of a head's height from those of the drawn "
-        f"faces; expect poor alignment, and so poor recognition"
+        f"faces; expect poor alignment, and therefore poor recognition"
     )
 
 
 def check_recognizer(recognizer: ArcFace) -> str:
-    """What is doubtful about a recognizer, in a sentence; empty where nothing is.
+    """Check a recognizer on two drawn faces.
 
-    Costs one run of the network with two faces where nothing is, and up to three more.
+    Costs one run of the network with two faces, and up to three more to find a cause.
+
+    Returns:
+        A warning, one sentence; empty if there is none.
 
     Raises:
-        ModelError: it cannot work; names the likely cause.
+        ModelError: the recognizer cannot work; names the likely cause.
     """
     network = recognizer.network
     path = network.path
@@ -303,22 +314,22 @@ def check_recognizer(recognizer: ArcFace) -> str:
         raw = np.concatenate([output.copy() for _, output in parts])
         if not np.isfinite(raw).all():
             raise ModelError(
-                f"{path}: gives embeddings that are no numbers, as where half precision "
-                f"overflows; use it in fp32, or keep the layers that overflow in float32"
+                f"{path}: returns embeddings that are not finite, as if half precision "
+                f"overflowed; use it in fp32, or keep the layers that overflow in float32"
             )
         lengths = np.linalg.norm(raw, axis=1)
         if not lengths.all():
             raise ModelError(
-                f"{path}: gives embeddings of zeros: its weights are missing or damaged; fetch or "
-                f"export it again"
+                f"{path}: returns embeddings of zeros: the weights are missing or damaged; "
+                f"download or export it again"
             )
         return float(raw[0] @ raw[1] / lengths.prod())
 
     cosine = alike(blob)
     if cosine > _CONSTANT:
         raise ModelError(
-            f"{path}: gives two different faces the same embedding: it looks at no pixel, or its "
-            f"weights are missing or damaged; fetch or export it again"
+            f"{path}: returns the same embedding for two different faces: it ignores its input, or "
+            f"the weights are missing or damaged; download or export it again"
         )
     others = _other_pixels(blob, network.normalizes_input, scale=PIXEL_MEAN)
     if cosine > _ALIKE:
@@ -326,8 +337,8 @@ def check_recognizer(recognizer: ArcFace) -> str:
             if "BGR" not in sentence and alike(pixels) < _DIFFERENT:
                 return f"{path}: tells faces apart only {sentence}"
         return (
-            f"{path}: gives two faces that are drawn differently nearly the same embedding "
-            f"(cosine {cosine:.3f}): look whether it tells people in your images apart"
+            f"{path}: returns nearly the same embedding for two different drawn faces "
+            f"(cosine {cosine:.3f}): check whether it tells people in your images apart"
         )
     if network.normalizes_input:
         sentence, pixels = list(others.items())[-1]

@@ -63,7 +63,7 @@ _TRACK = np.dtype(
         # Whether it may have been mixed up with another, and whether its last embedding matched no
         # track.
         ("doubtful", np.bool_),
-        ("unlike", np.bool_),
+        ("unmatched", np.bool_),
         # Who it is. Known: it has an embedding of a view that no other face covered.
         ("id", np.int64),
         ("embedding", np.object_),
@@ -92,13 +92,13 @@ class _State(NamedTuple):
 class Tracker:
     """Follows the faces of one camera.
 
-    A face is matched with the track whose forecast at constant velocity is nearest. Where that can
-    be wrong (faces overlapped, a long miss, a jump) the next embedding decides: two tracks that
-    were mixed up exchange their ids, a person who is back gets the old id, a stranger a new one.
-    Without embeddings the nearest track is taken. Ids are 1, 2, 3 ...; none is used for two faces.
+    A face is matched with the track whose forecast at constant velocity is nearest. If that can be
+    wrong (faces overlapped, a long miss, a jump), the next embedding decides: two tracks that were
+    mixed up exchange their ids, a person who is back gets the old id, a stranger gets a new one.
+    Without embeddings the nearest track counts. Ids are 1, 2, 3 ...; none is used twice.
 
-    For each image: `match` its faces, let the result `learn` embeddings if there are any, and
-    `commit` it. What is not committed leaves the tracker as it was.
+    For each image, `match` its faces, pass embeddings to `TrackedFaces.learn` if there are any, and
+    `commit` the result. Until then the tracker does not change.
 
     Args:
         config: may be replaced between images.
@@ -114,9 +114,8 @@ class Tracker:
         Args:
             faces: of one image.
             time: when it was taken, seconds; not before the last committed image of the same epoch.
-                The same time is accepted: the image can be the same one, given again.
             epoch: if it differs from that of the last committed image, all tracks are forgotten.
-                `FrameClock` makes time and epoch of the stamps of cameras and bags.
+                `FrameClock` derives time and epoch from the stamps of cameras and bags.
 
         Raises:
             ValueError: the time is not finite, or goes back within an epoch.
@@ -126,12 +125,12 @@ class Tracker:
         if not np.isfinite(time) or (time < before.time and not is_anew):
             raise ValueError(
                 f"time must be finite and must not go back, got {time} after {before.time}; "
-                f"FrameClock makes such times of stamps"
+                f"FrameClock derives such times from stamps"
             )
         return TrackedFaces(faces, before, self.config, time, epoch)
 
     def commit(self, tracked: TrackedFaces) -> None:
-        """Go on from these faces.
+        """Make these faces the last ones, which the next image is matched with.
 
         Raises:
             ValueError: another image has been committed since they were matched, or they were
@@ -168,7 +167,7 @@ class TrackedFaces:
         tracks = tracks[time - tracks["seen"] <= config.max_age]
         newest = np.argsort(-tracks["seen"], kind="stable")[:_MAX_TRACKS]
         self._tracks: _Tracks = tracks[newest]
-        overdue = before.time - self._tracks["seen"]  # by the last image: 0 unless missed
+        overdue = before.time - self._tracks["seen"]  # at the last image; 0 unless missed there
         self._tracks["doubtful"] |= (overdue > 0) & (time - self._tracks["seen"] > _SURE_TIME)
         self._match(faces, overdue)
         self._find_overlaps()
@@ -180,16 +179,16 @@ class TrackedFaces:
         return _State(self._tracks, self._next_id, self._time, self._epoch)
 
     def learn(self, rows: _Rows, embeddings: FloatArray, norms: FloatArray) -> TrackedFaces:
-        """The same faces after some of them were embedded.
+        """The same faces after some of them were embedded. This value does not change.
 
         Args:
-            rows: intp [M], those of `rows` that were embedded. The others are due again with the
-                next image.
-            embeddings, norms: float32 [M, D] and [M], as from `ArcFace.embed`.
+            rows: intp [M], those of `rows` that were embedded. The others are due again in the next
+                image.
+            embeddings, norms: float32 [M, D] and [M], as `ArcFace.embed` returns them.
 
         Returns:
-            Faces with the newest embedding of each, zeros for those never embedded, and with ids
-            that can differ from those before.
+            The faces with the newest embedding of each, zeros for those never embedded. Their ids
+            can differ from those before.
         """
         learned = copy(self)
         learned._tracks = self._tracks.copy()
@@ -198,12 +197,12 @@ class TrackedFaces:
 
     def _learn(self, rows: _Rows, embeddings: FloatArray, norms: FloatArray) -> None:
         faces = self.faces
-        unlike = self._identify(faces, rows, embeddings)
+        unmatched = self._identify(faces, rows, embeddings)
         tracks, slots = self._tracks, self._slots[rows]
         tracks["embedded_time"][slots] = self._time
-        tracks["unlike"][slots] = unlike
-        tracks["doubtful"][slots] = tracks["covered"][slots] | unlike
-        better = ~(unlike & tracks["known"][slots])
+        tracks["unmatched"][slots] = unmatched
+        tracks["doubtful"][slots] = tracks["covered"][slots] | unmatched
+        better = ~(unmatched & tracks["known"][slots])
         slots = slots[better]
         tracks["known"][slots] = ~tracks["doubtful"][slots]
         tracks["norm"][slots] = norms[better]
@@ -217,16 +216,16 @@ class TrackedFaces:
         self.faces = replace(faces, ids=of_faces["id"]).with_embeddings(newest, of_faces["norm"])
 
     def _match(self, faces: Faces, overdue: NDArray[np.float64]) -> None:
-        """Find the track of each face, or begin one, and move it to where the face is."""
+        """Find the track of each face, or start one, and move it to where the face is."""
         tracks = self._tracks
         missed = self._time - tracks["seen"]
         scales, track_scales = _scale(faces.sizes), _scale(tracks["size"])
         apart = self._apart(faces)
-        unlike = apart + np.abs(np.log(scales)[:, None] - np.log(track_scales))
-        near = unlike <= np.minimum(_REACH + _SPEED * missed, _FARTHEST)
-        # Of two tracks equally near, the one seen later wins. No match is worth 0.
-        worth = np.where(near, 1 + _FARTHEST - unlike - np.minimum(overdue, 1), 0)
-        rows, slots = linear_sum_assignment(worth, maximize=True)
+        distances = apart + np.abs(np.log(scales)[:, None] - np.log(track_scales))
+        near = distances <= np.minimum(_REACH + _SPEED * missed, _FARTHEST)
+        # Of two tracks equally near, the one seen later wins. No match is values 0.
+        values = np.where(near, 1 + _FARTHEST - distances - np.minimum(overdue, 1), 0)
+        rows, slots = linear_sum_assignment(values, maximize=True)
         matched = near[rows, slots]
         rows, slots = rows[matched], slots[matched]
 
@@ -242,10 +241,10 @@ class TrackedFaces:
         self._slots = np.empty(len(faces), np.intp)
         self._slots[rows] = slots
         self._slots[new] = len(tracks) + np.arange(len(new))
-        begun = np.zeros(len(new), _TRACK)
-        begun["embedded_time"] = -np.inf
-        begun["id"] = self._new_ids(len(new))
-        self._tracks = tracks = np.concatenate((tracks, begun))
+        started = np.zeros(len(new), _TRACK)
+        started["embedded_time"] = -np.inf
+        started["id"] = self._new_ids(len(new))
+        self._tracks = tracks = np.concatenate((tracks, started))
         tracks["center"][self._slots] = faces.centers
         tracks["size"][self._slots] = faces.sizes
         tracks["seen"][self._slots] = self._time
@@ -266,7 +265,7 @@ class TrackedFaces:
         """Rows of the faces to embed."""
         tracks = self._tracks[self._slots]
         age = self._time - tracks["embedded_time"]
-        # Earlier by a part that differs with each id, so that a group is not refreshed at once.
+        # Ids differ in their refresh period, so that a group is not refreshed in one image.
         stale = age > refresh_period * (1 - tracks["id"] * _GOLDEN_RATIO % 1 / 2)
         coarse = tracks["embedded_size"] < CROP_SIZE
         grown = coarse & (_scale(tracks["size"]) > _GROWTH * tracks["embedded_size"])
@@ -278,31 +277,31 @@ class TrackedFaces:
         """Give faces that are new or in doubt, and not covered, the ids that they look like.
 
         Returns:
-            bool [M], the faces whose embedding matches no track, their own included. They are to
-            be embedded again: an id changes after two such embeddings, since the first view can be
-            a bad one.
+            bool [M], the faces whose embedding matches no track, for the first time. They are to be
+            embedded again: a face gets another id only after two such embeddings, since the first
+            view can be a bad one.
         """
         tracks = self._tracks
         is_open = (~tracks["known"] | tracks["doubtful"]) & ~tracks["covered"]
         chosen = np.flatnonzero(is_open[self._slots[rows]])
         chosen = chosen[_left_to_right(faces, rows[chosen])]
         slots = self._slots[rows[chosen]]
-        unlike = np.zeros(len(rows), np.bool_)
+        unmatched = np.zeros(len(rows), np.bool_)
         missed = np.ones(len(tracks), np.bool_)
         missed[self._slots] = False
         (owners,) = np.nonzero(tracks["known"] & (missed | tracks["doubtful"]))
         if not len(slots) or not len(owners):
-            return unlike
-        likeness = embeddings[chosen] @ np.array(tracks["embedding"][owners].tolist()).T
+            return unmatched
+        cosines = embeddings[chosen] @ np.array(tracks["embedding"][owners].tolist()).T
         own = slots[:, None] == owners
         apart = self._apart(faces)[rows[chosen]][:, owners]
-        fits = likeness >= np.where(apart < _FARTHEST, OTHER_PERSON, SAME_PERSON)
-        kept = own & (likeness >= SAME_PERSON)
+        fits = cosines >= np.where(apart < _FARTHEST, OTHER_PERSON, SAME_PERSON)
+        kept = own & (cosines >= SAME_PERSON)
         # A face that matches its own track keeps it.
-        worth = np.where(fits, likeness + 2 * kept, 0)
+        values = np.where(fits, cosines + 2 * kept, 0)
         ids, own_ids = tracks["id"][owners], tracks["id"][slots]
         strangers = np.ones(len(slots), np.bool_)
-        for row, column in zip(*linear_sum_assignment(worth, maximize=True), strict=True):
+        for row, column in zip(*linear_sum_assignment(values, maximize=True), strict=True):
             slot, other = slots[row], np.flatnonzero(tracks["id"] == ids[column])[0]
             # A track whose face is not among these must get an embedding in exchange.
             fair = tracks["known"][slot] or missed[other] or other in slots
@@ -310,21 +309,21 @@ class TrackedFaces:
                 strangers[row] = False
                 self._exchange(slot, other)
         strangers &= tracks["id"][slots] == own_ids  # else they got a new id in an exchange
-        again = tracks["unlike"][slots]
-        unlike[chosen] = strangers & ~again
-        self._part(slots[strangers & again & tracks["known"][slots]])
-        return unlike
+        is_second = tracks["unmatched"][slots]
+        unmatched[chosen] = strangers & ~is_second
+        self._separate(slots[strangers & is_second & tracks["known"][slots]])
+        return unmatched
 
     def _exchange(self, one: int, other: int) -> None:
         """Exchange the identities of two tracks that were mixed up."""
         for name in _IDENTITY:
             self._tracks[name][[one, other]] = self._tracks[name][[other, one]]
 
-    def _part(self, slots: _Rows) -> None:
+    def _separate(self, slots: _Rows) -> None:
         """Give the faces on these tracks new ids: they are other people. The tracks are missed."""
         gone = self._tracks[slots]
         gone["seen"] -= _SURE_TIME  # so that the faces match the new tracks, not these
-        gone["unlike"] = False
+        gone["unmatched"] = False
         self._tracks["id"][slots] = self._new_ids(len(slots))
         self._tracks = np.concatenate((self._tracks, gone))
 
@@ -348,7 +347,7 @@ class TrackedFaces:
 
 
 def _scale(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One number for width and height, float64 [N], at least a pixel."""
+    """Geometric mean of width and height, float64 [N], at least 1 pixel."""
     scale: NDArray[np.float64] = np.sqrt(np.maximum(sizes, 1).prod(axis=1))
     return scale
 

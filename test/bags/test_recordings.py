@@ -102,7 +102,9 @@ def test_no_faces_and_no_embeddings_are_equal_too() -> None:
     ("found", "figure", "value", "failure"),
     [
         pytest.param(without(1), "missed_faces", 1, "missed faces: 1", id="missed"),
-        pytest.param(moved(5), "min_iou", 95 / 105, "min iou: 0.9048, at least 0.98", id="moved"),
+        pytest.param(
+            moved(5), "min_iou", 95 / 105, "min iou: 0.9048, expected at least 0.98", id="moved"
+        ),
         pytest.param(moved(100), "missed_faces", 1, "missed faces: 1", id="moved away"),
         pytest.param(moved(100), "extra_faces", 1, "extra faces: 1", id="moved elsewhere"),
         pytest.param(
@@ -184,7 +186,7 @@ def test_frames(
 
 
 def test_two_empty_recordings_are_not_taken_for_equal() -> None:
-    assert compare_recordings({}, {}).failures == ("frames: 0, at least 1 wanted",)
+    assert compare_recordings({}, {}).failures == ("frames: 0, expected at least 1",)
 
 
 def test_seconds() -> None:

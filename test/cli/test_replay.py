@@ -224,9 +224,9 @@ def test_the_same_again_is_equal(bag: Path, golden: Path, run: Run) -> None:
     ("change", "words"),
     [
         (move_a_box, "min iou: 0."),
-        (remove_a_face, "extra faces: 1, at most 0 wanted"),
+        (remove_a_face, "extra faces: 1, expected at most 0"),
         (take_anothers_embedding, "max embedding distance: "),
-        (change_the_stamp, "missing frames: 1, at most 0 wanted"),
+        (change_the_stamp, "missing frames: 1, expected at most 0"),
     ],
 )
 def test_a_difference_is_told_by_the_status(
@@ -262,7 +262,7 @@ def test_a_topic_that_is_not_replayed_is_a_difference(
     others = [entry._replace(topic=f"/{name}/image") for entry in entries[:1] for name in "ab"]
     status, out, _ = run(write_bag(tmp_path / "others", others), "--compare", golden)
     assert status == 1
-    assert "frames: 0, at least 1 wanted" in out and "missing frames: 3" in out
+    assert "frames: 0, expected at least 1" in out and "missing frames: 3" in out
 
 
 def other_version(path: Path) -> Path:

@@ -188,7 +188,7 @@ def test_boxes_two_pixels_off(detector: Network, people: NDArray[np.uint8]) -> N
         agreement = compare_detectors(candidate, detector, [people], precision=precision)
         assert failed(agreement) == {"min iou"}
         (sentence,) = agreement.failures
-        assert sentence == f"min iou: {agreement.figures['min_iou']:.4g}, at least 0.98 wanted"
+        assert sentence == f"min iou: {agreement.figures['min_iou']:.4g}, expected at least 0.98"
 
 
 def test_face_on_the_threshold(detector: Network, people: NDArray[np.uint8]) -> None:

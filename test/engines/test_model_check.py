@@ -194,16 +194,16 @@ def blind_to_rgb(model: Model) -> None:
         (folded, "finds faces only with pixels of 0 to 255: mean and scale are folded into"),
         (
             harmless_sub_and_mul,
-            "finds faces only with normalized pixels or such of 0 to 1, though",
+            "finds faces only with normalized pixels or pixels of 0 to 1, though",
         ),
-        (zero_to_one, "finds faces only with normalized pixels or such of 0 to 1"),
+        (zero_to_one, "finds faces only with normalized pixels or pixels of 0 to 1"),
         (blind_to_rgb, "finds faces only with red and blue exchanged: it takes BGR, expected RGB"),
-        (logits, r"scores are from -.* expected probabilities.* the sigmoid at the end is missing"),
-        (multiplied(1, (0, 0, 0)), "all scores are 0, whatever the image"),
-        (multiplied(1, (100, 100, 100)), r"scores are from .*, expected probabilities"),
-        (multiplied(1, (1, np.nan, 1)), "gives values that are no numbers, as where half"),
-        (multiplied(4, (np.inf,) * 3), "gives values that are no numbers"),
-        (multiplied(10, (np.nan,) * 3), "gives values that are no numbers"),
+        (logits, r"scores range from -.* expected 0 to 1.* the sigmoid at the end is missing"),
+        (multiplied(1, (0, 0, 0)), "all scores are 0: the weights"),
+        (multiplied(1, (100, 100, 100)), r"scores range from .*, expected 0 to 1"),
+        (multiplied(1, (1, np.nan, 1)), "returns values that are not finite, as if half"),
+        (multiplied(4, (np.inf,) * 3), "returns values that are not finite"),
+        (multiplied(10, (np.nan,) * 3), "returns values that are not finite"),
         (boxes_and_landmarks_in_pixels, "its boxes are in pixels, expected distances in strides"),
         (multiplied(4, (8, 16, 32)), "its boxes are in pixels"),
         (multiplied(10, (8, 16, 32)), "its landmarks are in pixels"),
@@ -219,11 +219,11 @@ def blind_to_rgb(model: Model) -> None:
         (reordered(10, (1, 0, 3, 2, 5, 4, 7, 6, 9, 8)), "its landmarks are y before x"),
         (
             rows_transposed(lambda side: [side, side, 2], (2, 0, 1)),
-            "its outputs run through all locations for one anchor after the other",
+            "its outputs are ordered by anchor, then by location",
         ),
         (
             rows_transposed(lambda side: [side, side, 2], (1, 0, 2)),
-            "its outputs run column by column; expected row by row",
+            "its outputs are ordered column by column; expected row by row",
         ),
     ],
 )
@@ -322,9 +322,9 @@ def the_same_for_all(model: Model) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        pytest.param(the_same_for_all, "two different faces the same embedding", id="constant"),
-        pytest.param(times(0), "gives embeddings of zeros", id="zeros"),
-        pytest.param(times(np.inf), "gives embeddings that are no numbers", id="overflow"),
+        pytest.param(the_same_for_all, "the same embedding for two different faces", id="constant"),
+        pytest.param(times(0), "returns embeddings of zeros", id="zeros"),
+        pytest.param(times(np.inf), "returns embeddings that are not finite", id="overflow"),
     ],
 )
 def test_broken_recognizers_are_refused(
@@ -344,7 +344,7 @@ def test_broken_recognizers_are_refused(
         ),
         pytest.param(
             [("Sub", 0.0), ("Mul", 1.0)],
-            "tells faces apart also with normalized pixels or such of 0 to 1, though its graph",
+            "tells faces apart also with normalized pixels or pixels of 0 to 1, though its graph",
             id="Sub and Mul of another kind",
         ),
         pytest.param([("Sub", 127.5), ("Mul", 1 / 127.5)], "", id="Sub and Mul that normalize"),

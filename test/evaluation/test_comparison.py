@@ -138,7 +138,7 @@ def test_other_limits(load: Callable[..., FacePipeline], people: Image) -> None:
 
 def test_nobody_to_compare_is_not_within(load: Callable[..., FacePipeline]) -> None:
     report = compare_pipelines(load(), load(), [("x.jpg", BLACK)], LIMIT)
-    assert report.failures == ("faces: 0, at least 1 wanted",)
+    assert report.failures == ("faces: 0, expected at least 1",)
 
 
 def test_landmarks_of_one_side_only_are_infinitely_far(
@@ -150,7 +150,7 @@ def test_landmarks_of_one_side_only_are_infinitely_far(
         path = write_detector(tmp_path / f"{landmarks}.onnx", outputs)
         pipelines.append(loaded(path, backend="onnxruntime", input_size=(64, 64)))
     report = compare_pipelines(*pipelines, [("x.jpg", BLACK)], LIMIT)
-    assert "max landmark distance: inf, at most 0.01 wanted" in report.failures
+    assert "max landmark distance: inf, expected at most 0.01" in report.failures
     content = json.loads(json.dumps(report.as_json(), allow_nan=False))
     assert content["figures"]["max_landmark_distance"]["value"] is None
     assert content["figures"]["min_iou"]["value"] == 1
