@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The time at which an image was taken, for whoever follows faces, whatever its stamp says.
+"""The time at which an image was taken, for the tracker, even if its stamp is wrong.
 
-Stamps come from drivers, simulators and bags. They can be missing, repeat, go back by the time that
-a driver's correction or the network takes, jump, or go on from another time because a clock was set
-or a bag was started again. `FrameClock` is the one place that decides what a stamp means.
+Stamps come from drivers, simulators and bags. They can be missing, repeat, go back a little since a
+driver corrects them or the network reorders images, jump, or continue from another time since a
+clock was set or a bag started again. `FrameClock` alone decides what a stamp means.
 """
 
 from __future__ import annotations
@@ -18,44 +18,44 @@ _LOG = logging.getLogger(__name__)
 _SECOND = 10**9
 
 _JITTER = _SECOND
-"""Nanoseconds that a stamp may be off and still belong to the same clock.
+"""Nanoseconds that a stamp may be off and still be of the same clock.
 
 Drivers correct their stamps by tens of milliseconds, and images overtake each other on a network
-within a few tenths of a second. A wild stamp that is off by less moves the time by less than tracks
-can be missed.
+within a few tenths of a second. A wrong stamp within this range moves the time by less than a track
+may be missed.
 """
 
 _HEADWAY = 2
-"""A stamp may also be ahead by this many times what has passed since the image before, as after a
-pause in which the first image still waited."""
+"""A stamp may also be ahead by this many times the time since the previous image, as after a pause
+during which the first image waited."""
 
 _CONFIRMED = 3
-"""Images in a row whose stamps go on from each other, after which another clock is adopted. Drivers
-are known to send one wild stamp, or two while they start."""
+"""Another clock is adopted after this many images in a row whose stamps continue from each other.
+Drivers are known to send one wrong stamp, or two while they start."""
 
 _ANEW = 2 * _SECOND
-"""Nanoseconds; an adopted clock that is off by more means that time started anew. A person may be
-missed for 2 s (by default) and is the same, so a smaller change ends nothing."""
+"""Nanoseconds. If an adopted clock is off by more, time has started anew. By default a person keeps
+the id for 2 s without being seen, so a smaller change ends no track."""
 
 _FASTEST = 20
-"""Times faster than images arrive that stamps may run: a bag that is played fast, a simulation."""
+"""How many times faster than arrivals stamps may run: a bag played fast, a simulation."""
 
 _SLOWEST = 100
-"""Times slower. Simulations run slowly, but a stamp that hardly moves must not keep people for ever
-who passed."""
+"""How many times slower. Simulations run slowly, but if a stamp hardly moves, the tracks of people
+who are gone must still end."""
 
 _RECENT = 100
 _OFTEN = 3
-"""A fault is told when it occurs this often in recent images; a single one does no harm."""
+"""A fault is reported if it occurs this often in the last `_RECENT` images; one does no harm."""
 
 
 class FrameTime(NamedTuple):
     """When an image was taken.
 
     Attributes:
-        seconds: since the first image; never less than for the image before.
-        epoch: another number than for the image before if time started anew in between. What was
-            known of the scene then holds no more.
+        seconds: since the first image; never less than for the previous image.
+        epoch: differs from that of the previous image if time started anew in between, so that
+            nothing known of the scene holds any more.
     """
 
     seconds: float
@@ -68,8 +68,8 @@ class _Run:
 
     Attributes:
         stamp, arrival: of the image with the highest stamp, nanoseconds.
-        first_stamp, first_arrival: of the first image.
-        length: number of images of which each had a higher stamp than those before.
+        first_stamp, first_arrival: of the first image, nanoseconds.
+        length: number of images that had a higher stamp than all before.
     """
 
     stamp: int
@@ -88,27 +88,27 @@ class _Run:
             self.length += 1
 
     def can_go_on(self, stamp: int, arrival: int) -> bool:
-        """Whether this can be the next stamp, at any pace."""
+        """Whether this can be the next stamp, at any accepted pace."""
         passed = max(arrival - self.arrival, 0)
         return -_JITTER <= stamp - self.stamp <= _JITTER + _HEADWAY * _FASTEST * passed
 
     @property
     def pace(self) -> float:
-        """The least pace at which these stamps are not too far ahead, 1 to `_FASTEST`."""
+        """The slowest pace at which these stamps are not too far ahead, 1 to `_FASTEST`."""
         moved, took = self.stamp - self.first_stamp, self.arrival - self.first_arrival
         return min(max((moved - _JITTER) / max(_HEADWAY * took, 1), 1), _FASTEST)
 
 
 class FrameClock:
-    """Tells when the images of one camera were taken, from their stamps and arrivals.
+    """Derives when the images of one camera were taken, from their stamps and arrivals.
 
-    As long as stamps rise, time passes as they say, at the pace of a slow simulation or of a bag
-    that is played fast too. For an image whose stamp is missing, repeated, late or implausible time
-    passes as between arrivals. So a stamp that is wrong once changes nothing. When three images in
-    a row have stamps that go on from each other elsewhere, they are gone by from then on; if that
-    is more than 2 s off, time starts anew, as when a bag starts again or a clock was set.
+    As long as stamps rise, time follows them, also at the pace of a slow simulation or a bag played
+    fast. If a stamp is missing, repeated, late or implausible, the time between arrivals counts
+    instead, so that a single wrong stamp changes nothing. Three images in a row whose stamps
+    continue from each other at another time are a new clock, which time follows from then on. If it
+    is more than 2 s off, as when a bag starts again or a clock was set, time starts anew.
 
-    What is wrong with stamps more than now and then is logged once of each kind.
+    Each kind of fault is logged once, when it is more than occasional.
 
     Args:
         topic: of the images, for the log.
@@ -126,7 +126,7 @@ class FrameClock:
         self._pace = 1.0
         self._arrival: int | None = None  # until which time has passed
         self._run: _Run | None = None
-        self._other: _Run | None = None  # stamps that do not fit, and may be of another clock
+        self._other: _Run | None = None  # stamps that do not fit and may be of another clock
         self._faults: deque[str] = deque(maxlen=_RECENT)
         self._told: set[str] = set()
 
@@ -135,9 +135,9 @@ class FrameClock:
 
         Args:
             seconds, nanoseconds: its stamp, as in std_msgs/Header, of any value.
-            arrival: when it came, nanoseconds of a clock that is not set, such as
-                `time.monotonic_ns`; in a bag when it was recorded. Images in the order of their
-                arrival.
+            arrival: when it arrived, nanoseconds of a clock that is never set, such as
+                `time.monotonic_ns`; for a bag, when it was recorded. Pass images in the order of
+                their arrival.
         """
         passed = 0 if self._arrival is None else max(arrival - self._arrival, 0)
         self._arrival = arrival
@@ -153,7 +153,7 @@ class FrameClock:
         return FrameTime(self._time / _SECOND, self._epoch)
 
     def _go_by(self, stamp: int, arrival: int, passed: int) -> None:
-        """Move the time on by a stamp that may be right."""
+        """Advance the time by a stamp that may be right."""
         if self._run is None:
             self._time += passed
             self._adopt(_Run.begin(stamp, arrival))
@@ -167,8 +167,8 @@ class FrameClock:
             return
         self._other = None
         if moved <= 0:
-            # A single step back is an image that comes late, or a driver that corrects its clock.
-            # That no time passes until the next one keeps it out of the speed of faces.
+            # A single step back is a late image, or a driver that corrects its clock. No time
+            # passes until the next image, so that the step does not distort the speed of faces.
             if moved < 0 and not self._faults[-1]:
                 self._arrival = arrival - passed
             else:
@@ -176,34 +176,34 @@ class FrameClock:
             if moved == 0:
                 self._note("repeated", f"stays the same from image to image ({_text(stamp)})")
             else:
-                self._note("back", f"goes back, by {-moved / _SECOND:.3f} s at last")
+                self._note("back", f"goes back, last by {-moved / _SECOND:.3f} s")
             return
         self._run.go_on(stamp, arrival)
         if lead < -_JITTER:  # after stamps that did not move for long
             self._time += min(moved, passed)
             self._offset = self._time - stamp
-        else:  # or, where the time has run ahead of the stamps, at half speed
-            least = min(passed, _SECOND) // _SLOWEST  # images can also have been paused for hours
+        else:  # if the time has run ahead of the stamps, it advances at half their speed
+            least = min(passed, _SECOND) // _SLOWEST  # the images may have been paused for hours
             self._time += max(lead, min(moved, passed) // 2, least)
         self._note("")
 
     def _consider(self, stamp: int, arrival: int) -> None:
-        """Take note of a stamp that does not go on from those before; adopt the third such."""
+        """Note a stamp that does not continue from those before; adopt the clock of the third."""
         if self._other is None or not self._other.can_go_on(stamp, arrival):
             self._other = _Run.begin(stamp, arrival)
         self._other.go_on(stamp, arrival)
         assert self._run is not None
         old = self._run.stamp
         if self._other.length < _CONFIRMED:
-            self._note("wild", f"jumps, from {_text(old)} to {_text(stamp)} at last")
+            self._note("wild", f"jumps, last from {_text(old)} to {_text(stamp)}")
             return
         is_anew = abs(stamp + self._offset - self._time) > _ANEW
         if is_anew and self._run.length >= _CONFIRMED:
             self._epoch += 1
             self._tell(
                 "anew",
-                f"header.stamp went from {_text(old)} to {_text(stamp)} and goes on from there, as "
-                f"when a bag starts again or a clock is set: tracks and ids of faces start anew",
+                f"header.stamp went from {_text(old)} to {_text(stamp)} and continues from there, "
+                f"as if a bag started again or a clock was set: tracks and ids of faces start anew",
             )
         self._adopt(self._other)
         self._faults.clear()
@@ -215,12 +215,12 @@ class FrameClock:
         self._pace = run.pace
 
     def _note(self, fault: str, what: str = "") -> None:
-        """Remember how this stamp was, and say so if many recent ones were so."""
+        """Note the fault of a stamp, "" for none, and report it if it is frequent."""
         faults = self._faults
         faults.append(fault)
         if fault and faults.count(fault) >= _OFTEN:
             self.problem = (
-                f"header.stamp {what}: faces are tracked by the time at which such images arrive. "
+                f"header.stamp {what}: faces are tracked by the arrival times of such images. "
                 f"{_REMEDIES[fault]}"
             )
             self._tell(fault, self.problem)

@@ -407,7 +407,9 @@ def test_a_bag_without_stamps(
         caplog.clear()
         replay(path, tmp_path / name, pipeline)
         (said,) = caplog.messages
-        assert said.startswith(f"{FRONT}: header.stamp is 0: faces are tracked by the time")
+        assert said.startswith(
+            f"{FRONT}: header.stamp is 0: faces are tracked by the arrival times"
+        )
     found = [content for _, kind, _, content in messages(tmp_path / "one") if kind == FACE_ARRAY]
     assert len(found) == 5
     for content in found:

@@ -19,7 +19,7 @@ from scrfd_ros.node.images import image_message
 IMAGES = 8
 LIGHT = {"detector.model": "500m", "detector.input_size": [320, 320], "recognizer.enabled": False}
 LONG = 1000.0  # seconds; faces are not to be missed for being found slowly
-SENTENCE = "header.stamp is 0: faces are tracked by the time at which such images arrive"
+SENTENCE = "header.stamp is 0: faces are tracked by the arrival times of such images"
 
 
 @pytest.mark.parametrize(

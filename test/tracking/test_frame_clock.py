@@ -195,12 +195,12 @@ def test_a_bag_that_is_played_again_and_again(caplog: pytest.LogCaptureFixture) 
 
 
 FAULTS = {
-    "zero": (KINDS["zero"], "is 0: faces are tracked by the time at which such images arrive"),
+    "zero": (KINDS["zero"], "is 0: faces are tracked by the arrival times of such images"),
     "negative": (KINDS["negative"], "is not a time (sec -17000000"),
     "constant": (KINDS["constant"], "stays the same from image to image (1700000000.000)"),
-    "back": (back_once_a_second, "goes back, by 0.034 s at last"),
+    "back": (back_once_a_second, "goes back, last by 0.034 s"),
     "two clocks": (alternating, "Look for two cameras on one topic"),
-    "erratic": (erratic, "jumps, from "),
+    "erratic": (erratic, "jumps, last from "),
 }
 
 
