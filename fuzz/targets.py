@@ -473,9 +473,9 @@ def _bags() -> list[bytes]:
 
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        for letter, plugin in (("m", StoragePlugin.MCAP), ("s", StoragePlugin.SQLITE3)):
+        for letter, storage in (("m", "mcap"), ("s", "sqlite3")):
             path = Path(folder, letter)
-            with new_bag(path, plugin) as bag:
+            with new_bag(path, storage) as bag:
                 for number, (kind, data) in enumerate(_bag_messages().items()):
                     bag.add_topic(f"/topic{number}", kind)
                     bag.write(f"/topic{number}", number, data)

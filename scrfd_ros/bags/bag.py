@@ -30,18 +30,11 @@ from scrfd_ros.bags.sqlite_file import MAGIC as _SQLITE_MAGIC
 from scrfd_ros.bags.sqlite_file import SqliteFile
 from scrfd_ros.errors import MessageError, ScrfdError
 
-try:
-    from rosbags.rosbag2 import StoragePlugin
-except ImportError as error:
-    raise ScrfdError(
-        f"bags are read and written with the Python package rosbags, 0.11 or later; this one lacks "
-        f"something ({error}): pip install --upgrade rosbags"
-    ) from error
-
 _KINDS: Final = (IMAGE, COMPRESSED_IMAGE, FACE_ARRAY)
 """The types whose messages are read. Messages of other types are only counted."""
 
 _SUFFIX: Final = re.compile(r"\.(db3|mcap)(\.zstd|\.zst)?$")
+_STORAGES: Final = {"db3": SqliteFile.storage, "mcap": McapFile.storage}
 _MAX_PLACES: Final = 3  # damaged places of one file that a sentence names
 _STEP: Final = 1 << 20
 
@@ -53,7 +46,7 @@ class Bag:
         path: the folder with metadata.yaml, or a single .db3 or .mcap file.
         counts: the number of messages found on each topic; sorted by topic.
         claims: the number of messages on each topic according to the bag. May be wrong.
-        storage: the format of the bag's files.
+        storage: how the bag is stored, "sqlite3" or "mcap".
         notes: sentences about irregularities that cost no messages.
     """
 
@@ -61,7 +54,7 @@ class Bag:
         self,
         path: Path,
         files: dict[Path, BagFile],
-        storage: StoragePlugin,
+        storage: str,
         metadata: BagMetadata,
         notes: list[str],
         damage: list[str],
@@ -72,15 +65,15 @@ class Bag:
         self._files = dict(sorted(files.items(), key=lambda entry: entry[1].start))
         self._metadata = metadata
         self._damage = damage
-        self._given: dict[Topic, Topic] = {}  # completed from metadata.yaml and the first message
+        self._topics: dict[Topic, Topic] = {}  # completed from metadata.yaml and the first message
         for file in self._files.values():
             for topic in file.counts:
-                self._given[topic] = self._completed(file, topic)
+                self._topics[topic] = self._completed(file, topic)
         counts: Counter[Topic] = Counter()
         claims: Counter[str] = Counter()
         for file in self._files.values():
             for topic, count in file.counts.items():
-                counts[self._given[topic]] += count
+                counts[self._topics[topic]] += count
             claims.update(file.claims)
         self.counts = dict(sorted(counts.items()))
         self.claims = {**claims, **metadata.counts}
@@ -94,8 +87,7 @@ class Bag:
                 places = "; ".join(file.damage[:_MAX_PLACES])
                 if (more := len(file.damage) - _MAX_PLACES) > 0:
                     places += f"; and {more} more"
-                kind = "mcap" if isinstance(file, McapFile) else "db3"
-                found.append(f"{path}: damaged: {places}. {_remedy(kind, path)}")
+                found.append(f"{path}: damaged: {places}. {_remedy(file.storage, path)}")
         return [*self._damage, *found]
 
     def topics(self, *kinds: str) -> list[Topic]:
@@ -112,8 +104,8 @@ class Bag:
         A message that cannot be read as a whole comes with the bytes that can be read.
         """
         for file in self._files.values():
-            wanted = {topic for topic in file.counts if self._given[topic] in topics}
-            kinds = {(topic.name, topic.kind): self._given[topic].kind for topic in wanted}
+            wanted = {topic for topic in file.counts if self._topics[topic] in topics}
+            kinds = {(topic.name, topic.kind): self._topics[topic].kind for topic in wanted}
             for record in file.records(wanted):
                 data = record.data
                 if data[:4] == ZSTD_MAGIC:  # rosbag2 can compress each message by itself
@@ -160,11 +152,11 @@ def _opened(path: Path, scratch: Path) -> Bag:
         paths = _listed(path, here, metadata, notes, damage)
         if problem:
             notes.append(
-                f"{path}: {problem}; read without it. This writes it anew: "
+                f"{path}: {problem}; read without it. This rewrites it: "
                 f"ros2 bag reindex {quote(str(path))}"
             )
     files: dict[Path, BagFile] = {}
-    storage = StoragePlugin.SQLITE3
+    storage = ""
     refused: list[ScrfdError] = []
     for number, file in enumerate(paths):
         try:
@@ -179,7 +171,7 @@ def _opened(path: Path, scratch: Path) -> Bag:
             damage.append(f"{file}: cannot be read: {error.strerror}")
             continue
         files[file] = opened
-        storage = StoragePlugin.MCAP if isinstance(opened, McapFile) else StoragePlugin.SQLITE3
+        storage = opened.storage
     if not files:
         raise refused[0] if refused else ScrfdError("; ".join(damage))
     return Bag(path, files, storage, metadata, notes, damage)
@@ -226,7 +218,7 @@ def _opened_file(path: Path, scratch: Path, damage: list[str]) -> BagFile:
                 damage.append(f"{original}: {problem}; the messages before that are read")
             start = _start_of(path)
     suffix = _SUFFIX.search(path.name)
-    kind = suffix[1] if suffix else ""
+    storage = _STORAGES[suffix[1]] if suffix else ""
     try:
         if not start:
             raise UnreadableError(problem or "the file is empty")
@@ -237,26 +229,26 @@ def _opened_file(path: Path, scratch: Path, damage: list[str]) -> BagFile:
                 f"--dst {quote(str(original.with_suffix('')))}"
             )
         if start.startswith(_MCAP_MAGIC):
-            kind = "mcap"
+            storage = McapFile.storage
         elif start.startswith(_SQLITE_MAGIC):
-            kind = "db3"
-        if kind == "mcap":
+            storage = SqliteFile.storage
+        if storage == McapFile.storage:
             return McapFile(path, _KINDS)
-        if kind == "db3":
+        if storage == SqliteFile.storage:
             return SqliteFile(path, _KINDS)
     except UnreadableError as error:
-        hint = f" {_remedy(kind, original)}" if kind and start else ""
+        hint = f" {_remedy(storage, original)}" if storage and start else ""
         raise ScrfdError(
             f"{original}: not a bag that can be read: {error}. {_EXPECTED}.{hint}"
         ) from error
     raise ScrfdError(f"{original}: not a bag that can be read. {_EXPECTED}")
 
 
-_REMEDIES: Final = {"mcap": "mcap recover {}", "db3": "sqlite3 {} .recover"}
+_REMEDIES: Final = {"mcap": "mcap recover {}", "sqlite3": "sqlite3 {} .recover"}
 
 
-def _remedy(kind: str, path: Path) -> str:
-    return f"This may repair it: {_REMEDIES[kind].format(quote(str(path)))}"
+def _remedy(storage: str, path: Path) -> str:
+    return f"This may repair it: {_REMEDIES[storage].format(quote(str(path)))}"
 
 
 _EXPECTED: Final = (

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 MAX_BYTES = 1 << 29
 """Maximum size of a message or chunk, decompressed; the bytes beyond it are not read."""
@@ -49,12 +49,14 @@ class BagFile(Protocol):
     and `UnreadableError` if nothing in it can be read.
 
     Attributes:
+        storage: rosbag2's name of the format, "sqlite3" or "mcap".
         counts: number of messages found on each topic. Some may prove damaged when they are read.
         claims: number of messages on each topic, by name, according to the file. May be wrong.
         start: time of the first message, nanoseconds.
         damage: a phrase for each damaged place.
     """
 
+    storage: ClassVar[str]
     counts: dict[Topic, int]
     claims: dict[str, int]
     start: int

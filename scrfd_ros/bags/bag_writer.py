@@ -43,18 +43,22 @@ class BagWriter:
 
 
 @contextmanager
-def new_bag(path: Path, storage: StoragePlugin) -> Iterator[BagWriter]:
+def new_bag(path: Path, storage: str) -> Iterator[BagWriter]:
     """Open a new bag for writing. It appears at `path` once it is complete; after an error, never.
+
+    Args:
+        storage: "sqlite3" or "mcap".
 
     Raises:
         ScrfdError: the path exists, or the bag cannot be written.
     """
     refuse_existing(path)
+    plugin = StoragePlugin[storage.upper()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
             part = Path(folder, path.name)  # its files are named after it
-            with Writer(part, version=_VERSION, storage_plugin=storage) as writer:
+            with Writer(part, version=_VERSION, storage_plugin=plugin) as writer:
                 yield BagWriter(writer)
             part.rename(path)
     except (OSError, sqlite3.Error, WriterError) as error:

@@ -17,7 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -108,6 +108,8 @@ class _Chunk(NamedTuple):
 
 class McapFile:
     """An MCAP file; a `BagFile`."""
+
+    storage: ClassVar[str] = "mcap"
 
     def __init__(self, path: Path, kinds: Collection[str]) -> None:
         self.path = path

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from shlex import quote
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -33,6 +33,8 @@ _DATA = "SELECT data FROM messages WHERE id = ?"
 
 class SqliteFile:
     """A .db3 file of rosbag2; a `BagFile`."""
+
+    storage: ClassVar[str] = "sqlite3"
 
     def __init__(self, path: Path, kinds: Collection[str]) -> None:
         self.path = path
