@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bags with images, as cameras would have filled them."""
+"""Bags with images of cameras."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def jpeg(topic: str, stamp: int, image: NDArray[np.uint8], keep: float = 1) -> E
 
 
 def text(topic: str, stamp: int) -> Entry:
-    """A std_msgs/String, which is no image."""
+    """A std_msgs/String, which is not an image."""
     kind = "std_msgs/msg/String"
     data = TYPES.serialize_cdr(TYPES.types[kind](data="hello"), kind)
     return Entry(topic, kind, stamp, bytes(data))
@@ -102,7 +102,7 @@ def write_mcap(
     crc: bool = True,
     claimed_size: int | None = None,
 ) -> Path:
-    """An MCAP file, written after its specification, with everything that may be otherwise.
+    """An MCAP file, written by the specification, with every permitted variation.
 
     Args:
         compression: of the chunks; None: there are none.

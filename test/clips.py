@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 PERIOD = 8.0
-"""Seconds after which everybody is back where he began. All who pass each other do so twice."""
+"""Seconds after which all people are back at their start. Each pair passes each other twice."""
 
 
 class Cutout(NamedTuple):
@@ -48,7 +48,7 @@ class Role(NamedTuple):
 
 _GROUP = "t1.jpg"
 CAST = {
-    # In pairs that pass each other in three rows. Who comes later hides who comes earlier.
+    # Pairs that pass each other in three rows. Later people hide earlier ones.
     "a": Role(Cutout("obama.jpg", 378, 84, 610, 426), 0.4, 0.2, 0.28, 0.0),
     "b": Role(Cutout("biden.jpg", 421, 158, 708, 566), 0.4, 0.2, 0.28, 0.5),
     "c": Role(Cutout(_GROUP, 1130, 273, 1227, 401), 0.88, 0.2, 0.02, 0.3, (1.0, 1.4)),

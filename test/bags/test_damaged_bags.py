@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Of a bag that is damaged or odd, every message that can be had is read, and the rest is told.
+"""Every readable message of a damaged or odd bag is read, and the rest is reported.
 
-Without a network: what is read here is what a replay would look at.
+Without a network: the images read here are those that a replay would search.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ IMAGES = [image(number) for number in range(6)]
 
 
 def read(path: Path, *kinds: str) -> tuple[list[int], list[str], list[str]]:
-    """The numbers of the images that are read and whole, the damage, and the notes."""
+    """The numbers of the images that are read as a whole, the damage, and the notes."""
     with open_bag(path) as bag:
         records = list(bag.records(bag.topics(*(kinds or (IMAGE, COMPRESSED_IMAGE)))))
         numbers = [
@@ -118,7 +118,7 @@ def test_an_mcap_file_cut_short_at_every_byte_gives_the_images_before(
     path = write_mcap(tmp_path / "whole.mcap", IMAGES, compression=compression)
     content = path.read_bytes()
     data_end = content.rindex(struct.pack("<BQI", 15, 4, 0)) + 13
-    # What lies there as it is, is read as soon as it is whole; of compressed data, who knows.
+    # Uncompressed records are read as soon as they are whole; compressed data may be lost.
     ends = [content.index(entry.data) + len(entry.data) for entry in IMAGES if not compression]
     before = 0
     part = tmp_path / "part.mcap"
@@ -154,7 +154,7 @@ def test_one_byte_wrong_anywhere_in_an_mcap_file_costs_few_images_and_is_told(
         try:
             numbers, damage, _ = read(part)
         except ScrfdError as error:
-            # Without channels or checksum nobody knows what the rest is.
+            # Without channels or checksum the rest cannot be identified.
             assert "mcap recover" in str(error)
             continue
         assert len(set(numbers)) == len(numbers), at
@@ -277,7 +277,7 @@ def test_a_database_cut_short_at_every_page_gives_what_is_left(tmp_path: Path) -
         whole = [r.time - START - DELAY for r in records if r.data in {e.data for e in large}]
         assert whole == sorted(whole)
         counts.append(len(whole))
-    # The pages of an image lie one after the other.
+    # The pages of an image follow each other.
     assert counts == sorted(counts)
     assert set(counts) >= {0, 5, 10, 15}
 
@@ -297,7 +297,7 @@ def test_a_hole_in_a_database_costs_what_was_there(tmp_path: Path) -> None:
 
 
 def test_a_database_with_a_page_of_messages_missing(tmp_path: Path) -> None:
-    """The rows of one leaf of the tree are lost; those before and behind are found one by one."""
+    """The rows of one leaf of the tree are lost; those before and after it are found one by one."""
     entries = [image(number) for number in range(400)]
     path = write_bag(tmp_path / "bag", entries) / "bag.db3"
     content = bytearray(path.read_bytes())
@@ -315,7 +315,7 @@ def test_a_database_with_a_page_of_messages_missing(tmp_path: Path) -> None:
 
 
 def test_an_index_of_times_that_lies_hides_no_message(database: Path) -> None:
-    """Its page says that it is empty."""
+    """Its page claims to be empty."""
     with sqlite3.connect(database) as opened:
         (page,) = opened.execute(
             "SELECT rootpage FROM sqlite_master WHERE name = 'timestamp_idx'"
@@ -328,7 +328,7 @@ def test_an_index_of_times_that_lies_hides_no_message(database: Path) -> None:
 
 
 def test_messages_in_a_journal_are_read(tmp_path: Path) -> None:
-    """As after a recorder that was killed: rosbag2 keeps a write-ahead log."""
+    """As a killed recorder leaves it: rosbag2 keeps a write-ahead log."""
     path = write_bag(tmp_path / "bag", IMAGES[:3]) / "bag.db3"
     with sqlite3.connect(path) as live:
         live.execute("PRAGMA journal_mode = WAL")
@@ -347,14 +347,14 @@ def test_messages_in_a_journal_are_read(tmp_path: Path) -> None:
     assert (copy / "bag.db3-wal").stat().st_size > 0
     assert read(copy / "bag.db3") == ([*range(6)], [], [])
     assert {file.name for file in copy.iterdir()} == {"bag.db3", "bag.db3-wal"}
-    # Without its log it is whole, too, but older.
+    # Without its log it is also whole, but older.
     (copy / "bag.db3-wal").unlink()
     assert read(copy / "bag.db3") == ([*range(3)], [], [])
     assert [file.name for file in copy.iterdir()] == ["bag.db3"]
 
 
 def test_a_journal_that_cannot_be_used_is_told(tmp_path: Path) -> None:
-    """A transaction that was cut short: it can only be taken back by writing to the file."""
+    """A transaction that was cut short; undoing it means writing to the file."""
     path = write_bag(tmp_path / "bag", IMAGES) / "bag.db3"
     copy = tmp_path / "a copy"
     copy.mkdir()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Topics in whose images there can be no faces are left alone, and named."""
+"""Topics whose images cannot show faces are not read, and reported."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_left_alone_unless_wanted(entry: Entry, reason: str, tmp_path: Path) -> 
     assert names == [COLOUR.topic]
     assert list(left_alone) == [entry.topic]
     assert left_alone[entry.topic].startswith(reason)
-    # The namespace of the results is that of the camera, whatever else is there.
+    # The results have the camera's namespace, whatever other topics there are.
     assert result_namespaces(names) == {COLOUR.topic: "/camera/color"}
     assert select(tmp_path, entry, COLOUR, wanted=(entry.topic,))[0] == [entry.topic]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings that agree are equal, and every way in which they can differ is told."""
+"""Recordings that agree are equal, and every kind of difference is reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scrfd_ros.faces import Faces
 
 
 def faces(count: int = 3, score: float = 0.8) -> Faces:
-    """Faces of 100 x 100 pixels beside each other."""
+    """Faces of 100 x 100 pixels, next to each other."""
     left = 200 * np.arange(count, dtype=np.float32)[:, None]
     embeddings = np.eye(8, dtype=np.float32)[:count]
     return Faces(
@@ -47,7 +47,7 @@ def moved(pixels: float) -> Faces:
 
 
 def turned(distance: float) -> Faces:
-    """One embedding at a cosine distance from what it was."""
+    """One embedding, moved by a cosine distance."""
     embeddings = np.eye(8, dtype=np.float32)[:3].copy()
     cosine = 1 - distance
     embeddings[1] = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every image of a bag is looked at, in order, and the results are those of the pipeline."""
+"""Every image of a bag is searched, in order, and the results are those of the pipeline."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def bag(clip: list[Entry], storage: str, tmp_path_factory: pytest.TempPathFactor
 
 
 def messages(path: Path) -> list[tuple[str, str, int, Any]]:
-    """Topic, type, time and content of what is in a bag."""
+    """Topic, type, time and content of each message in a bag."""
     with Reader(path) as reader:
         return [
             (entry.topic, entry.msgtype, time, deserialize(data, entry.msgtype))
@@ -95,7 +95,7 @@ def stamp_of(message: Any) -> int:
 
 
 def assert_same(found: Faces, expected: Faces) -> None:
-    # Messages hold the middle and the size of a box, not its corners.
+    # Messages hold the center and the size of a box, not its corners.
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-3)
     np.testing.assert_array_equal(found.scores, expected.scores)
     if len(expected):
@@ -375,7 +375,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def without(missing: list[str], *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command line where these modules are not installed."""
+    """Run the command line without these modules."""
     command = [sys.executable, "-c", WITHOUT.format(missing=missing), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -400,7 +400,7 @@ def test_without_rosbags_it_is_told_what_to_install(tmp_path: Path) -> None:
 def test_a_bag_without_stamps(
     pipeline: FacePipeline, people: Image, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Faces keep their ids by the times at which the images were recorded, the same every time."""
+    """Ids depend on the times of recording, and are the same in every replay."""
     entries = [raw(FRONT, 0, people)._replace(stamp=START + n * FRAME) for n in range(5)]
     path = write_bag(tmp_path / "bag", entries)
     for name in ("one", "other"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`scrfd replay` writes the faces of a bag; its exit status tells whether they are as before."""
+"""`scrfd replay` writes the faces of a bag; its exit status says whether they have changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOPIC = "/camera/faces"
 
 @pytest.fixture(scope="module")
 def entries(image: Callable[[str], Image]) -> list[Entry]:
-    """Two people, nobody, and the two again."""
+    """Two people, nobody, and the same two people."""
     people = image("t1.jpg")[:, :420]
     return [
         raw("/camera/image_raw", START, people),
@@ -43,7 +43,7 @@ def bag(entries: list[Entry], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run the command; gives its exit status and what it printed."""
+    """Run the command; returns its exit status and output."""
 
     def run(bag: Path, *options: object, output: str = "out") -> tuple[int, str, str]:
         command = ["replay", bag, "--output", tmp_path / output, "--backend", "onnxruntime"]
@@ -66,7 +66,7 @@ def golden(bag: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def changed(golden: Path, path: Path, change: Callable[[Any], None], topic: str = TOPIC) -> Path:
-    """A copy of the faces of a bag, of which the first image's are changed."""
+    """A copy of the faces of a bag; those of the first image are changed."""
     with Reader(golden) as reader, Writer(path, version=8) as writer:
         output = writer.add_connection(topic, FACE_ARRAY, typestore=TYPES)
         faces = [entry for entry in reader.connections if entry.topic == TOPIC]
@@ -120,7 +120,7 @@ def test_a_broken_image_is_told_by_the_status(
     assert "/b/image: 1 images, 1 broken, 0 faces" in out
     assert "/b/image, stamp 1700000000.000000000: image skipped" in caplog.text
     assert (tmp_path / "out" / "out.mcap").is_file()
-    # The broken image is none of those chosen.
+    # The broken image is on another topic.
     assert run(bag, "--recognizer", "none", "--topic", "/camera/image_raw", output="2")[0] == 0
 
 
@@ -285,7 +285,7 @@ def no_frames(path: Path) -> Path:
 
 
 def interrupted(path: Path) -> Path:
-    """A recording of faces of which the end is missing."""
+    """A recording of faces whose end is missing."""
     with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
         message = TYPES.types[FACE_ARRAY](
             header=TYPES.types["std_msgs/msg/Header"](

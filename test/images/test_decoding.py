@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Damaged images are used or refused by one rule, told, and stderr stays clean."""
+"""Damaged images are used or refused by one rule and reported, and stderr stays clean."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEIGHT, WIDTH = 320, 240
 
 
 def image() -> NDArray[np.uint8]:
-    """Something smooth, with edges, and nowhere of one color for a whole row."""
+    """A smooth image with edges, in which no row has one color."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     waves = np.stack((x + y // 2, 2 * x, x * y // 64), axis=2) % 256
     noise = np.random.default_rng(0).integers(0, 24, waves.shape)
@@ -100,7 +100,7 @@ def test_missing_rows_are_gray_and_told(content: bytes, share: float, padding: i
     missing = int(damage.partition("cut short, ")[2].partition(f" of its {HEIGHT} rows")[0])
     assert abs(missing / HEIGHT - (1 - share)) < 0.1
     assert (found[HEIGHT - missing :] == 128).all()
-    good = HEIGHT - missing - 32  # a row of blocks may be there in part, and colors reach further
+    good = HEIGHT - missing - 32  # a row of blocks may be incomplete, and colors reach further
     assert np.array_equal(found[:good], EXPECTED[:good])
 
 
@@ -112,7 +112,7 @@ def test_with_too_many_rows_missing_nothing_is_used() -> None:
 
 
 def test_the_image_before_is_not_seen_in_missing_rows() -> None:
-    """As with OpenCV 4.10, where they are memory that was used before."""
+    """As with OpenCV 4.10, which leaves old memory in them."""
     content = cut(WHOLE, 0.7)
     outcomes = []
     for color in (0, 255):
@@ -175,7 +175,7 @@ def test_other_formats_that_are_cut_are_refused(
 def test_what_others_write_to_stderr_comes_through(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two threads, of which one writes while the other decodes: here one after the other."""
+    """A thread writes while another decodes; here one after the other."""
     real = decoding._quietly
 
     def with_others(content: bytes, flags: int) -> NDArray[np.generic] | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes, scores and landmarks are drawn where they are, into a copy."""
+"""Boxes, scores and landmarks are drawn at their places, into a copy."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_box_lies_on_its_four_sides() -> None:
 def test_lines_have_their_middle_on_the_side(side: int, shift: float) -> None:
     box = [value + shift for value in BOX]
     change = np.abs(draw_faces(GREY, faces(box)).astype(float) - 128).sum(axis=2)
-    # Where neither the label nor the other sides are.
+    # Away from the label and the other sides.
     across = change[220:330].mean(axis=0) if side % 2 == 0 else change[:, 375:390].mean(axis=1)
     near = slice(int(BOX[side]) - 5, int(BOX[side]) + 6)
     middle = np.average(np.arange(len(across))[near] + 0.5, weights=across[near])
@@ -64,10 +64,10 @@ def test_score_stands_above_the_box() -> None:
 @pytest.mark.parametrize("row", range(5))
 def test_landmark_lies_on_its_point(row: int) -> None:
     without = draw_faces(GREY, faces(BOX))
-    # The others are out of the image.
+    # The others are outside the image.
     landmarks = [point if at == row else [-100.0, -100.0] for at, point in enumerate(LANDMARKS)]
     y, x = np.nonzero((draw_faces(GREY, faces(BOX, landmarks)) != without).any(axis=2))
-    # Pixels have their middle half a pixel from their outer corner, from which faces count.
+    # The origin of faces is a pixel's outer corner, half a pixel from its center.
     np.testing.assert_allclose([x.mean() + 0.5, y.mean() + 0.5], LANDMARKS[row], atol=0.02)
     assert 2 < np.ptp(x) < 10
 

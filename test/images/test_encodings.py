@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images, raw and compressed, become the right image; wrong ones become clear errors."""
+"""Raw and compressed messages become the right image; wrong ones become clear errors."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Message:
 
 
 def random_values(encoding: str) -> NDArray[Any]:
-    """What a camera could send: [lines, width, channels], uint8 or uint16."""
+    """Values that a camera could send: [lines, width, channels], uint8 or uint16."""
     lines = HEIGHT * 3 // 2 if encoding in YUV420 else HEIGHT
     shape = (lines, WIDTH, CHANNELS[encoding])
     random = np.random.default_rng(len(encoding))
@@ -76,7 +76,7 @@ def random_values(encoding: str) -> NDArray[Any]:
 def message_of(
     values: NDArray[Any], encoding: str, *, padding: int = 0, big_endian: bool = False
 ) -> Message:
-    """A message with these values, each row followed by so many bytes of rubbish."""
+    """A message with these values, and `padding` random bytes after each row."""
     rows = values.astype(values.dtype.newbyteorder(">" if big_endian else "<"))
     rows = rows.reshape(len(rows), -1).view(np.uint8)
     rubbish = np.full((len(rows), padding), 171, np.uint8)
@@ -118,7 +118,7 @@ def bt601(
 
 
 def demosaicked(mosaic: NDArray[np.float64], pattern: str) -> NDArray[np.float64]:
-    """Each color as the mean of its samples next to the pixel; the border is not meaningful."""
+    """Each color as the mean of its samples next to the pixel; the border is not valid."""
     planes = []
     for color in "bgr":
         known = np.zeros_like(mosaic)
@@ -130,7 +130,7 @@ def demosaicked(mosaic: NDArray[np.float64], pattern: str) -> NDArray[np.float64
 
 
 def neighborhood(plane: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum over 3 x 3 pixels, those next by an edge weighing 2 and the diagonal ones 1."""
+    """Weighted sum over 3 x 3 pixels: neighbors at an edge count 2, diagonal ones 1."""
     across = plane + 0.5 * (np.roll(plane, 1, axis=1) + np.roll(plane, -1, axis=1))
     return across + 0.5 * (np.roll(across, 1, axis=0) + np.roll(across, -1, axis=0))
 
@@ -156,9 +156,9 @@ def test_rosbags_sees_the_same_image(encoding: str) -> None:
     message = message_of(random_values(encoding), encoding)
     image = bgr_from_image(message)
     if encoding in YUV420:
-        message.height = HEIGHT * 3 // 2  # it takes the lines of the buffer for those of the image
+        message.height = HEIGHT * 3 // 2  # it expects the lines of the buffer
     oracle = image_to_cvimage(message, "bgr8")  # type: ignore[arg-type]
-    # It cuts off what we round when it goes from 16 to 8 bits.
+    # It cuts 16 bits to 8; we round.
     tolerance = 1 if encoding.endswith("16") else 0
     assert np.abs(image.astype(int) - oracle).max() <= tolerance
 
@@ -387,7 +387,7 @@ def test_gray_becomes_three_channels(bits: int) -> None:
     values = random_values(f"mono{bits}")
     image, *_ = bgr_from_compressed(f"mono{bits}; png compressed ", compressed(values, ".png"))
     expected = bgr_from_image(message_of(values, f"mono{bits}"))
-    # OpenCV cuts off what is rounded in raw images.
+    # OpenCV cuts values that are rounded in raw images.
     assert np.abs(image.astype(int) - expected).max() <= (1 if bits == 16 else 0)
 
 
@@ -500,7 +500,7 @@ def test_a_claimed_compressed_size_costs_no_memory(
 def test_the_last_chunk_of_a_png_may_not_claim_more_than_is_there(
     people: NDArray[np.uint8],
 ) -> None:
-    """OpenCV 5 takes the memory for it before it looks."""
+    """OpenCV 5 allocates the memory before it checks."""
     content = compressed(people, ".png")
     content = content[:-12] + struct.pack(">I", 2**31 - 1) + content[-8:]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -533,7 +533,7 @@ def test_damaged_compressed_data_is_refused(
 
 
 def test_what_follows_a_jpeg_is_not_seen(people: NDArray[np.uint8]) -> None:
-    """Some cameras send buffers of one size."""
+    """Some cameras send buffers of fixed size."""
     content = compressed(people, ".jpg")
     image, *_ = bgr_from_compressed("jpeg", content)
     assert np.array_equal(bgr_from_compressed("jpeg", content + bytes(5000))[0], image)

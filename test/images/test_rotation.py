@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faces of cameras that are mounted on their side: found upright, told in the image as sent."""
+"""Faces of cameras mounted on their side: found upright, reported in the image as it was sent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ QUARTERS = {rotation: rotation // 90 for rotation in ROTATIONS}
 
 
 def lying(image: NDArray[np.uint8], rotation: int) -> NDArray[np.uint8]:
-    """What a camera sends that sees this and needs that rotation; without OpenCV."""
+    """The image that a camera with this rotation sends of an upright scene; without OpenCV."""
     return np.ascontiguousarray(np.rot90(image, QUARTERS[rotation]))
 
 
@@ -61,7 +61,7 @@ def test_every_pixel_is_found_where_it_was_sent(
     faces = Faces(boxes, np.ones(1, np.float32), points)
     sent = size_before_turn((width, height), rotation)
     found = DecodedImage(of_size(*sent), reduction, rotation=rotation).restore(faces)
-    # The numbers of columns and rows, turned as the pixels of an image are.
+    # Column and row numbers, turned like the pixels of an image.
     columns, rows = np.meshgrid(np.arange(width), np.arange(height), sparse=True)
     marked = lying((columns == column) & (rows == row), rotation)
     ((y, x),) = np.argwhere(marked)
@@ -117,7 +117,7 @@ def test_people_are_found_as_if_the_camera_stood_upright(
 def test_faces_are_cut_upright_out_of_the_image_as_sent(
     pipeline: FacePipeline, people: NDArray[np.uint8], rotation: int
 ) -> None:
-    """As ROS4HRI's aligned faces are: the landmarks' order alone says what is up.
+    """As for ROS4HRI's aligned faces: only the order of the landmarks shows the upright direction.
 
     Not to the last pixel: the alignment takes the origin half a pixel further in than `Faces`, as
     the reference does, which a turn makes a pixel.

@@ -53,7 +53,7 @@ def test_fields_are_those_that_rclpy_reads(frame_id: str, encoding: str) -> None
 
 
 def test_other_byte_order() -> None:
-    """What a big-endian machine sends: put together by hand, as none is at hand."""
+    """A message of a big-endian machine, put together by hand."""
     text = b"\0\0\0\4cam\0"
     serialized = (
         b"\0\0\0\0"
@@ -62,7 +62,7 @@ def test_other_byte_order() -> None:
         + text
         + b"".join(number.to_bytes(4, "big") for number in (1, 2))
         + b"\0\0\0\6mono8\0"
-        + b"\1\0"  # and a byte that fills up
+        + b"\1\0"  # and a byte of padding
         + b"".join(number.to_bytes(4, "big") for number in (2, 2))
         + b"\5\6"
     )
@@ -79,7 +79,7 @@ def test_pixels_are_not_copied() -> None:
 
 def test_every_cut_is_refused() -> None:
     serialized = serialize_message(image("camera", "bgr8"))
-    whole = serialized[: serialized.rindex(bytes(range(8))) + 8]  # the rest fills up
+    whole = serialized[: serialized.rindex(bytes(range(8))) + 8]  # the rest is padding
     assert parse_image(whole).data == bytes(range(8))
     for length in range(len(whole)):
         with pytest.raises(ImageError, match=f"image message of {length} bytes: expected a whole"):

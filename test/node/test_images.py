@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images survive the way through real messages; cv_bridge reads what nothing else does."""
+"""Images survive the way through real messages; cv_bridge converts other encodings."""
 
 from __future__ import annotations
 

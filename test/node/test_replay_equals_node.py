@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is replayed from a bag is what the node sends for the same images."""
+"""A replay writes the messages that the node sends for the same images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def by_stamp(received: list[Any]) -> dict[tuple[int, int], Any]:
 
 
 def send(harness: Harness, message: Any, sent: dict[tuple[int, int], bytes]) -> None:
-    """Send an image until it is answered; notes each that was sent."""
+    """Send an image until it is answered, and note each message that was sent."""
     mine: set[tuple[int, int]] = set()
     again = 0.0
 
@@ -64,7 +64,7 @@ def test_node_and_replay_give_the_same(
     image: Callable[[str], NDArray[np.uint8]],
     tmp_path: Path,
 ) -> None:
-    """With ids: the tracker's work is part of what has to be the same."""
+    """With ids, so that the trackers are compared too."""
     people = image("t1.jpg")
     images = [people[:, :850], people[4:, 8:858], np.zeros((48, 64, 3), np.uint8), people]
     assert pipeline.recognizer is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes over the wire is understood by software that shares no code with this package."""
+"""Software that shares no code with this package understands the messages."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from scrfd_ros.images.serialized import parse_image
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 
-# Where blue, green and red are among the values of a pixel, and how many values it has.
+# The positions of blue, green and red among the values of a pixel, and their number.
 PLAIN = {
     "bgr": ((0, 1, 2), 3),
     "rgb": ((2, 1, 0), 3),
@@ -84,7 +84,7 @@ def value(message: Message, line: int, number: int) -> float:
 
 
 def pixel(message: Message, x: int, y: int) -> list[float]:
-    """Blue, green and red, before they are rounded."""
+    """Blue, green and red before rounding."""
     if message.encoding in YUV422:
         of_luma, of_u, of_v = YUV422[message.encoding]
         pair = 4 * (x // 2)
@@ -117,7 +117,7 @@ def test_every_pixel_of_every_encoding(message: Message) -> None:
 
 @given(messages(BAYER, shortest=3))
 def test_bayer_pixels_keep_the_color_they_have(message: Message) -> None:
-    """The two others are means of their neighbors. Not at the edge, which copies what is next."""
+    """The two others are means of their neighbors, except at the edge."""
     image = bgr_from_image(message)
     pattern = message.encoding.rstrip("0123456789")[-4:]
     for y in range(1, message.height - 1):
@@ -132,7 +132,7 @@ def test_bayer_pixels_keep_the_color_they_have(message: Message) -> None:
                     value(message, at_y, at_x)
                     for (at_x, at_y), name in around.items()
                     if name == color and (around[x, y] == color) == ((at_x, at_y) == (x, y))
-                    # Of green, those straight beside a red or blue pixel; there are no others.
+                    # Green has only the neighbors beside, above and below.
                 ]
                 assert abs(image[y, x, place] - np.mean(samples)) <= 1
 

@@ -23,7 +23,7 @@ from scrfd_ros.messages.faces import CLASS_ID, ModelNames, detection_array, face
 from scrfd_ros.msg import FaceArray
 from scrfd_ros.node.images import image_message
 
-# What is far outside of any image, and what is next to nothing, included.
+# Including points far outside of any image, and tiny numbers.
 coordinates = st.one_of(
     st.integers(-100, 4000).map(float), st.floats(-1e6, 1e6, width=32), st.floats(-1, 1, width=32)
 )
@@ -64,7 +64,7 @@ def all_faces(draw: st.DrawFn) -> Faces:
 
 
 def same(found: NDArray[np.float32] | None, expected: NDArray[np.float32] | None) -> None:
-    """Equal; an array without rows may be None, as no message of a face tells of it."""
+    """Equal. An array without rows may be None: no face in the message shows it."""
     if expected is None or not len(expected):
         assert found is None or not len(found)
     else:
@@ -108,7 +108,7 @@ def test_faces_come_back_from_messages(faces: Faces, header: Header, models: Mod
         )
         assert tuple(getattr(message, name) for name in ModelNames._fields) == models
         back = faces_of(message)
-        # A box travels as its middle and size: doubles hold those of floats but for the last bits.
+        # A message holds the center and size of a box: doubles, exact but for the last bits.
         largest = np.abs(faces.boxes).max(axis=1, initial=1, keepdims=True)
         assert (np.abs(back.boxes - faces.boxes.astype(np.float64)) <= 1e-7 * largest).all()
         same(back.scores, faces.scores)
