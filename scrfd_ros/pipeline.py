@@ -149,7 +149,16 @@ class FacePipeline:
         time: float = 0.0,
         epoch: int = 0,
     ) -> Result:
-        """The faces of an image. For the arguments see `Frame`, for errors `run`."""
+        """The faces of an image.
+
+        Args:
+            image: uint8 [H, W, 3] BGR.
+            tracker, time, epoch: see `Frame`.
+
+        Raises:
+            ValueError: the image is another array, or the time goes back, see `Tracker.match`.
+            ModelError: a network fails.
+        """
         return self.run([Frame(image, tracker, time, epoch)])[0]
 
     def run(self, frames: Sequence[Frame]) -> list[Result]:
