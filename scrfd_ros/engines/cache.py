@@ -94,7 +94,7 @@ def _find_engine(
             ):
                 found.append((metadata.built, engine))
         except ModelError as error:
-            _logger.warning("not taken: %s", error)
+            _logger.warning("engine ignored: %s", error)
     if not found:
         return None
     _, engine = max(found)
