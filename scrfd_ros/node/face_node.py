@@ -92,10 +92,8 @@ class FaceNode(GuardedLifecycleNode):
         for name, rotation in config.rotations.items():
             tracker = self._pipeline.new_tracker()
             self._cameras.append(Camera(self, name, compressed, tracker, rotation, self._humans))
-        # ROS4HRI's aligned faces are cut out of the image at full scale.
-        fit = self._pipeline.fit if self._humans is None else None
         self._processor = FrameProcessor(
-            self, self._config, self._pipeline, fit, is_ending=lambda: self._worker.is_stopped
+            self, self._config, self._pipeline, is_ending=lambda: self._worker.is_stopped
         )
         warn_of_unused_qos(
             self, (name for camera in self._cameras for name in camera.subscription_parameters)

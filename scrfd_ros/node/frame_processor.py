@@ -46,7 +46,6 @@ class FrameProcessor:
     Args:
         node: in whose log skipped and damaged images are reported.
         config: the pipeline's, with the live parameters of each moment.
-        fit: see `scrfd_ros.images.message.decode_message`.
         is_ending: whether errors no longer matter, as the publishers may be gone.
     """
 
@@ -55,13 +54,13 @@ class FrameProcessor:
         node: Node,
         config: LiveConfig,
         pipeline: FacePipeline,
-        fit: tuple[int, int] | None,
         is_ending: Callable[[], bool],
     ) -> None:
         self._node = node
         self._config = config
         self._pipeline = pipeline
-        self._fit = fit
+        # ROS4HRI's aligned faces are cut out of the image at full scale.
+        self._fit = None if config.current().hri else pipeline.fit
         self._is_ending = is_ending
         self._reminders_of_skipped = Reminders(_SKIPPED_PERIOD)
         self._reminders_of_damage = Reminders()

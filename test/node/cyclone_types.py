@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wire types of images and detections, written down once more for Cyclone DDS.
+"""The wire types of images and detections, for Cyclone DDS.
 
-A type's name is how DDS knows it. Cyclone DDS cannot read annotations that are strings, so this
+DDS identifies a type by its name. Cyclone DDS cannot read annotations that are strings, so this
 file does without `from __future__ import annotations`.
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Moments in the life of face_node at which a signal can come, and how it ends then."""
+"""Moments in the life of face_node at which a signal can arrive, and how the node ends then."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packages of messages that scrfd_ros can do without, built for the tests if they are missing."""
+"""Optional packages of messages, built for the tests if they are missing."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every image that was received is in one count, or waits, or is in hand: at any time.
+"""At any time, each received image is in one count, or waits, or is in hand.
 
 The node and its network are real; a gate before the network holds images as long as the test wants,
 and the images are handed to the subscription's callback, not sent.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Foxglove's annotations are the faces, at their places, and come only if they can be sent."""
+"""Foxglove's annotations show the faces; without foxglove_msgs there is no such topic."""
 
 from __future__ import annotations
 

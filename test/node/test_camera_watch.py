@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is told of a camera's losses and publishers, and how often.
+"""What is reported about a camera's losses and publishers, and how often.
 
-The node and the camera are stand-ins: only what the watch looks at is there.
+The node and the camera are stand-ins with only what the watch uses.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A clock that is missing is told, one that is paused is not."""
+"""A missing clock is reported, a paused one is not."""
 
 from __future__ import annotations
 

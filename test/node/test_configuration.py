@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is given to face_node at start and cannot be is refused or told in one sentence, and what
-the node's lifecycle cannot do is told in its log."""
+"""Wrong arguments and parameters are refused or reported in one sentence, failed transitions in the
+log."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the diagnostics make of a camera's state: levels and sentences.
+"""The levels and sentences of the diagnostics for the states of a camera.
 
-The camera and the pipeline are stand-ins: only what the status is made of is there.
+The camera and the pipeline are stand-ins with only what the status is made of.
 """
 
 from __future__ import annotations

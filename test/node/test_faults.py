@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults that happen on robots cost face_node the images concerned and no more, over real DDS."""
+"""Faults that occur on robots cost face_node only the images concerned, over real DDS."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever face_node does, a signal ends it: in order, with its counts, and no traceback.
+"""A signal ends face_node at any moment: in order, with its counts and without a traceback.
 
-How soon, bench/signals.py tells.
+bench/signals.py measures how soon.
 """
 
 from __future__ import annotations

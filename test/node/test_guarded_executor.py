@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong with one message, request or call is told, and the executor goes on.
+"""An error with one message, request or call is logged, and the executor goes on.
 
-Real rclpy, with nodes in this process whose callbacks raise; a message type that is no type stands
-in for what rclpy cannot take.
+Real rclpy, with nodes in this process whose callbacks raise. A message type of None stands in for
+messages that rclpy cannot take.
 """
 
 from __future__ import annotations

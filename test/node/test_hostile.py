@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever clients and publishers on the network send, face_node answers or refuses, and lives.
+"""face_node answers or refuses whatever clients and publishers send, and survives.
 
-HOSTILE_REQUESTS=10000 makes the random part long; with -s it prints what became of the requests.
+HOSTILE_REQUESTS=10000 makes the random part long; with -s it prints the outcomes of the requests.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faces for ROS4HRI: who is tracked, where the faces are, and topics that come and go with them."""
+"""Faces for ROS4HRI: ids, places, and topics that come and go with the faces."""
 
 from __future__ import annotations
 

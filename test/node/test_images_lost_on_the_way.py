@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images that a camera sent and that never reached the node are counted, over real DDS."""
+"""Images that a camera sent and that did not reach the node are counted, over real DDS."""
 
 from __future__ import annotations
 

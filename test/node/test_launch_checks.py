@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the launch files refuse, and in which words; without launch, which is not everywhere."""
+"""Which arguments the launch files refuse, and with which sentences; does not need launch."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lost messages are counted from numbers: never too many, and exactly where one publisher sends."""
+"""Lost messages are counted by sequence number: never too many, exactly with one publisher."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sentence that tells why no image comes, from what the graph says."""
+"""The sentence that says why no images arrive, for states of the ROS graph."""
 
 from __future__ import annotations
 

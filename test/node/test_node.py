@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""face_node, in its own process, does over DDS what its users rely on."""
+"""What users rely on: face_node in a process of its own, over DDS."""
 
 from __future__ import annotations
 

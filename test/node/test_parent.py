@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a launch file starts ends with launch, however that ends; here by real processes."""
+"""Processes of a launch file end when launch ends, however it ends; with real processes."""
 
 from __future__ import annotations
 

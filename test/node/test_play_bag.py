@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""play_bag and the real node: every image of a bag is seen, and what goes wrong is told.
+"""play_bag and the real node: no image of a bag is missed, and problems are reported.
 
-`ros2 bag play` has a stand-in where it is missing: see bag_player.py.
+If `ros2 bag play` is missing, bag_player.py stands in for it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A signal is a call on another thread: it cuts nothing short on the main thread."""
+"""A signal calls a function on another thread and does not interrupt the main thread."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A camera whose driver does not set the stamp, before the real node and over real DDS."""
+"""The real node with a camera whose driver does not set the stamp, over real DDS."""
 
 from __future__ import annotations
 

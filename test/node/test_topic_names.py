@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which topic a camera subscribes to, with the remappings that users give, as rcl resolves them."""
+"""The topic that a camera subscribes to, by the user's remappings, as rcl resolves them."""
 
 from __future__ import annotations
 

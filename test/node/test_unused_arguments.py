@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is given to the node and not used is told, with the nearest name."""
+"""Unused arguments and parameters are reported with the nearest name."""
 
 from __future__ import annotations
 

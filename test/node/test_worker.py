@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Worker runs everything on one other thread, in order, and of each key only the newest item."""
+"""Worker runs everything on one thread of its own, in order, and for each key the newest item."""
 
 from __future__ import annotations
 
