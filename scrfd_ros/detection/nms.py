@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,9 @@ from scrfd_ros.arrays import check_array
 _BLOCK = 64
 """How many of the best boxes are compared at once with all that are left. An image of a few faces
 takes one step."""
+
+
+_Boxes = NDArray[np.floating[Any]]
 
 
 def nms(
@@ -33,8 +38,7 @@ def nms(
         ValueError: `boxes` is another array.
     """
     check_array(boxes, "boxes", (None, 4), None)
-    x1, y1, x2, y2 = corners = np.ascontiguousarray(boxes.T, np.result_type(boxes, np.float32))
-    columns = np.vstack((corners, (x2 - x1 + 1) * (y2 - y1 + 1)))
+    columns = _columns(boxes)
     rest = np.arange(len(boxes))
     kept: list[NDArray[np.intp]] = [rest[:0]]
     count = 0
@@ -56,8 +60,23 @@ def nms(
     return np.concatenate(kept)[:max_boxes]
 
 
-def _overlaps(ones: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """IoU of M boxes with N others, [M, N]; of each x1, y1, x2, y2 and area, [5, M] and [5, N]."""
+def pixel_ious(boxes: _Boxes, others: _Boxes) -> _Boxes:
+    """IoU of each box [N, 4] with each other one [M, 4], [N, M], counting whole pixels as `nms`.
+
+    0 for two boxes without an area, unlike in `nms`, where that cannot matter.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(_overlaps(_columns(boxes), _columns(others)), copy=False)
+
+
+def _columns(boxes: _Boxes) -> _Boxes:
+    """x1, y1, x2, y2 and area of boxes, [5, N]."""
+    x1, y1, x2, y2 = corners = np.ascontiguousarray(boxes.T, np.result_type(boxes, np.float32))
+    return np.vstack((corners, (x2 - x1 + 1) * (y2 - y1 + 1)))
+
+
+def _overlaps(ones: _Boxes, others: _Boxes) -> _Boxes:
+    """IoU of M boxes with N others, [M, N], by their `_columns`."""
     ones = ones[:, :, None]
     width = np.minimum(ones[2], others[2])
     width -= np.maximum(ones[0], others[0])
@@ -65,7 +84,7 @@ def _overlaps(ones: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray
     height = np.minimum(ones[3], others[3])
     height -= np.maximum(ones[1], others[1])
     height += 1
-    common: NDArray[np.float32] = np.maximum(width, 0, out=width)
+    common: _Boxes = np.maximum(width, 0, out=width)
     common *= np.maximum(height, 0, out=height)
     union = ones[4] + others[4]
     union -= common

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.arrays import check_array
+from scrfd_ros.detection.nms import pixel_ious
 from scrfd_ros.evaluation.plots import new_plot, write_plot
 from scrfd_ros.evaluation.wider_face import SUBSETS, AnnotatedImage
 from scrfd_ros.models.catalogue import load_catalogue
@@ -184,7 +185,7 @@ def _match(
     faces = np.full(len(boxes), -1, np.int64)
     first = np.zeros(len(boxes), np.bool_)
     if len(boxes):
-        overlaps = _overlaps(boxes, image.boxes)
+        overlaps = pixel_ious(_corners(boxes), _corners(image.boxes))
         best = overlaps.argmax(axis=1)
         found = np.flatnonzero(overlaps[np.arange(len(boxes)), best] >= IOU)
         faces[found] = best[found]
@@ -192,18 +193,9 @@ def _match(
     return _Matches(scores, boxes[:, 3], faces, first, image.boxes[:, 3], image.counted)
 
 
-def _overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IoU [N, M] of boxes [N, 4] and [M, 4], x, y, width, height; both end pixels count."""
-    ax1, ay1, ax2, ay2 = (side[:, None] for side in (*a[:, :2].T, *(a[:, :2] + a[:, 2:]).T))
-    bx1, by1, bx2, by2 = (*b[:, :2].T, *(b[:, :2] + b[:, 2:]).T)
-    width = np.maximum(np.minimum(ax2, bx2) - np.maximum(ax1, bx1) + 1, 0)
-    height = np.maximum(np.minimum(ay2, by2) - np.maximum(ay1, by1) + 1, 0)
-    common = width * height
-    areas = (ax2 - ax1 + 1) * (ay2 - ay1 + 1) + (bx2 - bx1 + 1) * (by2 - by1 + 1)
-    # Some annotated boxes have no area.
-    overlaps: NDArray[np.float64] = np.zeros_like(common)
-    np.divide(common, areas - common, out=overlaps, where=common > 0)
-    return overlaps
+def _corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """x1, y1, x2, y2 of boxes given as x, y, width, height."""
+    return np.hstack((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]))
 
 
 def _joined(images: Sequence[_Matches]) -> _Matches:
