@@ -75,6 +75,28 @@ def test_unknown_backend(model: Path) -> None:
         open_network(model, "openvino")
 
 
+def test_without_a_gpu_nothing_for_engines_is_loaded(model: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; import scrfd_ros.pipeline; "
+        "from scrfd_ros.engines.open import open_network; "
+        "from scrfd_ros.inference import cuda; cuda._LIBRARY = 'libnone.so'; "
+        f"open_network(Path({str(model)!r})); print(*sys.modules)"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=LONGEST
+    ).stdout
+    loaded = set(output.split())
+    assert "scrfd_ros.inference.onnx_runtime" in loaded
+    assert not loaded & {
+        "scipy",
+        "tqdm",
+        "scrfd_ros.engines.build",
+        "scrfd_ros.engines.cache",
+        "scrfd_ros.engines.convert",
+        "scrfd_ros.inference.tensorrt",
+    }
+
+
 @pytest.mark.usefixtures("simulated_gpu")
 @pytest.mark.parametrize("backend", ["auto", "tensorrt"])
 def test_an_engine_is_built_once(
