@@ -28,7 +28,7 @@ class Cutout(NamedTuple):
 
 
 class Role(NamedTuple):
-    """How a person moves: x = x + sway * cos(2 pi (time / PERIOD + phase)), in widths of the frame.
+    """The motion of a person: x + sway * cos(2 pi (time / PERIOD + phase)), in widths of the frame.
 
     Attributes:
         face: who.
@@ -125,14 +125,16 @@ def hides(front: NDArray[np.float64], behind: NDArray[np.float64]) -> float:
 
 
 def _head(image: NDArray[np.uint8], face: Cutout, height: float) -> NDArray[np.float32]:
-    """A cut-out head as float32 [H, W, 4]: BGR and opacity; its face has the height asked for."""
+    """A cut-out head as float32 [H, W, 4]: BGR and opacity; its face has the given height."""
     scale = height / (face.y2 - face.y1)
     size = (round(_HEAD * scale * (face.x2 - face.x1)), round(_HEAD * height))
     shift = (
         size[0] / 2 - scale * (face.x1 + face.x2) / 2,
         size[1] / 2 - scale * (face.y1 + face.y2) / 2,
     )
-    blurred = cv2.GaussianBlur(image, (0, 0), max(0.4 / scale, 0.1))  # no aliases when it shrinks
+    blurred = cv2.GaussianBlur(
+        image, (0, 0), max(0.4 / scale, 0.1)
+    )  # against aliasing when it shrinks
     colors = cv2.warpAffine(
         blurred, np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]), size,
         borderMode=cv2.BORDER_REPLICATE,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector's arithmetic as it is explained: one anchor and one pair of boxes after the other.
+"""The detector's arithmetic in plain loops over anchors and pairs of boxes.
 
 In single precision, as there, so that results can be held against each other to the last bit.
 """
@@ -18,7 +18,7 @@ Box = Sequence[np.float32]
 
 
 class Found(NamedTuple):
-    """A face: its score, two corners of its box, and its landmarks; x and y in turns."""
+    """A face: its score, two corners of its box and its landmarks, x and y alternating."""
 
     score: np.float32
     box: list[np.float32]
@@ -31,7 +31,7 @@ def slow_decode(
     size: tuple[int, int],
     score_threshold: float,
 ) -> list[Found]:
-    """What scores enough, in pixels of the image, best first, and has numbers only.
+    """The finite faces that score enough, in pixels of the image, best first.
 
     Args:
         outputs: of each input, named as by `onnx_files.scrfd_outputs`.
@@ -89,7 +89,7 @@ def in_image(coordinates: Sequence[np.float32], view: View) -> list[np.float32]:
 
 
 def counts(box: Box, view: View) -> bool:
-    """Whether a box is one, is large enough for its view, and not cut off by the view's edge."""
+    """Whether a box is valid, large enough for its view, and not cut off by the view's edge."""
     x1, y1, x2, y2 = box
     if x1 > x2 or y1 > y2:
         return False
@@ -100,7 +100,7 @@ def counts(box: Box, view: View) -> bool:
 
 
 def slow_nms(boxes: Sequence[Box], threshold: float) -> list[int]:
-    """Rows of the boxes, best first, that overlap no better one that stayed by more than this."""
+    """Rows of the boxes, best first, that overlap no better kept one by more than this."""
     kept: list[int] = []
     for row, box in enumerate(boxes):
         if not any(iou(boxes[better], box) > np.float32(threshold) for better in kept):

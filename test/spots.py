@@ -23,7 +23,7 @@ _SPREAD = np.sqrt(1 / 3 - 2 / np.pi**2)
 _STRIDES = (8, 16, 32)
 _KINDS = {"score": 1, "bbox": 4, "kps": 10}
 LANDMARKS = np.array([[-0.5, -0.5], [0.5, -0.5], [0, 0], [-0.5, 0.5], [0.5, 0.5]])
-"""Where a spot has its landmarks, from its middle, in halves of its box."""
+"""Landmarks of a spot relative to its center, in halves of its box."""
 
 
 def draw_spots(size: tuple[int, int], boxes: Sequence[Sequence[float]]) -> NDArray[np.uint8]:
@@ -46,7 +46,7 @@ def spot_landmarks(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class SpotNetwork:
-    """Finds every spot on its inputs that is there as a whole; has the outputs of an SCRFD."""
+    """Finds every whole spot on its inputs; has the outputs of an SCRFD network."""
 
     path = Path("spots.onnx")
     name, sha256, backend = "spots", "0" * 64, "test"
@@ -101,7 +101,7 @@ def _spots(plane: NDArray[np.float32]) -> list[tuple[float, float, float, float]
         ):
             at = begin + np.arange(length) + 0.5
             middle = np.average(at, weights=brightness)
-            # Within a pixel, brightness is taken to be spread evenly: its variance is 1/12.
+            # Brightness is assumed to be even within a pixel: its variance is 1/12.
             half = np.sqrt(np.average((at - middle) ** 2, weights=brightness)) / _SPREAD
             if abs(2 * half - length) > 0.25 * length + 2:
                 break  # cut off

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every array that a user hands in is checked at the door, and told what it should have been."""
+"""Every array that a user passes is checked, and the error says what was expected."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def recognizer(tmp_path_factory: pytest.TempPathFactory) -> ArcFace:
 
 @pytest.fixture
 def doors(tmp_path: Path, recognizer: ArcFace) -> list[Callable[[Any], object]]:
-    """All that take an image, each with what is there before it."""
+    """All functions that take an image."""
     detector = Scrfd(SpotNetwork())
     pipeline = pipeline_of(detector, recognizer)
     upscaler = SuperResolution.__new__(SuperResolution)  # refuses before it needs its network

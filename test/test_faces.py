@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Faces` refuses arrays that do not belong together and gives its values unchanged."""
+"""`Faces` refuses arrays that do not fit each other, and returns its values unchanged."""
 
 from __future__ import annotations
 
@@ -151,6 +151,6 @@ def test_embeddings_of_several_lengths_are_refused() -> None:
 def test_iou_of_every_pair() -> None:
     boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [3, 3, 3, 3]], np.float32)
     others = np.array([[0, 0, 10, 10], [3, 3, 3, 3]], np.float32)
-    # Two boxes without an area have no overlap, rather than one that is not a number.
+    # The IoU of two boxes without an area is 0 instead of NaN.
     np.testing.assert_allclose(ious(boxes, others), [[1, 0], [1 / 3, 0], [0, 0]], rtol=1e-6)
     assert ious(boxes, others[:0]).shape == (3, 0)

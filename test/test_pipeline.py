@@ -109,7 +109,7 @@ def test_detector_without_landmarks_gives_no_embeddings_and_says_so(tmp_path: Pa
     faces = pipeline(BLACK).faces
     assert len(faces) == 3
     assert faces.landmarks is None and faces.embeddings is None
-    # Without a recognizer there is nothing to warn of.
+    # Without a recognizer there is no warning.
     assert loaded(detector).warning == ""
 
 
@@ -182,7 +182,7 @@ def test_a_batch_that_fails_and_is_repeated_one_by_one_counts_once(
     image: Image,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As the node does, so that no camera fails for another."""
+    """As in the node, so that no camera fails because of another."""
     pipeline = loaded(detector_path("500m"), recognizer_path("w600k_mbf"))
     assert pipeline.recognizer is not None
     embed = pipeline.recognizer.embed
@@ -271,7 +271,7 @@ def test_a_tracked_face_is_embedded_as_soon_as_it_is_useful(
 def test_small_faces_are_upscaled(
     tmp_path: Path, detector_path: ModelPath, recognizer_path: ModelPath, image: Image
 ) -> None:
-    # In place of Real-ESRGAN, which takes a second for a face, plain repetition of pixels.
+    # Repetition of pixels instead of Real-ESRGAN, which takes a second for a face.
     nodes = [helper.make_node("Resize", ["input.1", "", "factors"], ["output"], mode="nearest")]
     factors = {"factors": np.array([1, 1, 4, 4], np.float32)}
     shape = ("N", 3, "height", "width")
@@ -297,7 +297,7 @@ def test_small_faces_are_upscaled(
 
 
 class Fails:
-    """The network it wraps, which fails when it is told to."""
+    """Wraps a network and fails on demand."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -325,7 +325,7 @@ def test_images_that_failed_together_are_tracked_once_when_they_are_given_one_by
     trackers = Tracker(), Tracker()
     for number in range(4):
         time = number / 10
-        # Once they change places, so that something is new in the images that fail.
+        # They change places once, so that the images that fail have new faces.
         shown = (man, people) if number == 1 else (people[:, 40 * number :], man)
         alone = [
             pipeline(image, tracker, time).faces
@@ -374,7 +374,7 @@ def test_other_values_than_frames_are_refused(pipeline: FacePipeline) -> None:
 
 
 class Overflows(Fails):
-    """Gives the second face of each batch what half precision gives when it overflows."""
+    """Returns for the second face of each batch what half precision yields when it overflows."""
 
     value: float | None = None
 

@@ -43,7 +43,7 @@ def spots_along(size: tuple[int, int], count: int = 5) -> list[list[float]]:
 
 
 def assert_agree(found: Faces, boxes: list[list[float]], scales: Sequence[float]) -> None:
-    """Every spot is found, and every one that was found is within half a pixel of the input."""
+    """Every spot is found, within half a pixel of the input."""
     expected = np.array(boxes, np.float32)
     rows = np.abs(found.boxes[:, None] - expected).max(axis=2).argmin(axis=1)
     assert set(rows) == set(range(len(boxes)))
@@ -88,7 +88,9 @@ def test_tiles(size: tuple[int, int], tiles: tuple[int, int]) -> None:
     whole, *others = plan_views(*size, 640, 640, tiles)
     side = 0.9 * min(*whole.smallest, *size)
     assert side > 10, "small enough for tiles, and large enough to measure"
-    step = 1.03 * side + 2  # all over the image, cut off in one tile and whole in the next
+    step = (
+        1.03 * side + 2
+    )  # everywhere, so that a spot is cut off in one tile and whole in the next
     boxes = [
         [x, y, x + side, y + side]
         for y in np.arange(0.3, size[1] - side, step)
@@ -107,7 +109,7 @@ def test_jpegs_decoded_smaller(size: tuple[int, int], reduction: int) -> None:
     """
     boxes = spots_along(size)
     encoded = cv2.imencode(".jpg", draw_spots(size, boxes), [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
-    # JPEG leaves a little beside the spots, which the network must not take for others.
+    # JPEG leaves artifacts beside the spots, which the network must not take for spots.
     side = 32 * (max(size) // reduction // 32)
     decoded = bgr_from_compressed("jpeg", encoded.tobytes(), (side, side))
     assert decoded.reduction == reduction
@@ -132,7 +134,7 @@ def test_a_real_network_sees_no_drift_across_the_image(
     errors = []
     for left in (0, width - 256 * scale):
         shift = left - 30 * scale, (height - 256 * scale) / 2 - 30 * scale
-        # Of pixels' middles, as warpAffine counts.
+        # warpAffine counts from the centers of pixels.
         matrix = np.array([[scale, 0, shift[0] + scale / 2 - 0.5], [0, scale, shift[1]]])
         matrix[1, 2] += scale / 2 - 0.5
         face = cv2.warpAffine(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of every shape land on a black canvas where the views say."""
+"""Images of every shape are drawn on black at the place that their views give."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ def test_what_changed_is_written_also_after_a_failure_and_no_more() -> None:
     sizes = [(96, 30), (96, 30), (96, 60), (0, 0), (30, 30), (30, 30), (96, 30)]
     for width, height in sizes:
         image = RANDOM.integers(1, 256, (height, width, 3), np.uint8)
-        if width == 0:  # has no views of its own; OpenCV refuses it
+        if width == 0:  # has no views; OpenCV refuses it
             with pytest.raises(cv2.error):
                 canvas(image, plan_views(30, 30, 96, 64))
             continue
         views = plan_views(width, height, 96, 64)
         np.testing.assert_array_equal(canvas(image, views), Canvas(96, 64)(image, views))
-    for height in (30, 20):  # the second time, what lay below is made black
+    for height in (30, 20):  # the second time, the rows below are made black
         canvas.planes[:, 30:] = 7
         canvas(image[:height], plan_views(96, height, 96, 64))
         assert (canvas.planes[:, 30:] == 7).all()
@@ -92,6 +92,6 @@ def test_what_opencv_does_not_write_is_refused(monkeypatch: pytest.MonkeyPatch) 
     canvas(np.full((30, 96, 3), 9, np.uint8), views)
     with pytest.raises(ValueError, match="broadcast"):
         canvas(np.full((30, 96, 4), 5, np.uint8), views)
-    # An OpenCV that gives a new array in place of the one to write into.
+    # An OpenCV that returns a new array instead of writing into the given one.
     monkeypatch.setattr(cv2, "resize", lambda image, size, dst: np.full(dst.shape, 7, np.uint8))
     assert (canvas(np.zeros((30, 96, 3), np.uint8), views)[:30] == 7).all()

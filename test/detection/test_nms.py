@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Non-maximum suppression does what the definition says, box by box."""
+"""Non-maximum suppression equals its definition, box by box."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BESIDE_A = [10, 0, 19, 9]  # shares none
 
 
 def slow_nms(boxes: NDArray[np.float32], threshold: float) -> list[int]:
-    """The definition: a box stays unless a better one that stayed overlaps it by more."""
+    """The definition: a box is kept unless a better kept one overlaps it by more."""
 
     def area(x1: float, y1: float, x2: float, y2: float) -> float:
         return max(x2 - x1 + 1, 0) * max(y2 - y1 + 1, 0)
@@ -43,7 +43,7 @@ def slow_nms(boxes: NDArray[np.float32], threshold: float) -> list[int]:
         pytest.param([A, A], 1.0, [0, 1], id="threshold 1 keeps all"),
         pytest.param([A, TOUCHES_A], 0.0, [0], id="threshold 0: one shared pixel is too much"),
         pytest.param([A, BESIDE_A], 0.0, [0, 1], id="threshold 0: side by side stays"),
-        # The middle one is gone when the third's turn comes, so it cannot suppress it.
+        # The second box is suppressed first, so that it does not suppress the third.
         pytest.param(
             [[0, 0, 9, 9], [5, 0, 14, 9], [10, 0, 19, 9]], 0.3, [0, 2], id="suppressed ones do not"
         ),

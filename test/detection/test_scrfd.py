@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SCRFD's outputs are recognized by shape in every export, and decoded as the paper says."""
+"""SCRFD's outputs are matched by shape in every export, and decoded as in the paper."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_recognizes_outputs(
         assert [level.stride for level in levels] == list(FIVE_STRIDES[: len(levels)])
         assert {level.anchors for level in levels} == {1 if layout.get("strides") else 2}
         assert [level.columns for level in levels] == [width // level.stride for level in levels]
-        # And again with the outputs in any other order.
+        # The order of the outputs does not matter.
         shapes = {name: shapes[name] for name in RANDOM.permutation(list(shapes)).tolist()}
 
 
@@ -180,7 +180,7 @@ def test_decodes_every_anchor(
     outputs = scrfd_outputs(*size, rank=rank, **layout)  # type: ignore[arg-type]
     shuffled = {name: outputs[name] for name in RANDOM.permutation(list(outputs)).tolist()}
     network = OnnxRuntimeNetwork(write_detector(tmp_path / "detector.onnx", shuffled))
-    # Of IoU more than 1 there is none: nothing is suppressed.
+    # No IoU is greater than 1: nothing is suppressed.
     detector = detector_of(network, size, score_threshold=0.4, nms_threshold=1.0)
     faces = detector.detect(np.zeros((image_size[1], image_size[0], 3), np.uint8))
 
@@ -254,7 +254,7 @@ def test_equal_scores_keep_their_order(detector: Detector) -> None:
     found = detector([0.5, 0] * 16).detect(BLACK)
     x = np.arange(0, 32, 8)
     np.testing.assert_array_equal(found.centers, [(at, row) for row in x for at in x])
-    # More than what is sorted by insertion, which keeps the order by itself.
+    # More than an insertion sort handles, which is stable anyway.
     found = detector([0.5, 0.6] * 16, nms_threshold=1.0).detect(BLACK)
     np.testing.assert_array_equal(found.centers, [(at, row) for row in x for at in x] * 2)
 
@@ -440,7 +440,7 @@ def test_takes_fixed_and_free_inputs(tmp_path: Path, input_shape: tuple[int | st
     "declared",
     [
         pytest.param(("rows", "columns"), id="free"),
-        # As det_500m declares the rows of 640x640 whatever its input.
+        # det_500m declares the rows of 640x640 at any input size.
         pytest.param((12800, 1), id="wrong"),
     ],
 )
@@ -463,7 +463,7 @@ def test_a_recognizer_is_not_a_detector(tmp_path: Path) -> None:
 
 
 def test_another_network_is_not_a_detector(tmp_path: Path) -> None:
-    # Six outputs, as SCRFD can have, of other shapes.
+    # Six outputs, as an SCRFD network can have, but of other shapes.
     outputs = {f"feature_{row}": np.zeros((1, 255, 8, 8), np.float32) for row in range(6)}
     path = write_detector(tmp_path / "yolo.onnx", outputs)
     with pytest.raises(ModelError, match="cannot place output 'feature_0'") as caught:

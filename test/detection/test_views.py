@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Views: what of an image lies where on the network's inputs, and what is found through them."""
+"""Views: where parts of an image lie on the network's inputs, and the faces found in them."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_second_look(
     assert (second.canvas, second.target) == (canvas, target)
     assert second.source == whole.source
     assert second.scales == tuple(np.array(target[2:]) / image_size)
-    # In pixels of the input as the whole image lies on it.
+    # In pixels of the first input.
     sides = np.array(second.smallest) * whole.scales
     np.testing.assert_allclose(sides, max(input_size) / 2)
 
@@ -111,7 +111,7 @@ def test_tiles_cover_the_image_and_overlap(size: tuple[int, int], tiles: tuple[i
             x + width < size[0],
             y + height < size[1],
         ]
-        # Boxes within four pixels of the input from where the tile was cut out are of cut faces.
+        # A box within four pixels of the input from the tile's edge is that of a face cut off.
         edges = zip(view.bounds, (x, y, x + width, y + height), view.scales * 2, strict=True)
         for bound, edge, scale in edges:
             inwards = 4 / scale * (1 if bound in low else -1)
@@ -246,7 +246,7 @@ def test_long_images(light: OnnxRuntimeNetwork, image: Images, turned: bool) -> 
 
 
 class Batches(OnnxRuntimeNetwork):
-    """As on a GPU: prefers batches; counts the runs."""
+    """Prefers batches, as on a GPU, and records their sizes."""
 
     def __init__(self, path: Path, max_batch: int | None, on_gpu: bool = True) -> None:
         super().__init__(path)
@@ -286,7 +286,7 @@ def test_several_images_in_batches(
 ) -> None:
     photographs = [image(name) for name in ("t1.jpg", "obama.jpg", "gdp.jpg")]
     network = Batches(detector_path("500m"), max_batch, on_gpu)
-    # 4 tiles and the whole of two images; of the third, which has no room beside it, too.
+    # Two images, each as a whole and in 4 tiles.
     detector = detector_of(network, (320, 320), tiles=(2, 2))
     network.sizes.clear()
     found = detector.detect_all(photographs[:2])
@@ -300,7 +300,7 @@ def test_several_images_in_batches(
 
 
 def test_a_network_that_flattens_its_batch_runs_one_by_one(tmp_path: Path) -> None:
-    # It declares a free batch, and answers with the rows of one image whatever comes.
+    # It declares a free batch, but always returns the rows of one image.
     path = write_detector(
         tmp_path / "flat.onnx", scrfd_outputs(32, 32, rank=2), ("N", 3, "height", "width")
     )
@@ -330,7 +330,7 @@ def test_a_network_that_refuses_its_batch_runs_one_by_one(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("on_gpu", "batch"), [(False, 1), (True, 8)])
 def test_memory_does_not_grow_with_the_tiles(on_gpu: bool, batch: int) -> None:
-    """Drawn and looked at in batches: so many inputs are held, whatever has been asked for."""
+    """Only one batch of inputs is held at a time."""
     network = SpotNetwork(on_gpu)
     detector = detector_of(network, (320, 320), nms_threshold=1)
     box = [30.0, 20.0, 70.0, 60.0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks that are not what they seem are told by their first run; real ones pass silently.
+"""Networks that cannot work are refused after their first run; real ones pass without a warning.
 
 The broken networks are real ones with some nodes or weights changed. Two stand in for what no
 published file does: one that is blind to images in RGB, and one that answers all the same.
@@ -52,7 +52,7 @@ def test_real_detectors_pass(
         load_network(detector_path(name), threads=threads), size, score_threshold=0.9, tiles=(2, 2)
     )
     assert check_detector(detector) == ""
-    # Its settings are as they were.
+    # Its options do not change.
     assert (detector.config.score_threshold, detector.config.tiles) == (0.9, (2, 2))
 
 
@@ -63,7 +63,7 @@ def test_a_real_recognizer_passes(threads: int, recognizer_path: ModelPath) -> N
 
 
 def insert_at_input(model: Model, kinds: Sequence[tuple[str, float]]) -> None:
-    """Have the graph do arithmetic with its input before all else."""
+    """Insert arithmetic with the input at the start of the graph."""
     (given,) = (tensor.name for tensor in model.graph.input)
     for node in model.graph.node:
         for number, name in enumerate(node.input):
@@ -90,7 +90,7 @@ def append_to(model: Model, output: str, nodes: Callable[[str, str], list[Any]])
 
 
 def outputs_of(model: Model, columns: int) -> list[str]:
-    """Names of the outputs with so many columns, by stride; the 500m declares its shapes."""
+    """Names of the outputs with this many columns, by stride; the 500m declares its shapes."""
     sizes = {1: 0, 4: 3, 10: 6}
     start = sizes[columns]
     return [tensor.name for tensor in model.graph.output][start : start + 3]

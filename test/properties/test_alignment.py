@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faces are aligned by least squares wherever they are, however turned, large and far away."""
+"""Faces are aligned by least squares at any place, angle and size."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_faces_turned_scaled_and_moved_become_the_same(
     assume(spread(landmarks) > 1)
     moved = applied(similarity(degrees, scale, shift), landmarks)
     (one,) = similarity_transforms(landmarks[None])
-    # In double precision: how well 32 bits hold coordinates is not at stake here.
+    # In double precision: the rounding of 32-bit coordinates is not tested here.
     (other,) = similarity_transforms(moved[None])  # type: ignore[arg-type]
     np.testing.assert_allclose(applied(other, moved), applied(one, landmarks), atol=1e-5)
     np.testing.assert_allclose(
@@ -79,7 +79,7 @@ def test_one_face_does_not_touch_another(faces: list[NDArray[np.float32]]) -> No
 def test_points_in_one_place_or_nearly(x: float, y: float, moved: int, along: bool) -> None:
     landmarks = np.full((1, 5, 2), (x, y), np.float32)
     for number in range(5):
-        if moved >> number & 1:  # by the least there is
+        if moved >> number & 1:  # by the smallest step
             value = landmarks[0, number, int(along)]
             landmarks[0, number, int(along)] = np.nextafter(value, np.float32(np.inf))
     (found,) = similarity_transforms(landmarks)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image gives the same faces whatever the networks, buffers and views before it were."""
+"""The faces of an image do not depend on the images and options before it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ OPTIONS = [
 
 
 class Falls(OnnxRuntimeNetwork):
-    """A real network that fails when it is told to, after so many runs."""
+    """A real network that fails after a set number of runs."""
 
     runs_left: int | None = None
 
@@ -63,7 +63,7 @@ class Falls(OnnxRuntimeNetwork):
 def make(
     detector_path: Callable[[str], Path], recognizer_path: Callable[[str], Path]
 ) -> Callable[[], FacePipeline]:
-    """Gives pipelines that share their networks, and nothing else."""
+    """Makes pipelines that share only their networks."""
     network = Falls(detector_path("500m"))
     recognizer = OnnxRuntimeNetwork(recognizer_path("w600k_mbf"))
     return lambda: pipeline_of(detector_of(network, SIZE), ArcFace(recognizer))
@@ -101,7 +101,7 @@ def choose(pipeline: FacePipeline, options: Options) -> None:
 def equal(found: Faces, expected: Faces) -> None:
     for name in ("boxes", "scores", "landmarks"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    # Faces that come with those of another image are in another batch, which can round otherwise.
+    # With another image, faces are in another batch, which can round differently.
     np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=1e-5)
 
 
@@ -136,7 +136,7 @@ def test_nothing_is_left_of_the_images_before(
         try:
             results = used.run(frames)
         except ModelError:
-            continue  # and the next image is none the worse for it
+            continue  # which must not affect the next image
         finally:
             network.runs_left = None
         for number, result in zip(chosen, results, strict=True):

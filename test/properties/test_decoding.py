@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoding finds what a loop over all anchors finds, whatever the network says.
+"""Decoding equals a loop over all anchors, for any outputs of the network.
 
 The outputs are made up: no real network answers with numbers right at the threshold, or with none
 at all, when it is asked to.
@@ -51,7 +51,7 @@ def specials(draw: st.DrawFn) -> tuple[str, float, int, float]:
 
 @pytest.fixture(scope="module")
 def detectors(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A detector for a layout, with a network whose answers are not looked at."""
+    """A detector for a layout; the outputs of its network are not used."""
     folder: Path = tmp_path_factory.mktemp("detectors")
 
     @cache

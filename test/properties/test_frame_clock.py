@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever stamps a camera sends: ids stay, who passed is let go, and work stays bounded."""
+"""For any stamps of a camera, ids stay, tracks of people who passed end, and work is bounded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pass at half speed while it waits for stamps that it has run ahead of."""
 
 
 class Image(NamedTuple):
-    """What a clock is told of an image."""
+    """Stamp and arrival of an image."""
 
     seconds: int
     nanoseconds: int
@@ -49,7 +49,7 @@ KINDS = (
 OFFSETS = st.sampled_from(
     (0, 50, -50, 900, -900, 1500, -5000, 3_600_000, -3_600_000, 31_536_000_000)
 )
-"""Milliseconds by which clocks are set and single stamps are off."""
+"""Milliseconds by which clocks change and single stamps are wrong."""
 
 SEGMENTS = st.lists(
     st.tuples(
@@ -121,7 +121,7 @@ def face_at(x: float) -> Faces:
 
 
 def still_face(found: Sequence[FrameTime]) -> list[int]:
-    """The ids that a face which does not move has in each image."""
+    """The ids of a face that does not move, for each image."""
     tracker = Tracker(TrackingConfig(max_age=MAX_AGE))
     ids = []
     for time in found:
@@ -147,7 +147,7 @@ def test_people_who_passed_are_let_go(segments: list[tuple[str, int, int, int, i
     tracker = Tracker(TrackingConfig(max_age=MAX_AGE))
     arrivals: list[int] = []
     for number, (image, time) in enumerate(zip(images, told(images), strict=True)):
-        follow(tracker, face_at(100.0 * number), *time)  # somebody else each time
+        follow(tracker, face_at(100.0 * number), *time)  # another person in each image
         arrivals.append(image.arrival)
         recent = sum(arrival >= image.arrival - WINDOW for arrival in arrivals)
         assert len(tracker._state.tracks) <= recent
@@ -177,7 +177,7 @@ def test_any_stamps_at_all(steps: list[Image]) -> None:
 def test_the_same_images_give_the_same_times(
     segments: list[tuple[str, int, int, int, int]],
 ) -> None:
-    """As a bag that is replayed must give the same bytes."""
+    """Replaying a bag twice must yield the same bytes."""
     images = images_of(segments)
     assert told(images) == told(images)
 

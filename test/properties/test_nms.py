@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What non-maximum suppression keeps, whatever the boxes: equal, inside out, or many."""
+"""Non-maximum suppression of any boxes: equal ones, inverted ones, or many."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def array(rows: list[list[float]]) -> Boxes:
 
 
 def crowd(seed: int, count: int, width: float, decimals: int) -> Boxes:
-    """Many boxes on a small place; one in five has its corners exchanged, or nearly so."""
+    """Many boxes in a small area; one in five has its corners exchanged, or nearly so."""
     random = np.random.default_rng(seed)
     low = random.uniform(0, width, (count, 2))
     sides = random.uniform(-6, 24, (count, 2))
@@ -94,7 +94,7 @@ def test_place_and_direction_do_not_matter(
 
 @given(boxes_best_first, thresholds, st.integers(0, 2**32 - 1))
 def test_boxes_beyond_reach_do_not_matter(boxes: Boxes, threshold: float, seed: int) -> None:
-    """Two places far apart, their boxes mixed: each is as if it were alone."""
+    """Boxes of two distant places, mixed, are suppressed as if each place were alone."""
     far = boxes + np.float32(1000)
     is_far = np.random.default_rng(seed).permutation(np.arange(2 * len(boxes)) % 2 == 0)
     mixed = np.empty((2 * len(boxes), 4), np.float32)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What OpenCV is given to write into is written, whatever arrives and wherever it lies.
+"""OpenCV writes into the arrays that it is given, for any layout of the input.
 
 Where type, size or channels of the target do not fit, OpenCV writes elsewhere and says nothing.
 """
@@ -25,7 +25,7 @@ steps = st.sampled_from((1, 1, 2, 3, -1, -2))
 
 @st.composite
 def images(draw: st.DrawFn) -> NDArray[np.uint8]:
-    """Images whose pixels lie in any order, at any distance, in memory that may be read-only."""
+    """Images with any strides, in memory that may be read-only."""
     height, width = draw(sides), draw(sides)
     down, across, deep = (draw(steps) for _ in range(3))
     order = draw(st.permutations((0, 1, 2)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ids are sound whatever comes, and stay with people as long as the tracker's words promise."""
+"""Ids are valid for any faces, and stay with people as long as the tracker's docs promise."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def faces_at(centers: NDArray[np.float64], sizes: NDArray[np.float64] | float) -> Faces:
-    """Faces with their middles [N, 2] there, and of these sizes, [N, 2] or one for all, pixels."""
+    """Faces with these centers [N, 2] and sizes, [N, 2] or one for all, pixels."""
     centers = np.asarray(centers, np.float64).reshape(-1, 2)
     boxes = boxes_around(centers, np.broadcast_to(sizes, centers.shape))
     return Faces(boxes=boxes, scores=np.full(len(boxes), 0.9, np.float32))
@@ -36,11 +36,11 @@ def unit_rows(rows: NDArray[np.float64]) -> FloatArray:
 
 
 PEOPLE = np.linalg.qr(np.random.default_rng(0).standard_normal((DIMENSIONS, DIMENSIONS)))[0]
-"""Embeddings of people who are not like each other in the least: their cosines are 0."""
+"""Embeddings of different people: their cosines are 0."""
 
 
 def views_of(people: NDArray[np.intp], likeness: float | NDArray[np.float64]) -> FloatArray:
-    """Embeddings of people with this cosine to what they look like, and to nobody else."""
+    """Embeddings with this cosine to those of their people, and 0 to all others."""
     nobody = PEOPLE[CROWD + people % (DIMENSIONS - CROWD)]
     likeness = np.broadcast_to(likeness, len(people))[:, None]
     return unit_rows(likeness * PEOPLE[people] + np.sqrt(1 - likeness**2) * nobody)
@@ -53,7 +53,7 @@ def ids_of(faces: Faces) -> list[int]:
 
 
 class AnythingGoes(RuleBasedStateMachine):
-    """Faces that come, go, overlap and look alike at random, and time that starts anew."""
+    """Faces that appear, disappear, overlap and look alike at random, and time that starts anew."""
 
     @initialize(
         max_age=st.sampled_from((0.0, 0.5, 2.0)),
@@ -81,7 +81,7 @@ class AnythingGoes(RuleBasedStateMachine):
         likeness=st.sampled_from((0.0, 0.3, 0.6, 1.0)),
         least_quality=st.sampled_from((0.0, 0.5)),
     )
-    def a_image(
+    def an_image(
         self, step: float, count: int, place: float, likeness: float, least_quality: float
     ) -> None:
         self.time += step
@@ -164,7 +164,7 @@ def test_people_apart_keep_their_ids_when_missed_for_a_while(
     for step, seed in frames:
         time += step
         random = np.random.default_rng(seed)
-        # Nobody for longer than it takes to be beyond reach.
+        # Nobody is missed for so long that the track is out of reach.
         seen = np.flatnonzero((random.random(people) < 0.5) | (time - last_seen > 1.0))
         last_seen[seen] = time
         centers = np.stack((400.0 * seen + speed * size * time, np.full(len(seen), 100.0)), axis=1)
@@ -211,7 +211,7 @@ def test_a_face_within_reach_keeps_its_id(
 def test_who_is_back_takes_his_id_though_the_first_view_is_bad(
     missed: float, first: float, near: bool, later: float
 ) -> None:
-    """As it takes two views to make somebody a stranger, wherever he comes back."""
+    """Only two unmatched views make a face another person, wherever it comes back."""
     tracker = Tracker(TrackingConfig(max_age=5.0))
     time = 0.0
     person = np.zeros(1, np.intp)
@@ -231,7 +231,7 @@ def test_who_is_back_takes_his_id_though_the_first_view_is_bad(
 
 
 def seen(tracker: Tracker, place: NDArray[np.float64], time: float, view: FloatArray) -> int:
-    """An image of one face, embedded if the tracker asks for it; gives its id."""
+    """The id of the one face of an image, which is embedded if it is due."""
     found = tracker.match(faces_at(place, 40), time)
     norms = np.full(len(found.rows), 20, np.float32)
     found = found.learn(found.rows, view[found.rows], norms)
@@ -297,7 +297,7 @@ def test_hundreds_of_faces() -> None:
 def test_an_image_that_is_given_twice_counts_once(
     images: list[tuple[float, int, float, bool, int]], likeness: float
 ) -> None:
-    """As when the recognizer fails for several cameras' images, which come again one by one."""
+    """As when the recognizer fails for images of several cameras, which are passed again."""
     once, twice = Tracker(), Tracker()
     time = 0.0
     for step, count, place, is_failing, seed in images:

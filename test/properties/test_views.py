@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever the sizes: views lie on the inputs, are drawn there, and lead back to the image."""
+"""For any sizes, views lie on the inputs, are drawn there, and map back to the image."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_what_is_not_drawn_is_black_whatever_was_there_before(
     random = np.random.default_rng(seed)
     width, height = 32 * blocks[0], 32 * blocks[1]
     canvas = Canvas(width, height)
-    for number, large_faces in history:  # of one size twice: the second takes a shorter way
+    for number, large_faces in history:  # the same size twice draws less
         size = sizes[number]
         views = [
             view
@@ -97,7 +97,7 @@ def test_what_is_not_drawn_is_black_whatever_was_there_before(
 
 
 def by_hand(image: NDArray[np.uint8], views: list[View], input_size: Size) -> NDArray[np.uint8]:
-    """Views on a new canvas, the first from the image and the others from the first."""
+    """Views drawn on a new canvas, the first from the image and the others from the first."""
     canvas = np.zeros((input_size[1], input_size[0], 3), np.uint8)
     first = cv2.resize(image, views[0].target[2:])
     for view in views:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faces are cut out by the least-squares similarity transform, whatever the landmarks."""
+"""Faces are cut out by the least-squares similarity transform, for any landmarks."""
 
 from __future__ import annotations
 

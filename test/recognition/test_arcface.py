@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ArcFace gives every face its unit-length embedding, in one batch where the network takes one."""
+"""ArcFace returns a unit-length embedding for every face, in batches if the network takes them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_every_kind_of_batch_gives_the_same(
 
 
 class Shifted(Recorded):
-    """A network that gives the rows of a batch of two off by so much, relative to their length."""
+    """A network whose rows have these errors in a batch of two, relative to their length."""
 
     def __init__(self, network: Network, first: float, second: float) -> None:
         super().__init__(network)

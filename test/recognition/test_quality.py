@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faces are the less useful the smaller, blurrier and less certain they are, in figures known by
-construction and on real faces; those left out by it are the ones that are not recognized."""
+"""Quality falls with size, sharpness and score, in figures known by construction and on real faces.
+
+Faces below a threshold are those that are not recognized.
+"""
 
 from __future__ import annotations
 
@@ -49,11 +51,11 @@ def test_size_is_the_side_of_what_is_cut_out(scale: float) -> None:
 @pytest.mark.parametrize("period", [4, 8, 20, 40])
 def test_sharpness_of_waves_is_what_the_means_leave_of_them(period: float) -> None:
     def left(pixels: int) -> float:
-        """Of a wave by the mean over so many pixels."""
+        """The amplitude that a wave keeps after a mean over this many pixels."""
         angle = np.pi / period
         return float(np.sin(pixels * angle) / (pixels * np.sin(angle)))
 
-    # Nearly: what is mirrored at the border is no wave.
+    # Approximately: the pixels mirrored at the border are no wave.
     assert sharpness(stripes(period))[0] == pytest.approx(abs(left(3) - left(7)), abs=0.05)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nearest other face is the one with the greatest cosine, never the face itself."""
+"""The most similar other face has the greatest cosine, and is never the face itself."""
 
 from __future__ import annotations
 

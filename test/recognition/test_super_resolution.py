@@ -38,7 +38,7 @@ def write_upscaler(
     contrast: float = 1,
     outputs: int = 1,
 ) -> Path:
-    """A network that enlarges by linear interpolation, and changes contrast around gray."""
+    """A network that upscales by linear interpolation, and changes contrast around gray."""
     constants = {
         "factors": np.array([1, 1, height_factor or factor, factor], np.float32),
         "contrast": np.array(contrast, np.float32),
@@ -70,7 +70,7 @@ def people(
 
 
 def sizes(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The distance between the eyes, as a part of that in the template, of 112 pixels."""
+    """Sizes of faces, pixels, by the distance between the eyes."""
     eyes = np.linalg.norm(landmarks[:, 0] - landmarks[:, 1], axis=1)
     return 112 * eyes / (TEMPLATE[1, 0] - TEMPLATE[0, 0])
 
@@ -127,7 +127,7 @@ def test_only_small_faces_and_not_too_many(
     changed = (upscaler.align(image, landmarks) != align_faces(image, landmarks)).any((1, 2, 3))
     assert network.shapes == [(2, 3, window_size(limit), window_size(limit))]
     assert changed.sum() == 2
-    # The first of the small ones come first.
+    # The first of the small faces are upscaled.
     everyone = SuperResolution(network, SuperResolutionConfig(max_size=limit, max_faces=9))
     small = (everyone.align(image, landmarks) != align_faces(image, landmarks)).any((1, 2, 3))
     assert 2 < small.sum() < 6

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the stamps of real drivers, simulators and bags become: a time that ids can live by."""
+"""Stamps of real drivers, simulators and bags become a time by which ids persist."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Stamps = Callable[[int], int]
 def times(
     stamps: Stamps, count: int = 300, period: int = PERIOD, clock: FrameClock | None = None
 ) -> list[FrameTime]:
-    """What a clock makes of images that arrive regularly, nanoseconds apart."""
+    """The times of images that arrive at regular intervals, nanoseconds."""
     clock = clock or FrameClock("/image")
     return [
         clock.time_of(*divmod(stamps(number), SECOND), number * period) for number in range(count)
@@ -66,7 +66,7 @@ def from_then_on(change: int, at: int = 100) -> Stamps:
 
 
 def back_once_a_second(number: int) -> int:
-    return regular(number) - 67 * MS * (number % 30 == 29)  # 34 ms before the one before
+    return regular(number) - 67 * MS * (number % 30 == 29)  # 34 ms before the previous one
 
 
 def overtaken(number: int) -> int:
@@ -125,7 +125,7 @@ def test_a_still_face_keeps_its_id(stamps: Stamps) -> None:
 
 @pytest.mark.parametrize("stamps", KINDS.values(), ids=list(KINDS))
 def test_time_passes_about_as_it_does(stamps: Stamps) -> None:
-    """Else people who passed are never let go, or those who are missed lose their ids."""
+    """Otherwise people who passed stay tracked, or people who are missed lose their ids."""
     found = times(stamps, 600)
     passed = found[-1].seconds - found[0].seconds
     truth = 600 * PERIOD / SECOND
@@ -142,14 +142,14 @@ def test_stamps_that_rise_are_the_time(pace: float) -> None:
 
 
 def test_a_bag_played_fast_on_a_slow_computer() -> None:
-    """At the fifth image it is plain that stamps run ten times as fast as the clock on the wall."""
+    """By the fifth image, stamps are known to run ten times as fast as real time."""
     found = times(lambda number: START + number * 5 * SECOND, 50, SECOND // 2)
     assert {time.epoch for time in found} == {0}
     assert steps(found)[4:] == [5.0] * 45
 
 
 def test_a_pause_of_hours_without_images() -> None:
-    """Somebody paused the bag or the simulation: for it no time has passed."""
+    """Someone paused the bag or the simulation, for which no time passes then."""
     clock = FrameClock("/image")
     before = times(regular, 100, clock=clock)[-1]
     arrival = 100 * PERIOD + 3600 * SECOND
@@ -249,7 +249,7 @@ def test_nanoseconds_beyond_a_second() -> None:
 
 
 def passers_by(found: list[FrameTime]) -> Iterator[int]:
-    """How many tracks are held after each image, where in each there is somebody new elsewhere."""
+    """Number of tracks after each image, of images with one new person each."""
     tracker = Tracker()
     for number, time in enumerate(found):
         x = 100.0 * (number % 300)
@@ -301,7 +301,7 @@ def test_embeddings_get_old_by_arrival_where_stamps_stand_still(kind: str) -> No
         norms = np.full(len(rows), 20, np.float32)
         tracker.commit(followed.learn(rows, embedding, norms))
         embedded += [number] * len(rows)
-    # The first track's are refreshed a little earlier than every 5 s, and of 20 s there are 600.
+    # The first track is refreshed a little more often than every 5 s; 600 images are 20 s.
     assert len(embedded) == 6
     assert np.diff(embedded).max() <= 5.0 / 0.033
 
@@ -313,5 +313,5 @@ def test_frames_at_nearly_one_time_do_not_make_faces_fast() -> None:
         faces = Faces(box, np.ones(1, np.float32))
         for _ in range(2):
             follow(tracker, faces, 1e-9 * number)
-    # As fast as two pixels in the time that speed is averaged over, at the very most.
+    # At most two pixels in the time that speed is averaged over.
     assert np.abs(tracker._state.tracks["velocity"]).max() <= 2 / 0.1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ids stay with faces, and the recognizer works for new and changed faces only."""
+"""Ids stay with faces, and only new and changed faces are embedded."""
 
 from __future__ import annotations
 
