@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A decoded image that knows the way back to the image as it was sent."""
+"""A decoded image, with the mapping of faces back to the image as it was sent."""
 
 from __future__ import annotations
 

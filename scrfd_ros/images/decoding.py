@@ -113,10 +113,10 @@ def decode(content: bytes, flags: int) -> tuple[NDArray[np.uint8] | None, str]:
     missing = _missing_rows(image) if "remature" in damage else 0
     rows = f"{missing} of its {height} rows are missing" if missing else ""
     if is_cut:
-        told = f"it is cut short, {rows or 'a part of its last rows is missing'}"
+        sentence = f"it is cut short, {rows or 'a part of its last rows is missing'}"
     else:
-        told = f"it is damaged inside, {rows or 'parts of the image may be wrong'} ({damage})"
-    return (None if missing > MAX_MISSING * height else image), told
+        sentence = f"it is damaged inside, {rows or 'parts of the image may be wrong'} ({damage})"
+    return (None if missing > MAX_MISSING * height else image), sentence
 
 
 def format_name(content: bytes) -> str:

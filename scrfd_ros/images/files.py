@@ -98,9 +98,9 @@ def list_images(folder: Path, below: bool = False) -> list[Path]:
     left_alone = ""
     if others:
         kinds = Counter(path.suffix.lower() or "no suffix" for path in others)
-        told = ", ".join(f"{count} of {kind}" for kind, count in sorted(kinds.items()))
+        kinds_found = ", ".join(f"{count} of {kind}" for kind, count in sorted(kinds.items()))
         noun = "file that is not an image" if len(others) == 1 else "files that are not images"
-        left_alone = f"{len(others)} {noun} OpenCV {cv2.__version__} can read ({told})"
+        left_alone = f"{len(others)} {noun} OpenCV {cv2.__version__} can read ({kinds_found})"
     if not images:
         raise ScrfdError(
             f"{folder}: no images in it{f', but {left_alone}' if others else ''}; expected JPEG, "
