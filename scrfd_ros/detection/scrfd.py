@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scrfd_ros.arrays import checked_image
 from scrfd_ros.config import DetectorConfig
 from scrfd_ros.detection.letterbox import Letterbox
+from scrfd_ros.detection.levels import OUTPUT_COUNTS, Level, match_outputs, unrecognized
 from scrfd_ros.detection.nms import nms
 from scrfd_ros.detection.views import View, plan_views
 from scrfd_ros.errors import ModelError
@@ -31,81 +32,11 @@ from scrfd_ros.inference.network import Network
 PIXEL_MEAN = 127.5
 PIXEL_SCALE = 128.0
 
-_STRIDES_AND_ANCHORS = {3: ((8, 16, 32), 2), 5: ((8, 16, 32, 64, 128), 1)}
-OUTPUT_COUNTS = (6, 9, 10, 15)
-"""The numbers of outputs that an SCRFD network can have."""
-
 Outputs: TypeAlias = "Mapping[str, NDArray[np.float32]]"
 """Arrays by output name, for one input."""
 
 MAX_BATCH = 8
 """Maximum batch if the network itself has no limit; activations take memory."""
-
-_KIND_OF_WIDTH = {1: "score", 4: "box", 2 * len(LANDMARK_NAMES): "landmark"}
-
-
-@dataclass(frozen=True)
-class Level:
-    """The outputs of one stride: its grid and the names of its tensors."""
-
-    stride: int
-    anchors: int
-    columns: int
-    score: str
-    box: str
-    landmark: str | None
-
-
-def match_outputs(shapes: Mapping[str, tuple[int, ...]], width: int, height: int) -> list[Level]:
-    """Match outputs by shape: the number of rows gives the stride, that of columns the kind.
-
-    Names and order differ between exports and between backends, shapes do not.
-
-    Args:
-        shapes: by name, the shape of each output for one image: [rows, columns] or
-            [1, rows, columns].
-        width, height: input size of the network in pixels.
-
-    Returns:
-        The levels, from the finest stride to the coarsest.
-
-    Raises:
-        ModelError: these are not the outputs of an SCRFD network.
-    """
-    kinds: dict[str, dict[int, str]] = {kind: {} for kind in _KIND_OF_WIDTH.values()}
-    for name, shape in shapes.items():
-        kind = _KIND_OF_WIDTH.get(shape[-1]) if len(shape) in (2, 3) else None
-        rows = int(np.prod(shape[:-1]))
-        if kind is None or rows in kinds[kind]:
-            raise ModelError(_unrecognized(shapes, width, height, f"cannot place output {name!r}"))
-        kinds[kind][rows] = name
-    scores, boxes, landmarks = kinds["score"], kinds["box"], kinds["landmark"]
-    if len(scores) not in _STRIDES_AND_ANCHORS:
-        raise ModelError(_unrecognized(shapes, width, height, f"{len(scores)} score outputs"))
-    strides, anchors = _STRIDES_AND_ANCHORS[len(scores)]
-    levels = []
-    for stride in strides:
-        columns = width // stride
-        rows = columns * (height // stride) * anchors
-        if rows not in scores or rows not in boxes or (landmarks and rows not in landmarks):
-            reason = f"stride {stride} needs outputs of {rows} rows"
-            raise ModelError(_unrecognized(shapes, width, height, reason))
-        levels.append(
-            Level(stride, anchors, columns, scores[rows], boxes[rows], landmarks.get(rows))
-        )
-    if len(boxes) != len(levels) or len(landmarks) not in (0, len(levels)):
-        raise ModelError(_unrecognized(shapes, width, height, "outputs left over"))
-    return levels
-
-
-def _unrecognized(
-    shapes: Mapping[str, tuple[int | None, ...]], width: int, height: int, reason: str
-) -> str:
-    found = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-    return (
-        f"the outputs are not those of an SCRFD network at {width}x{height}: {reason}. Expected 6 "
-        f"or 9 outputs (10 or 15 with five strides) of 1, 4 and 10 columns; found {found}"
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +147,7 @@ class Scrfd:
         # Checked before the sizes, so that the error says it if the network is a recognizer.
         if len(self.network.outputs) not in OUTPUT_COUNTS:
             declared = {tensor.name: tensor.shape for tensor in self.network.outputs}
-            reason = _unrecognized(declared, width, height, f"their number is {len(declared)}")
+            reason = unrecognized(declared, width, height, f"their number is {len(declared)}")
             raise ModelError(f"{self.network.path}: {reason}")
         batch, _, fixed_height, fixed_width = inputs[0].shape
         if batch not in (1, None):

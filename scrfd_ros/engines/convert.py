@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from scrfd_ros.config import SIZE_MULTIPLE, DetectorConfig
-from scrfd_ros.detection.scrfd import OUTPUT_COUNTS, Scrfd
+from scrfd_ros.detection.levels import OUTPUT_COUNTS
+from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.engines.agreement import (
     Agreement,
     compare_detectors,

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.config import DetectorConfig
+from scrfd_ros.detection.levels import Level
 from scrfd_ros.detection.scrfd import (
     PIXEL_MEAN,
     PIXEL_SCALE,
     Batch,
     BatchOutputs,
-    Level,
     Outputs,
     Scrfd,
 )

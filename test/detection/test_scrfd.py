@@ -16,7 +16,8 @@ from onnx_files import Recorded, scrfd_outputs, write_detector, write_graph, wri
 from pipelines import detector_of
 
 from scrfd_ros.config import DetectorConfig
-from scrfd_ros.detection.scrfd import BatchOutputs, Scrfd, match_outputs
+from scrfd_ros.detection.levels import match_outputs
+from scrfd_ros.detection.scrfd import BatchOutputs, Scrfd
 from scrfd_ros.errors import ModelError, ScrfdError
 from scrfd_ros.inference.network import Tensor
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
