@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -226,12 +225,7 @@ def player(
     """`ros2 bag play`, or its stand-in."""
     for name, value in rosbag2_interfaces.items():
         monkeypatch.setenv(name, value)
-    if (
-        not shutil.which("ros2")
-        or subprocess.run(["ros2", "bag", "--help"], capture_output=True, check=False).returncode
-    ):
-        bag_player.install(tmp_path / "bin")
-        monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    bag_player.install_if_missing(tmp_path / "bin", monkeypatch)
 
 
 @pytest.fixture

@@ -10,14 +10,21 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rclpy
 from rclpy.signals import SignalHandlerOptions
 from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
+
+if TYPE_CHECKING:
+    import pytest
 
 CLOCK_PERIOD = 0.025  # seconds
 SENDING = 0.5  # seconds for the last message
@@ -79,8 +86,18 @@ def play(reader: Reader, topics: list[str]) -> None:
     rclpy.shutdown()
 
 
+def install_if_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put this into PATH as the program ros2, if there is no `ros2 bag`."""
+    if shutil.which("ros2"):
+        found = subprocess.run(["ros2", "bag", "--help"], capture_output=True, check=False)
+        if found.returncode == 0:
+            return
+    install(folder)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+
 def install(folder: Path) -> None:
-    """Make this the program ros2 in a folder."""
+    """Make this the program ros2, in a new folder."""
     folder.mkdir(parents=True)
     program = folder / "ros2"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} "$@"\n')

@@ -20,6 +20,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from numpy.typing import NDArray
 from rcl_interfaces.srv import GetParameters, SetParameters
+from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
@@ -168,9 +169,11 @@ class Harness:
 
     def call(self, kind: type, request: Any) -> Any:
         """Call one of the node's services; returns the response."""
-        service = SERVICES[kind]
-        client = self._clients[kind]
-        self.wait_for(client.service_is_ready, service)
+        return self.call_client(self._clients[kind], request, SERVICES[kind])
+
+    def call_client(self, client: Client, request: Any, what: str) -> Any:
+        """Call a service, again if there is no response; returns the response."""
+        self.wait_for(client.service_is_ready, what)
         future = client.call_async(request)
         again = time.monotonic() + RETRY
 
@@ -181,7 +184,7 @@ class Harness:
                 future, again = client.call_async(request), again + RETRY
             return future.done()
 
-        self.wait_for(answered, service)
+        self.wait_for(answered, what)
         return future.result()
 
     def change_state(self, transition: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -24,7 +23,7 @@ from cyclonedds.domain import DomainParticipant
 from cyclonedds.pub import DataWriter
 from cyclonedds.topic import Topic
 from cyclonedds.util import duration
-from harness import RETRY, Harness, running_face_node
+from harness import Harness, running_face_node
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from numpy.typing import NDArray
@@ -90,19 +89,8 @@ class Caller:
         if service not in self._clients:
             kind = self.types[service]
             self._clients[service] = self._harness.node.create_client(kind, f"face_node/{service}")
-        client = self._clients[service]
-        self._harness.wait_for(client.service_is_ready, service)
-        future = client.call_async(request)
-        again = time.monotonic() + RETRY
-
-        def answered() -> bool:
-            nonlocal future, again
-            if not future.done() and time.monotonic() > again:
-                future, again = client.call_async(request), again + RETRY
-            return future.done()
-
-        self._harness.wait_for(answered, f"{service} of {str(request)[:300]}")
-        return future.result()
+        what = f"{service} of {str(request)[:300]}"
+        return self._harness.call_client(self._clients[service], request, what)
 
 
 @pytest.fixture(scope="module")

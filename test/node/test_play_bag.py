@@ -6,9 +6,7 @@ If `ros2 bag play` is missing, bag_player.py stands in for it.
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,12 +44,7 @@ IMAGES = 8
 def player(
     tmp_path: Path, node_finds_optional_messages: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if (
-        not shutil.which("ros2")
-        or subprocess.run(["ros2", "bag", "--help"], capture_output=True, check=False).returncode
-    ):
-        bag_player.install(tmp_path / "bin")
-        monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    bag_player.install_if_missing(tmp_path / "bin", monkeypatch)
 
 
 @pytest.fixture
