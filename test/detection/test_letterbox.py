@@ -60,7 +60,7 @@ def test_no_pixel_of_the_image_before_stays() -> None:
             np.testing.assert_array_equal(used(image, views), fresh)
 
 
-def test_takes_a_image_with_padded_rows() -> None:
+def test_takes_an_image_with_padded_rows() -> None:
     padded = RANDOM.integers(0, 256, (48, 80, 3), np.uint8)
     views = plan_views(64, 48, 32, 32)
     canvas = Canvas(32, 32)(padded[:, :64], views)
