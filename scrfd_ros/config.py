@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +23,8 @@ from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
 SIZE_MULTIPLE: Final = 32
 """Width and height of a detector's input are multiples of the coarsest stride, pixels."""
 
-MAX_INPUT_SIDE: Final = 4096
-"""Pixels; networks take some 400 bytes for each of width times height."""
+MAX_INPUT_PIXELS: Final = 4096 * 4096
+"""Width times height of a detector's input; networks take some 400 bytes for each pixel."""
 
 MAX_TILES: Final = 8
 """In a row or column; each tile is a run of the network."""
@@ -94,8 +95,10 @@ seconds = functools.partial(option, limits=(0.0, 1e6))
 
 
 def _is_input_size(value: tuple[int, ...]) -> bool:
-    return len(value) == 2 and all(
-        side % SIZE_MULTIPLE == 0 and SIZE_MULTIPLE <= side <= MAX_INPUT_SIDE for side in value
+    return (
+        len(value) == 2
+        and all(side % SIZE_MULTIPLE == 0 and side >= SIZE_MULTIPLE for side in value)
+        and math.prod(value) <= MAX_INPUT_PIXELS
     )
 
 
@@ -193,8 +196,8 @@ class DetectorConfig(Group):
         "Width and height of the detector's input, in pixels; images are scaled to fit. Smaller is "
         "faster and misses small faces. Some model files take one size only.",
         check=_is_input_size,
-        form=f"a width and a height in multiples of {SIZE_MULTIPLE}, at most {MAX_INPUT_SIDE}, "
-        "such as [640, 640]",
+        form=f"a width and a height in multiples of {SIZE_MULTIPLE}, "
+        f"at most {MAX_INPUT_PIXELS} pixels in total, such as [640, 640]",
     )
     score_threshold: float = fraction(
         0.5, "Faces with a lower score are not reported.", is_live=True

@@ -41,8 +41,8 @@ from scrfd_ros.errors import ScrfdError
         ("detector.input_size", (0, 640), "[0, 640] is not a width and a height"),
         (
             "detector.input_size",
-            (640, 4128),
-            "[640, 4128] is not a width and a height in multiples of 32, at most 4096",
+            (4096, 4128),
+            "[4096, 4128] is not a width and a height in multiples of 32, at most 16777216 pixels",
         ),
         ("detector.tiles", (3, 9), "[3, 9] is not a number of columns and of rows, each 1 to 8"),
         ("super_resolution.max_size", 7, "7 is not within 8 to 112"),
@@ -53,6 +53,10 @@ def test_refuses_values(name: str, value: Any, complaint: str) -> None:
     with pytest.raises(ScrfdError) as raised:
         from_values(PipelineConfig, {name: value})
     assert str(raised.value).startswith(f"{name}: {complaint}")
+
+
+def test_takes_the_highest_image_of_wider_face() -> None:
+    assert DetectorConfig(input_size=(1024, 4448)).input_size == (1024, 4448)
 
 
 def test_refuses_upscaling_without_recognition() -> None:

@@ -58,7 +58,7 @@ def sentence(output: str) -> str:
         ("detector.tiles", [1.0, 2.0], "is a list of numbers with a decimal point; expected"),
         ("detector.tiles", [1, 2, 3], "[1, 2, 3] is not a number of columns and of rows"),
         ("detector.tiles", [0, 1], "each 1 to 8"),
-        ("detector.input_size", [64000, 64000], "at most 4096"),
+        ("detector.input_size", [64000, 64000], "at most 16777216 pixels in total"),
         ("detector.input_size", [-32, 32], "in multiples of 32"),
         ("cameras", "front", "'front' is a text; expected: a list of texts, such as ['front']"),
         ("cameras", ["a", "a"], "is not a list of different names"),
