@@ -31,7 +31,7 @@ from scrfd_ros.errors import DownloadError, ScrfdError
 from scrfd_ros.evaluation.verification import read_pairs
 from scrfd_ros.evaluation.wider_face import AnnotatedImage, read_detections
 from scrfd_ros.images.compressed import MAX_PIXELS, bgr_from_compressed
-from scrfd_ros.images.encodings import ENCODINGS, bgr_from_image
+from scrfd_ros.images.encodings import ENCODINGS, LAYOUTS, bgr_from_image
 from scrfd_ros.images.message import decode_message
 from scrfd_ros.images.serialized import SerializedImage, parse_image
 from scrfd_ros.inference.engine_file import (
@@ -102,13 +102,9 @@ class _Network:
 
 def _image(encoding: str, height: int = 6, width: int = 8, is_bigendian: int = 0) -> bytes:
     """A serialized sensor_msgs/Image of noise."""
-    values = 2 if encoding.endswith("16") else 1
-    channels = {"rgb": 3, "bgr": 3, "8UC3": 3, "rgba": 4, "bgra": 4, "8UC4": 4}
-    channels |= {"uyvy": 2, "yuv422": 2, "yuyv": 2, "yuv422_yuy2": 2}
-    name = encoding if encoding in channels else encoding.rstrip("0123456789")
-    step = width * values * channels.get(name, 1)
-    lines = height * 3 // 2 if encoding in ("nv12", "nv21") else height
-    data = np.random.default_rng(len(encoding)).bytes(lines * step)
+    layout = LAYOUTS[encoding]
+    step = width * layout.channels * layout.value_bytes
+    data = np.random.default_rng(len(encoding)).bytes(layout.lines(height) * step)
     return serialized(
         SerializedImage(
             1, 2, "camera", height, width, encoding, is_bigendian, step, memoryview(data)
@@ -119,7 +115,11 @@ def _image(encoding: str, height: int = 6, width: int = 8, is_bigendian: int = 0
 def _images() -> list[bytes]:
     return [
         *(_image(encoding) for encoding in ENCODINGS),
-        *(_image(encoding, is_bigendian=1) for encoding in ENCODINGS if encoding.endswith("16")),
+        *(
+            _image(encoding, is_bigendian=1)
+            for encoding in ENCODINGS
+            if LAYOUTS[encoding].value_bytes > 1
+        ),
         _image("rgb8", 1, 1),
         _image("bgr8", 1, 1000),
         _image("mono8", 1000, 1),

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decode raw image messages: numpy and OpenCV, no ROS.
 
-To add an encoding, add it to `_LAYOUTS`.
+To add an encoding, add it to `LAYOUTS`. If its lines of values are arranged in a new way, extend
+`Layout.lines` and `bgr_from_image`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class ImageMessage(Protocol):
         """A buffer of bytes, such as rclpy's array.array or rosbags' ndarray."""
 
 
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
     """How an encoding stores an image.
 
     Attributes:
@@ -53,6 +54,10 @@ class _Layout(NamedTuple):
     conversion: int | None
     value_bytes: int = 1
     shared: tuple[int, int] = (1, 1)
+
+    def lines(self, height: int) -> int:
+        """Number of lines of values in an image of this height."""
+        return height if self.shared[1] == 1 else height * 3 // 2
 
 
 # ROS names a Bayer pattern after its top left 2 x 2 pixels, OpenCV after the second and third pixel
@@ -69,28 +74,29 @@ _8_OR_16_BITS = {
     "bayer_grbg": (1, cv2.COLOR_BayerGB2BGR),
 }
 
-_LAYOUTS = {
-    f"{name}{8 * value_bytes}": _Layout(channels, conversion, value_bytes)
+LAYOUTS = {
+    f"{name}{8 * value_bytes}": Layout(channels, conversion, value_bytes)
     for value_bytes in (1, 2)
     for name, (channels, conversion) in _8_OR_16_BITS.items()
 }
-_LAYOUTS |= {
+LAYOUTS |= {
     # Generic types do not name colors; OpenCV programs use them for these.
-    "8UC1": _Layout(1, cv2.COLOR_GRAY2BGR),
-    "8UC3": _Layout(3, None),
-    "8UC4": _Layout(4, cv2.COLOR_BGRA2BGR),
-    "uyvy": _Layout(2, cv2.COLOR_YUV2BGR_UYVY, shared=(2, 1)),
-    "yuv422": _Layout(2, cv2.COLOR_YUV2BGR_UYVY, shared=(2, 1)),
-    "yuyv": _Layout(2, cv2.COLOR_YUV2BGR_YUY2, shared=(2, 1)),
-    "yuv422_yuy2": _Layout(2, cv2.COLOR_YUV2BGR_YUY2, shared=(2, 1)),
-    "nv12": _Layout(1, cv2.COLOR_YUV2BGR_NV12, shared=(2, 2)),
-    "nv21": _Layout(1, cv2.COLOR_YUV2BGR_NV21, shared=(2, 2)),
+    "8UC1": Layout(1, cv2.COLOR_GRAY2BGR),
+    "8UC3": Layout(3, None),
+    "8UC4": Layout(4, cv2.COLOR_BGRA2BGR),
+    "uyvy": Layout(2, cv2.COLOR_YUV2BGR_UYVY, shared=(2, 1)),
+    "yuv422": Layout(2, cv2.COLOR_YUV2BGR_UYVY, shared=(2, 1)),
+    "yuyv": Layout(2, cv2.COLOR_YUV2BGR_YUY2, shared=(2, 1)),
+    "yuv422_yuy2": Layout(2, cv2.COLOR_YUV2BGR_YUY2, shared=(2, 1)),
+    "nv12": Layout(1, cv2.COLOR_YUV2BGR_NV12, shared=(2, 2)),
+    "nv21": Layout(1, cv2.COLOR_YUV2BGR_NV21, shared=(2, 2)),
 }
+"""How each encoding stores an image."""
 
-ENCODINGS = tuple(_LAYOUTS)
+ENCODINGS = tuple(LAYOUTS)
 """The encodings that `bgr_from_image` decodes."""
 
-_NAMES = {name.lower(): name for name in _LAYOUTS}
+_NAMES = {name.lower(): name for name in LAYOUTS}
 
 _DEPTH = frozenset(("16uc1", "32fc1", "64fc1", "16sc1"))
 
@@ -111,8 +117,8 @@ def is_depth(encoding: str) -> bool:
 def bayer_conversion(encoding: str) -> int | None:
     """OpenCV's code to convert a Bayer pattern to BGR; None for other encodings."""
     return (
-        _LAYOUTS[encoding].conversion
-        if encoding.startswith("bayer") and encoding in _LAYOUTS
+        LAYOUTS[encoding].conversion
+        if encoding.startswith("bayer") and encoding in LAYOUTS
         else None
     )
 
@@ -123,7 +129,7 @@ def known_encoding(encoding: str) -> str | None:
     Raises:
         ImageError: the encoding is known to hold depth or compressed data.
     """
-    if encoding in _LAYOUTS:  # almost always
+    if encoding in LAYOUTS:  # almost always
         return encoding
     plain = encoding.strip().lower()
     if is_depth(plain):
@@ -162,7 +168,7 @@ def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
             f"unknown image encoding {message.encoding!r}; expected one of {', '.join(ENCODINGS)}; "
             f"choose one in the camera's driver, preferably bgr8"
         )
-    layout = _LAYOUTS[name]
+    layout = LAYOUTS[name]
     pixels = _view(message, layout)
     if layout.value_bytes == 2:
         pixels = cv2.convertScaleAbs(pixels.astype(np.uint16), alpha=1 / 257)
@@ -171,7 +177,7 @@ def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
     return np.asarray(pixels, np.uint8)
 
 
-def _view(message: ImageMessage, layout: _Layout) -> NDArray[Any]:
+def _view(message: ImageMessage, layout: Layout) -> NDArray[Any]:
     """A read-only view of a message's values, [lines, width, channels].
 
     Raises:
@@ -180,7 +186,7 @@ def _view(message: ImageMessage, layout: _Layout) -> NDArray[Any]:
     """
     height, width, step = message.height, message.width, message.step
     columns, rows = layout.shared
-    lines = height if rows == 1 else height * 3 // 2
+    lines = layout.lines(height)
     pixel_bytes = layout.channels * layout.value_bytes
     size = memoryview(message.data).nbytes
     row_bytes = width * pixel_bytes

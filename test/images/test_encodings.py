@@ -8,7 +8,7 @@ import struct
 import tracemalloc
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from exif import with_orientation
 from numpy.typing import NDArray
+from raw_images import BAYER, Message, by_hand, largest_difference
 from rosbags.image import image_to_cvimage
 from rosbags.typesys import Stores, get_typestore
 
@@ -27,20 +28,10 @@ from scrfd_ros.errors import ImageError
 from scrfd_ros.faces import Faces
 from scrfd_ros.images.compressed import bgr_from_compressed
 from scrfd_ros.images.decoded import DecodedImage
-from scrfd_ros.images.encodings import bgr_from_image
+from scrfd_ros.images.encodings import ENCODINGS, LAYOUTS, bgr_from_image
 
 WIDTH, HEIGHT = 62, 48
-YUV422 = ("uyvy", "yuv422", "yuyv", "yuv422_yuy2")
-YUV420 = ("nv12", "nv21")
-BAYER = ("bayer_rggb", "bayer_bggr", "bayer_gbrg", "bayer_grbg")
-
-CHANNELS = {
-    "mono8": 1, "rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "8UC1": 1, "8UC3": 3, "8UC4": 4,
-    "mono16": 1, "rgb16": 3, "bgr16": 3, "rgba16": 4, "bgra16": 4,
-    **dict.fromkeys(YUV422, 2), **dict.fromkeys(YUV420, 1),
-    **{f"{name}{bits}": 1 for name in BAYER for bits in (8, 16)},
-}  # fmt: skip
-ENCODINGS = sorted(CHANNELS)
+WORDS = [name for name in ENCODINGS if LAYOUTS[name].value_bytes == 2]
 
 
 @pytest.fixture(scope="module")
@@ -49,28 +40,12 @@ def people(image: Callable[[str], NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return image("t1.jpg")
 
 
-@dataclass
-class Message:
-    """An image message that needs no ROS."""
-
-    height: int
-    width: int
-    encoding: str
-    step: int
-    data: Any
-    is_bigendian: int = 0
-
-
 def random_values(encoding: str) -> NDArray[Any]:
-    """Values that a camera could send: [lines, width, channels], uint8 or uint16."""
-    lines = HEIGHT * 3 // 2 if encoding in YUV420 else HEIGHT
-    shape = (lines, WIDTH, CHANNELS[encoding])
-    random = np.random.default_rng(len(encoding))
-    if encoding in YUV420 + YUV422:
-        return random.integers(16, 236, shape, np.uint8)  # the legal range of BT.601
-    if encoding.endswith("16"):
-        return random.integers(0, 2**16, shape, np.uint16)
-    return random.integers(0, 2**8, shape, np.uint8)
+    """[lines, width, channels], uint8 or uint16."""
+    layout = LAYOUTS[encoding]
+    shape = (layout.lines(HEIGHT), WIDTH, layout.channels)
+    dtype = np.dtype(f"u{layout.value_bytes}")
+    return np.random.default_rng(len(encoding)).integers(0, 256**dtype.itemsize, shape, dtype)
 
 
 def message_of(
@@ -84,62 +59,6 @@ def message_of(
     return Message(HEIGHT, WIDTH, encoding, rows.shape[1], rows.tobytes(), int(big_endian))
 
 
-def by_hand(values: NDArray[Any], encoding: str) -> NDArray[np.float64]:
-    """The image in BGR without OpenCV, [HEIGHT, WIDTH, 3], before rounding."""
-    scale = 257.0 if values.dtype == np.uint16 else 1.0
-    values = values / scale
-    name = encoding.rstrip("0123456789") if encoding.endswith(("8", "16")) else encoding
-    if name in BAYER:
-        return demosaicked(values[..., 0], name[-4:])
-    if name in ("mono", "8UC1"):
-        return np.repeat(values, 3, axis=2)
-    if name in ("bgr", "bgra", "8UC3", "8UC4"):
-        return values[..., :3]
-    if name in ("rgb", "rgba"):
-        return values[..., [2, 1, 0]]
-    if name in YUV420:
-        luma = values[:HEIGHT, :, 0]
-        chroma = values[HEIGHT:].reshape(HEIGHT // 2, WIDTH // 2, 2)
-        u, v = (chroma[..., index].repeat(2, axis=0).repeat(2, axis=1) for index in (0, 1))
-        return bt601(luma, u, v) if name == "nv12" else bt601(luma, v, u)
-    y = 1 if name in ("uyvy", "yuv422") else 0
-    u, v = (values[:, index::2, 1 - y].repeat(2, axis=1) for index in (0, 1))
-    return bt601(values[..., y], u, v)
-
-
-def bt601(
-    luma: NDArray[np.float64], u: NDArray[np.float64], v: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """ITU-R BT.601 with Kr 0.299 and Kb 0.114; luma from 16 to 235, chroma from 16 to 240."""
-    y, pb, pr = (luma - 16) / 219, (u - 128) / 224, (v - 128) / 224
-    red, blue = y + 2 * (1 - 0.299) * pr, y + 2 * (1 - 0.114) * pb
-    green = (y - 0.299 * red - 0.114 * blue) / 0.587
-    return 255 * np.clip(np.stack((blue, green, red), axis=2), 0, 1)
-
-
-def demosaicked(mosaic: NDArray[np.float64], pattern: str) -> NDArray[np.float64]:
-    """Each color as the mean of its samples next to the pixel; the border is not valid."""
-    planes = []
-    for color in "bgr":
-        known = np.zeros_like(mosaic)
-        for place, letter in enumerate(pattern):
-            known[place // 2 :: 2, place % 2 :: 2] += letter == color
-        mean = neighborhood(mosaic * known) / neighborhood(known)
-        planes.append(np.where(known, mosaic, mean))
-    return np.stack(planes, axis=2)
-
-
-def neighborhood(plane: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weighted sum over 3 x 3 pixels: neighbors at an edge count 2, diagonal ones 1."""
-    across = plane + 0.5 * (np.roll(plane, 1, axis=1) + np.roll(plane, -1, axis=1))
-    return across + 0.5 * (np.roll(across, 1, axis=0) + np.roll(across, -1, axis=0))
-
-
-def largest_difference(actual: NDArray[Any], expected: NDArray[Any], encoding: str) -> float:
-    inner = slice(1, -1) if encoding.startswith("bayer") else slice(None)
-    return float(np.abs(actual.astype(float) - expected)[inner, inner].max())
-
-
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_every_encoding_is_what_it_says(encoding: str) -> None:
     values = random_values(encoding)
@@ -147,7 +66,8 @@ def test_every_encoding_is_what_it_says(encoding: str) -> None:
     assert image.shape == (HEIGHT, WIDTH, 3)
     assert image.dtype == np.uint8
     # Half a level is rounding; demosaicing rounds its means and YUV its factors as well.
-    tolerance = 1.0 if encoding.startswith("bayer") or encoding in YUV420 + YUV422 else 0.5
+    exact = encoding not in BAYER and LAYOUTS[encoding].shared == (1, 1)
+    tolerance = 0.5 if exact else 1.01
     assert largest_difference(image, by_hand(values, encoding), encoding) <= tolerance
 
 
@@ -155,15 +75,14 @@ def test_every_encoding_is_what_it_says(encoding: str) -> None:
 def test_rosbags_sees_the_same_image(encoding: str) -> None:
     message = message_of(random_values(encoding), encoding)
     image = bgr_from_image(message)
-    if encoding in YUV420:
-        message.height = HEIGHT * 3 // 2  # it expects the lines of the buffer
+    message.height = LAYOUTS[encoding].lines(HEIGHT)  # it expects the lines of the buffer
     oracle = image_to_cvimage(message, "bgr8")  # type: ignore[arg-type]
     # It cuts 16 bits to 8; we round.
     tolerance = 1 if encoding.endswith("16") else 0
     assert np.abs(image.astype(int) - oracle).max() <= tolerance
 
 
-@pytest.mark.parametrize("encoding", [name for name in ENCODINGS if name.endswith("16")])
+@pytest.mark.parametrize("encoding", WORDS)
 def test_byte_order_makes_no_difference(encoding: str) -> None:
     values = random_values(encoding)
     little = bgr_from_image(message_of(values, encoding))
@@ -190,7 +109,7 @@ def test_what_pads_the_rows_is_not_seen(encoding: str, padding: int) -> None:
 )
 def test_red_is_red(encoding: str, data: list[int]) -> None:
     """Y 81, Cb 90, Cr 240 is the red of the BT.601 color bars."""
-    message = Message(2, 2, encoding, 2 if encoding in YUV420 else 4, bytes(data))
+    message = Message(2, 2, encoding, 2 * LAYOUTS[encoding].channels, bytes(data))
     assert np.abs(bgr_from_image(message) - np.array([0.0, 0.0, 255.0])).max() <= 1
 
 
@@ -397,7 +316,7 @@ def test_exchanged_colors_are_exchanged_back(people: NDArray[np.uint8]) -> None:
     assert np.array_equal(image, people)
 
 
-@pytest.mark.parametrize("name", BAYER)
+@pytest.mark.parametrize("name", sorted({name.rstrip("0123456789") for name in BAYER}))
 def test_a_compressed_bayer_pattern_becomes_an_image(name: str) -> None:
     values = random_values(f"{name}8")
     content = compressed(values, ".png")
