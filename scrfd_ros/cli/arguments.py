@@ -7,7 +7,7 @@ import argparse
 import math
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,14 +35,18 @@ _OPTIONS: Final = {
 }
 """Options of the pipeline by the names of their arguments."""
 
-_METAVARS: Final = {
-    "threads": "N",
+_METAVARS: Final[Mapping[Any, str]] = {
+    int: "N",
+    float: "X",
+    tuple[int, int]: "NxN",
+    Path | None: "PATH",
     "input_size": "WxH",
     "score": "S",
     "nms": "IOU",
     "tiles": "CxR",
     "min_quality": "Q",
 }
+"""What stands for a value in the help: by type, or by the name of an argument."""
 
 
 def add_pipeline_arguments(
@@ -102,22 +106,28 @@ def add_option(
     option, kind, usual = options(PipelineConfig)[_OPTIONS[name]]
     flag = f"--{name.replace('_', '-')}"
     if kind is bool:
-        parser.add_argument(flag, action="store_true", help=help or _help(option))
+        # A switch that is on by default also has --no-...
+        action = argparse.BooleanOptionalAction if usual else "store_true"
+        parser.add_argument(flag, action=action, default=usual, help=help or _help(option))
         return
     default = usual if default is None else default
     shown = "x".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    metavar = _METAVARS.get(name, _METAVARS.get(kind))
     parse: Callable[[str], Any] = str
     if kind in (int, float):
         parse = _number(option, kind)
     elif kind == tuple[int, int]:
-        parse = _pair(_METAVARS[name], shown)
+        assert metavar is not None
+        parse = _pair(metavar, shown)
+    elif kind == Path | None:
+        parse = Path
     parser.add_argument(
         flag,
         type=parse,
         choices=option.choices() if option.choices is not None else None,
         default=default,
-        metavar=_METAVARS.get(name),
-        help=help or f"{_help(option)} (default: {shown})",
+        metavar=metavar,
+        help=help or _help(option) + (f" (default: {shown})" if default is not None else ""),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from scrfd_ros.cli import arguments
 from scrfd_ros.cli.arguments import add_option, add_pipeline_arguments, config_of, option_values
 from scrfd_ros.cli.output import say
 from scrfd_ros.config import PipelineConfig, options, with_values
@@ -124,6 +125,20 @@ def test_a_command_can_have_another_default_and_help() -> None:
         "detector.nms_threshold": 0.4,
     }
     assert "(default: 0.02)" in help_of(parser) and "something else" in help_of(parser)
+
+
+@pytest.mark.parametrize("name", options(PipelineConfig))
+def test_every_option_can_have_an_argument(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arguments, "_OPTIONS", {"other": name})
+    parser = argparse.ArgumentParser()
+    add_option(parser, "other")
+    help_of(parser)
+    _, kind, default = options(PipelineConfig)[name]
+    text = "x".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    words = ["--other"] if kind is bool else ["--other", text]
+    expected = {bool: True, Path | None: Path(text)}.get(kind, default)
+    assert option_values(parser.parse_args(words)) == {name: expected}
+    assert option_values(parser.parse_args([])) == {name: default}
 
 
 def test_text_fits_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
