@@ -21,6 +21,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from scrfd_ros.inference.load import BACKENDS
 from scrfd_ros.node.launch_checks import (
     boolean,
     camera_names,
@@ -71,7 +72,7 @@ ARGUMENTS = [
         description=f"ArcFace model, such as w600k_mbf; {FROM_FILE}",
     ),
     DeclareLaunchArgument(
-        "backend", default_value="", description=f"auto, tensorrt or onnxruntime; {FROM_FILE}"
+        "backend", default_value="", description=f"one of: {', '.join(BACKENDS)}; {FROM_FILE}"
     ),
     DeclareLaunchArgument(
         "use_sim_time",

@@ -71,8 +71,8 @@ def test_onnx_runtime_does_not_run_engines(tmp_path: Path) -> None:
 
 
 def test_unknown_backend(model: Path) -> None:
-    with pytest.raises(ModelError, match="unknown backend 'openvino'; expected one of auto, tens"):
-        open_network(model, "openvino")
+    with pytest.raises(ModelError, match="unknown backend 'abacus'; expected one of auto, tens"):
+        open_network(model, "abacus")
 
 
 def test_without_a_gpu_nothing_for_engines_is_loaded(model: Path) -> None:
