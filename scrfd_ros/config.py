@@ -63,7 +63,7 @@ class Option:
         if self.choices is not None:
             return f"one of: {', '.join(self.choices())}"
         if self.limits is not None:
-            return "{:g} to {:g}".format(*self.limits)
+            return "{:.12g} to {:.12g}".format(*self.limits)
         return self.form
 
     def refusal(self, value: Any) -> str:
@@ -204,8 +204,7 @@ class DetectorConfig(Group):
     )
     nms_threshold: float = fraction(
         0.4,
-        "Of two boxes that overlap by a greater IoU, only the one with the higher score is "
-        "reported.",
+        "If the IoU of two boxes is above this, only the one with the higher score is reported.",
         is_live=True,
     )
     max_faces: int = option(
@@ -223,8 +222,9 @@ class DetectorConfig(Group):
     )
     large_faces: bool = option(
         False,
-        "Also find faces that fill the image, by a second look at a smaller scale. It costs a run "
-        "of the network if the image is about as high as wide, and nothing otherwise.",
+        "Also find faces that fill the image, by a second look at a smaller scale. It costs one "
+        "more run of the network for images with about the proportions of `input_size`, and "
+        "nothing for others.",
         is_live=True,
     )
 

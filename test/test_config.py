@@ -46,7 +46,7 @@ from scrfd_ros.errors import ScrfdError
         ),
         ("detector.tiles", (3, 9), "[3, 9] is not a number of columns and of rows, each 1 to 8"),
         ("super_resolution.max_size", 7, "7 is not within 8 to 112"),
-        ("tracking.max_age", math.inf, "inf is not within 0 to 1e+06"),
+        ("tracking.max_age", math.inf, "inf is not within 0 to 1000000"),
     ],
 )
 def test_refuses_values(name: str, value: Any, complaint: str) -> None:

@@ -14,7 +14,7 @@ from scrfd_ros.errors import ScrfdError
 from scrfd_ros.images.orientation import ROTATIONS
 
 MAX_CAMERAS: Final = 64
-"""Each has six publishers and takes part in a batch."""
+"""Each has publishers of its own and takes part in a batch."""
 
 IMAGE_TRANSPORTS: Final = ("raw", "compressed")
 
@@ -42,8 +42,11 @@ class DiagnosticsConfig(Group):
         "Seconds without an image after which a camera is reported as stale.",
         is_live=True,
     )
-    min_rate: float = seconds(
-        0.0, "Results per second below which the diagnostics warn; 0 for never.", is_live=True
+    min_rate: float = option(
+        0.0,
+        "Results per second below which the diagnostics warn; 0 for never.",
+        limits=(0.0, 1e6),
+        is_live=True,
     )
 
 

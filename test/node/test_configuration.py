@@ -68,7 +68,7 @@ def sentence(output: str) -> str:
         ("autostart", "yes", "autostart: 'yes' is a text; expected: true or false, such as true"),
         ("detector.score_threshold", 1, "such as 1.0"),
         ("detector.score_threshold", math.nan, "nan is not within 0 to 1"),
-        ("tracking.max_age", math.inf, "inf is not within 0 to 1e+06"),
+        ("tracking.max_age", math.inf, "inf is not within 0 to 1000000"),
         ("detector.max_faces", -1, "-1 is not within 0 to 100000"),
         ("detector.model", 10, "10 is a whole number; expected: a text, such as '10'"),
         ("detector.model", True, "true is true or false; expected: a text, such as 'true'"),
