@@ -20,6 +20,7 @@ from pathlib import Path
 
 from scrfd_ros.cli.arguments import add_pipeline_arguments, pipeline_of
 from scrfd_ros.cli.output import say
+from scrfd_ros.evaluation.settings import recorded_options
 from scrfd_ros.evaluation.verification import (
     FARS,
     FOLDS,
@@ -88,12 +89,8 @@ def run(args: argparse.Namespace) -> int:
             "path": str(detector.network.path),
             "sha256": detector.network.sha256,
             "runs_on": detector.network.backend,
-            "input_size": list(config.detector.input_size),
-            "score_threshold": config.detector.score_threshold,
-            "nms_threshold": config.detector.nms_threshold,
-            "tiles": list(config.detector.tiles),
-            "large_faces": config.detector.large_faces,
-            "min_quality": config.recognizer.min_quality,
+            **recorded_options(config.detector),
+            **recorded_options(config.recognizer),
             "enlarged": pipeline.super_resolution is not None,
         },
         "recognizer": {

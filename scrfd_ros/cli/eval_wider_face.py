@@ -5,9 +5,9 @@ Finds the faces in its 3226 images, writes them in the benchmark's submission fo
 them with the ground truth: average precision (AP) of the subsets easy, medium and hard, of each
 event, and of faces by their height. An interrupted run continues where it stopped.
 
-The protocol vga is that of the published table of SCRFD: images letterboxed to 640x640, score
-threshold 0.02, NMS 0.45. The protocol original gives images to the detector in their own size,
-padded to multiples of 32; it needs a detector that takes any size.
+The protocol vga is that of the published table of SCRFD: images letterboxed to 640x640, with the
+thresholds that --score and --nms have by default. The protocol original gives images to the
+detector in their own size, padded to multiples of 32; it needs a detector that takes any size.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from scrfd_ros.cli.arguments import NO_RECOGNIZER, add_pipeline_arguments, pipel
 from scrfd_ros.cli.output import say
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.evaluation.wider_face import (
-    PUBLISHED_SETTINGS,
+    PUBLISHED,
     at_original_size,
     detect,
     find_ground_truth,
     find_images,
     prepare_folder,
+    published_settings,
     read_detections,
     read_ground_truth,
     settings_of,
@@ -74,8 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for detections and results, made if missing (default: one in "
         "output/wider_face)",
     )
-    # Those of the published table: the curve of recall needs the faces of low scores too.
-    add_pipeline_arguments(parser, recognizer=NO_RECOGNIZER, score=0.02, nms=0.45)
+    add_pipeline_arguments(
+        parser,
+        recognizer=NO_RECOGNIZER,
+        score=PUBLISHED.score_threshold,
+        nms=PUBLISHED.nms_threshold,
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -107,14 +112,15 @@ def run(args: argparse.Namespace) -> int:
     evaluation = evaluate(ground_truth, read_detections(folder, ground_truth))
 
     _print(title, evaluation, published)
-    if published and settings and not PUBLISHED_SETTINGS.items() <= settings.items():
-        say(f"note: the published figures are of {_words(PUBLISHED_SETTINGS)}")
+    usual = published_settings()
+    if published and settings and not usual.items() <= settings.items():
+        say(f"note: the published figures are of {_words(usual)}")
     report = {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "detections_in": str(folder),
         "settings": settings,
         "published": published,
-        "published_settings": PUBLISHED_SETTINGS,
+        "published_settings": usual,
         "difference": above(evaluation, published),
         **evaluation.as_json(),
     }

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from scrfd_ros.config import PipelineConfig, with_values
 from scrfd_ros.errors import BackendError, ScrfdError
+from scrfd_ros.evaluation.settings import recorded_options
 from scrfd_ros.inference.cuda import cuda_device
 from scrfd_ros.inference.tensorrt_library import import_tensorrt, product
 from scrfd_ros.models.catalogue import default_model_directory, load_catalogue
@@ -109,10 +110,7 @@ class Measurement:
                 }
                 for kind, network in networks.items()
             },
-            "input_size": list(pipeline.config.detector.input_size),
-            "score_threshold": pipeline.config.detector.score_threshold,
-            "nms_threshold": pipeline.config.detector.nms_threshold,
-            "max_faces": pipeline.config.detector.max_faces,
+            **recorded_options(pipeline.config.detector),
             "faces": self.faces,
             "images_per_second": self.images_per_second,
             "milliseconds": {

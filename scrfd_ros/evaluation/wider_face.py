@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from scrfd_ros.config import SIZE_MULTIPLE
+from scrfd_ros.config import SIZE_MULTIPLE, DetectorConfig
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.errors import ModelError, ScrfdError
+from scrfd_ros.evaluation.settings import recorded_options
 from scrfd_ros.faces import Faces
 from scrfd_ros.files import write_bytes
 from scrfd_ros.images.files import read_image
@@ -38,15 +39,8 @@ from scrfd_ros.pipeline import FacePipeline
 SUBSETS = ("easy", "medium", "hard")
 GROUND_TRUTH = tuple(f"wider_{part}_val.mat" for part in ("face", *SUBSETS))
 
-PUBLISHED_SETTINGS: Mapping[str, object] = {
-    "protocol": "vga",
-    "input_size": [640, 640],
-    "score": 0.02,
-    "nms": 0.45,
-    "tiles": [1, 1],
-    "large_faces": False,
-}
-"""Settings of the published table of SCRFD, in the form of `settings_of`."""
+PUBLISHED = DetectorConfig(input_size=(640, 640), score_threshold=0.02, nms_threshold=0.45)
+"""Options of the published table of SCRFD. The curve of recall needs faces of low scores too."""
 
 _MAT_HEADER = 128  # bytes of a .mat file of version 5
 _MAT_COMPRESSED = 15  # type of an element
@@ -258,18 +252,25 @@ def at_original_size(pipeline: FacePipeline) -> FindFaces:
 
 def settings_of(protocol: str, pipeline: FacePipeline) -> dict[str, object]:
     """The settings that the detections of a pipeline depend on, for JSON."""
-    detector, config = pipeline.detector, pipeline.config.detector
+    network = pipeline.detector.network
     return {
         "protocol": protocol,
-        "detector": detector.network.name,
-        "sha256": detector.network.sha256,
-        "backend": detector.network.backend,
-        "input_size": list(config.input_size) if protocol == "vga" else None,
-        "score": config.score_threshold,
-        "nms": config.nms_threshold,
-        "tiles": list(config.tiles),
-        "large_faces": config.large_faces,
+        "detector": network.name,
+        "sha256": network.sha256,
+        "backend": network.backend,
+        **_options_of(pipeline.config.detector),
+        **({} if protocol == "vga" else {"input_size": None}),
     }
+
+
+def published_settings() -> dict[str, object]:
+    """The settings of the published table of SCRFD, in the form of `settings_of`."""
+    return {"protocol": "vga", **_options_of(PUBLISHED)}
+
+
+def _options_of(config: DetectorConfig) -> dict[str, object]:
+    short = {"score_threshold": "score", "nms_threshold": "nms"}
+    return {short.get(name, name): value for name, value in recorded_options(config).items()}
 
 
 def prepare_folder(folder: Path, settings: Mapping[str, object]) -> Path:
