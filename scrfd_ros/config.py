@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every option of the pipeline: its default, limits and description, in this one place.
 
-The node's parameters, the command line's options, config/faces.yaml and docs/parameters.md are made
-from these classes or held against them: a new option is written here and nowhere else.
+The node's parameters, config/faces.yaml and docs/parameters.md are made from these classes. So are
+the options of commands, of which `scrfd_ros.cli.arguments` has a list.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Frame(NamedTuple):
     Attributes:
         image: uint8 [H, W, 3] BGR.
         tracker: that of the image's camera. It gives the faces ids and chooses which to embed; the
-            others get the embedding of their track. None for no ids and embeddings of all faces.
+            others get the embedding of their track. None: no ids, and every face is embedded.
         time, epoch: when the image was taken, for the tracker; `FrameClock` derives them.
     """
 
@@ -70,7 +70,8 @@ class FacePipeline:
     Keeps buffers between calls: use one for each thread.
 
     Args:
-        config: the options; its parts replace those of the detector and the super-resolution.
+        config: the options. Its parts `detector` and `super_resolution` are set on the objects of
+            these names.
         detector: finds the faces.
         recognizer: embeds them; None for no embeddings.
         super_resolution: upscales small faces before they are embedded; None for none.
@@ -100,15 +101,15 @@ class FacePipeline:
         if recognizer is not None and not detector.has_landmarks:
             self.warning = (
                 f"{detector.network.path.name} finds no landmarks, which faces are aligned by: no "
-                f"embeddings are computed. Use a detector with landmarks (500m, 2.5g, 10g), or "
-                f"switch the recognizer off"
+                f"embeddings are computed. Use a detector with landmarks, such as "
+                f"{PipelineConfig().detector.model}, or switch the recognizer off"
             )
 
     @property
     def fit(self) -> tuple[int, int] | None:
-        """Width and height, pixels, that whole images are fitted into, for `decode_message`.
+        """Width and height, pixels, to which an image may be reduced while it is decoded.
 
-        None if faces or tiles are cut out of the image, which is then needed at full scale.
+        None if it is needed at full scale, because faces or tiles are cut out of it.
         """
         if self.recognizer is not None or self._config.detector.tiles != (1, 1):
             return None
@@ -280,8 +281,8 @@ def load_pipeline(
 ) -> FacePipeline:
     """Load the networks, check them on a drawing, and return the pipeline.
 
-    These first runs also make the first image as fast as the next. The number of OpenCV's threads
-    is set too, for the whole process.
+    The check also warms the networks up. The number of OpenCV's threads is set for the whole
+    process.
 
     Args:
         config: the options.

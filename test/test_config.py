@@ -18,6 +18,7 @@ from scrfd_ros.config import (
     with_values,
 )
 from scrfd_ros.errors import ScrfdError
+from scrfd_ros.models.catalogue import DETECTOR, load_catalogue
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,13 @@ def test_refuses_values(name: str, value: Any, complaint: str) -> None:
 
 def test_takes_the_highest_image_of_wider_face() -> None:
     assert DetectorConfig(input_size=(1024, 4448)).input_size == (1024, 4448)
+
+
+def test_the_description_names_the_detectors_without_landmarks() -> None:
+    catalogue = load_catalogue()
+    without = [name for name in catalogue.names(DETECTOR) if not catalogue.models[name].landmarks]
+    description = options(PipelineConfig)["detector.model"].option.description
+    assert f"{' and '.join(without)} find no landmarks" in description
 
 
 def test_refuses_upscaling_without_recognition() -> None:

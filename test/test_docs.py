@@ -30,6 +30,7 @@ from scrfd_ros.config import options
 from scrfd_ros.images.drawing import draw_faces
 from scrfd_ros.images.files import read_image, write_image
 from scrfd_ros.node.config import NodeConfig, to_parameter
+from scrfd_ros.tracking.tracker import SAME_PERSON
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -328,7 +329,23 @@ def test_readme_python_runs(
     exec(code.replace("holiday.jpg", "holiday.png"), names)
     assert len(names["faces"]) == 6
     different_people = names["similarity"][~np.eye(6, dtype=bool)]
-    assert different_people.max() < 0.40
+    assert different_people.max() < SAME_PERSON
+
+
+@pytest.mark.parametrize(("kind", "prefix"), [("FaceArray", ""), ("Face", "faces[].")])
+def test_topics_name_every_field_of_a_message(kind: str, prefix: str) -> None:
+    text = (ROOT / "docs" / "topics.md").read_text("utf-8")
+    definition = (ROOT / "msg" / f"{kind}.msg").read_text("utf-8")
+    fields = re.findall(r"^[\w/]+(?:\[.*\])? (\w+)$", definition, re.MULTILINE)
+    assert len(fields) >= 4
+    assert not [name for name in fields if f"`{prefix}{name}" not in text]
+
+
+@pytest.mark.parametrize(
+    "path", ["README.md", "docs/topics.md", "docs/verification.md", "scrfd_ros/__init__.py"]
+)
+def test_documents_name_the_threshold_of_the_tracker(path: str) -> None:
+    assert f"{SAME_PERSON:.2f}" in (ROOT / path).read_text("utf-8")
 
 
 def test_the_picture_in_the_readme_shows_what_the_networks_find(

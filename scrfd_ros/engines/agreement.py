@@ -25,7 +25,10 @@ from scrfd_ros.inference.network import Network
 from scrfd_ros.recognition.arcface import ArcFace
 
 SCORE_THRESHOLD = 0.5
-"""The other network must find a face that scores at least this in one of them."""
+"""The other network must find a face that scores at least this in one of them.
+
+It belongs to the limits below, whatever the option's default is.
+"""
 
 SAME_FACE_IOU = 0.5
 """Minimum IoU of boxes of the same face."""
