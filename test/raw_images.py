@@ -22,8 +22,8 @@ _PLAIN = {
     "8UC3": (0, 1, 2),
     "8UC4": (0, 1, 2),
 }
-# The positions of Y in a pixel, of U in a pair of pixels.
-_YUV422 = {"uyvy": (1, 0), "yuv422": (1, 0), "yuyv": (0, 1), "yuv422_yuy2": (0, 1)}
+# The positions of Y in a pixel, of U and V in a pair of pixels.
+_YUV422 = {"uyvy": (1, 0, 2), "yuv422": (1, 0, 2), "yuyv": (0, 1, 3), "yuv422_yuy2": (0, 1, 3)}
 # The positions of U and V in a pair.
 _YUV420 = {"nv12": (0, 1), "nv21": (1, 0)}
 BAYER = [name for name in ENCODINGS if name.startswith("bayer")]
@@ -51,9 +51,9 @@ def by_hand(values: NDArray[Any], encoding: str) -> NDArray[np.float64]:
     """
     values = values / (257 if values.dtype.itemsize == 2 else 1)
     if encoding in _YUV422:
-        of_luma, of_u = _YUV422[encoding]
+        of_luma, *of_chroma = _YUV422[encoding]
         pairs = values.reshape(len(values), -1, 4)
-        u, v = (pairs[..., place].repeat(2, axis=1) for place in (of_u, of_u + 2))
+        u, v = (pairs[..., place].repeat(2, axis=1) for place in of_chroma)
         return _bt601(values[..., of_luma], u, v)
     if encoding in _YUV420:
         height = len(values) * 2 // 3

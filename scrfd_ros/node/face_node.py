@@ -18,7 +18,7 @@ from scrfd_ros.node.diagnostics import Problem, networks_in_words
 from scrfd_ros.node.frame_processor import FrameProcessor
 from scrfd_ros.node.guarded_executor import guard_services
 from scrfd_ros.node.image_intake import ImageIntake
-from scrfd_ros.node.lifecycle import GuardedLifecycleNode, explained
+from scrfd_ros.node.lifecycle import GuardedLifecycleNode, guarded
 from scrfd_ros.node.log_bridge import LogBridge
 from scrfd_ros.node.messages import check_definitions
 from scrfd_ros.node.monitor import Monitor
@@ -77,7 +77,7 @@ class FaceNode(GuardedLifecycleNode):
                 f"ros2 lifecycle set {name} configure; ros2 lifecycle set {name} activate"
             )
 
-    @explained("configure", Transition.FAILURE)
+    @guarded("configure", Transition.FAILURE)
     def on_configure(self, state: LifecycleState) -> Transition:
         self.report_idle(DiagnosticStatus.WARN, "configuring: loading the networks")
         check_definitions()
@@ -104,7 +104,7 @@ class FaceNode(GuardedLifecycleNode):
         self.report_idle(DiagnosticStatus.WARN, self._inactive)
         return super().on_configure(state)
 
-    @explained("activate")
+    @guarded("activate")
     def on_activate(self, state: LifecycleState) -> Transition:
         result = super().on_activate(state)
         assert self._pipeline is not None and self._config is not None
@@ -117,25 +117,25 @@ class FaceNode(GuardedLifecycleNode):
         self._intake.start()
         return result
 
-    @explained("deactivate")
+    @guarded("deactivate")
     def on_deactivate(self, state: LifecycleState) -> Transition:
         self._stop_images()
         self.report_idle(DiagnosticStatus.WARN, self._inactive)
         return super().on_deactivate(state)
 
-    @explained("clean up")
+    @guarded("clean up")
     def on_cleanup(self, state: LifecycleState) -> Transition:
         self.release()
         self.report_idle(DiagnosticStatus.WARN, self._not_configured)
         return super().on_cleanup(state)
 
-    @explained("shut down")
+    @guarded("shut down")
     def on_shutdown(self, state: LifecycleState) -> Transition:
         self.release()
         self.report_idle(DiagnosticStatus.WARN, "shut down: to use it, start the node again")
         return super().on_shutdown(state)
 
-    @explained("recover from the error")
+    @guarded("recover from the error")
     def on_error(self, state: LifecycleState) -> Transition:
         self.release()  # the reason is in the log already
         return super().on_error(state)

@@ -17,7 +17,7 @@ _LOG_PERIOD = 5.0  # seconds between repeats of one message
 
 
 class GuardedLifecycleNode(LifecycleNode):
-    """A lifecycle node whose transitions are marked with `explained`.
+    """A lifecycle node whose transitions are marked with `guarded`.
 
     Attributes:
         final_status: exit status of the process once the lifecycle is at its end; None before.
@@ -57,14 +57,16 @@ _Node = TypeVar("_Node", bound=GuardedLifecycleNode)
 _Step = Callable[[_Node, LifecycleState], Transition]
 
 
-def explained(
-    verb: str, otherwise: Transition = Transition.ERROR
+def guarded(
+    verb: str, on_failure: Transition = Transition.ERROR
 ) -> Callable[[_Step[_Node]], _Step[_Node]]:
-    """Have a transition that raises log why, release what it took, and fail: rclpy logs nothing.
+    """Guard a transition: if it raises, log why, release everything, and report the node as idle.
+
+    rclpy does none of this.
 
     Args:
         verb: what the node cannot do then.
-        otherwise: the outcome; with ERROR, rclpy calls on_error().
+        on_failure: the outcome then; with ERROR, rclpy calls on_error().
     """
 
     def decorate(function: _Step[_Node]) -> _Step[_Node]:
@@ -84,7 +86,7 @@ def explained(
                 return Transition.ERROR
             what = "not configured" if verb == "configure" else f"not configured, cannot {verb}"
             node.report_idle(DiagnosticStatus.ERROR, f"{what}: {reason}")
-            return otherwise
+            return on_failure
 
         return step
 

@@ -203,11 +203,11 @@ class TrackedFaces:
         tracks["unmatched"][slots] = unmatched
         tracks["doubtful"][slots] = tracks["covered"][slots] | unmatched
         better = ~(unmatched & tracks["known"][slots])
-        slots = slots[better]
-        tracks["known"][slots] = ~tracks["doubtful"][slots]
-        tracks["norm"][slots] = norms[better]
-        tracks["embedded_size"][slots] = _scale(tracks["size"][slots])
-        for slot, embedding in zip(slots, embeddings[better], strict=True):
+        learned = slots[better]
+        tracks["known"][learned] = ~tracks["doubtful"][learned]
+        tracks["norm"][learned] = norms[better]
+        tracks["embedded_size"][learned] = _scale(tracks["size"][learned])
+        for slot, embedding in zip(learned, embeddings[better], strict=True):
             tracks["embedding"][slot] = embedding.copy()  # not a view that keeps all of them
         of_faces = tracks[self._slots]
         newest = np.zeros((len(faces), embeddings.shape[1]), np.float32)
