@@ -221,6 +221,18 @@ def test_package_xml_is_valid_and_agrees_with_setup_cfg() -> None:
     assert package.licenses == [config["metadata"]["license"]]
 
 
+@pytest.mark.parametrize("name", ["setup.cfg", "ruff.toml"])
+def test_settings_name_paths_and_modules_that_exist(name: str) -> None:
+    text = (ROOT / name).read_text("utf-8")
+    paths = re.findall(r"(?<![\w/])(?:scrfd_ros|test|models|msg|resource)/[\w./*]+", text)
+    modules = re.findall(r"\b(scrfd_ros\.[a-z_.]*[a-z_])", text)
+    assert paths and modules
+    assert not [path for path in paths if not list(ROOT.glob(path))]
+    generated = {"scrfd_ros.msg"}
+    places = [module.replace(".", "/") for module in set(modules) - generated]
+    assert not [place for place in places if not list(ROOT.glob(f"{place}*"))]
+
+
 def test_release_tools_read_the_changelog() -> None:
     """Those of ROS 2 give the section of the next release its version and date."""
     text = (ROOT / "CHANGELOG.rst").read_text("utf-8")

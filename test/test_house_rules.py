@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import functools
+import io
 import re
 import sys
+import tokenize
 from array import array
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -17,7 +21,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "scrfd_ros"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-FOLDERS = ("test", "launch", "fuzz", "docs")
+FOLDERS = ("test", "launch", "bench", "fuzz", "docs")
 PYTHON_FILES = [
     *MODULES,
     *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))),
@@ -188,6 +192,99 @@ def test_annotations_are_not_evaluated(path: Path) -> None:
     _, *code = ast.parse(path.read_text(encoding="utf-8")).body
     if code:
         assert ast.unparse(code[0]) == "from __future__ import annotations"
+
+
+def texts(source: str) -> Iterator[str]:
+    """The docstrings and comments of a module."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and is_constant(node.value, str):
+            yield ast.literal_eval(node.value)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+
+
+def names_in(tree: ast.AST) -> Iterator[str]:
+    """All names that a piece of code defines or uses."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.arg):
+            yield node.arg
+
+
+@functools.cache
+def known_names() -> set[str]:
+    """Of the code, its modules and folders, and Python."""
+    code = {
+        name for path in MODULES for name in names_in(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    places = {part for path in MODULES for part in path.relative_to(ROOT).with_suffix("").parts}
+    return code | places | set(dir(builtins))
+
+
+def is_there(reference: str) -> bool:
+    """Whether a name such as scrfd_ros.faces.Faces leads to a module, or to a name in one."""
+    parts = reference.split(".")
+    for length in range(len(parts), 0, -1):
+        place = ROOT.joinpath(*parts[:length])
+        if place.is_dir():
+            return length == len(parts)
+        if place.with_suffix(".py").exists():
+            names = set(names_in(ast.parse(place.with_suffix(".py").read_text(encoding="utf-8"))))
+            return names.issuperset(parts[length:])
+    return False
+
+
+FOREIGN = {
+    "mcap",
+    "rosbags",
+    "limits.cpu",
+    "CUDA_VISIBLE_DEVICES",
+    "ros__parameters",
+    "true",
+    "false",
+}
+"""Names in docstrings and comments that are not of Python and not of this code."""
+
+
+@every_module
+def test_names_in_docstrings_and_comments_exist(path: Path) -> None:
+    missing = []
+    for text in texts(path.read_text(encoding="utf-8")):
+        for name in re.findall(r"`(\w+(?:\.\w+)*)`", text):
+            if name.startswith("scrfd_ros."):
+                if not is_there(name):
+                    missing.append(name)
+            elif name not in FOREIGN and not known_names().issuperset(name.split(".")):
+                missing.append(name)
+    assert not missing
+
+
+def documented(docstring: str, section: str) -> set[str]:
+    """The names in a section of a docstring, such as Args."""
+    _, _, rest = f"\n{docstring}\n".partition(f"\n{section}:\n")
+    lines = re.match(r"(?:(?:    .*)?\n)*", rest)
+    assert lines is not None
+    found = re.findall(r"^    (\w+(?:, \w+)*): ", lines[0], re.MULTILINE)
+    return {name for names in found for name in names.split(", ")}
+
+
+@every_module
+def test_documented_arguments_and_attributes_exist(path: Path) -> None:
+    wrong = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            docstring = ast.get_docstring(node) or ""
+            within = set(names_in(node))
+            for section in ("Args", "Attributes"):
+                for name in documented(docstring, section) - within:
+                    wrong.append(f"{node.name}: {section}: {name}")
+    assert not wrong
 
 
 def flattened(tree: dict[str, object], prefix: str = "") -> dict[str, object]:
