@@ -11,7 +11,7 @@ import numpy as np
 
 from scrfd_ros.errors import ImageError
 from scrfd_ros.images.decoded import DecodedImage
-from scrfd_ros.images.decoding import JPEG_START, decode, format_name
+from scrfd_ros.images.decoding import JPEG_SCAN, JPEG_START, decode, format_name
 from scrfd_ros.images.encodings import NO_DEPTH, bayer_conversion, is_depth
 
 MAX_PIXELS = 100_000_000
@@ -77,9 +77,9 @@ def bgr_from_compressed(
             f"{what}: claims {width} x {height} pixels, expected at most {MAX_PIXELS}; choose "
             f"a lower resolution in the camera's driver"
         )
-    if is_jpeg and width * height * content.count(_JPEG_SCAN) > _MAX_PASSES * MAX_PIXELS:
+    if is_jpeg and width * height * content.count(JPEG_SCAN) > _MAX_PASSES * MAX_PIXELS:
         raise ImageError(
-            f"{what}: {content.count(_JPEG_SCAN)} scans of {width} x {height} pixels, expected at "
+            f"{what}: {content.count(JPEG_SCAN)} scans of {width} x {height} pixels, expected at "
             f"most {_MAX_PASSES * MAX_PIXELS} pixels in all of them; choose a baseline JPEG"
         )
     reduction = 1
@@ -155,8 +155,6 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # bytes after them for a length would find another frame than OpenCV does.
 _JPEG_ALONE = frozenset((0x00, 0x01, *range(0xD0, 0xDA)))
 
-_JPEG_SCAN = b"\xff\xda"
-
 
 class _JpegFrame(NamedTuple):
     """The header of a JPEG's frame: its marker's second byte, bits per value, and its size."""
@@ -187,7 +185,7 @@ def _jpeg_frame(content: bytes) -> _JpegFrame | None:
 def _jpeg_size(content: bytes) -> tuple[int, int]:
     """Width and height of a JPEG; 0, 0 if it has no frame header or no scan."""
     frame = _jpeg_frame(content)
-    return (0, 0) if frame is None or _JPEG_SCAN not in content else (frame.width, frame.height)
+    return (0, 0) if frame is None or JPEG_SCAN not in content else (frame.width, frame.height)
 
 
 def _png_size(content: bytes) -> tuple[int, int]:

@@ -23,7 +23,7 @@ MAX_MISSING = 0.5
 
 JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
-_JPEG_SCAN = b"\xff\xda"
+JPEG_SCAN = b"\xff\xda"
 
 # The first bytes of data that people often send as an image: position, bytes and name.
 _FORMATS = (
@@ -126,7 +126,7 @@ def format_name(content: bytes) -> str:
 
 def _with_an_end(jpeg: bytes) -> tuple[bool, bytes]:
     """Whether a JPEG lacks its end marker, and the JPEG with one."""
-    scan = jpeg.find(_JPEG_SCAN)
+    scan = jpeg.find(JPEG_SCAN)
     if scan < 0 or jpeg.rfind(_JPEG_END, scan) > 0:
         return False, jpeg
     # Zeros that fill a buffer of fixed size would be decoded as pixels.
