@@ -19,6 +19,16 @@ def keep_others_from_writing() -> None:
     os.umask(os.umask(0o002) | 0o002)
 
 
+def refuse_existing(path: Path) -> None:
+    """Refuse the path of a new file or folder if something is there.
+
+    Raises:
+        ScrfdError: it exists.
+    """
+    if path.exists():
+        raise ScrfdError(f"{path}: exists already; give another path, or remove it")
+
+
 def ensure_writable(path: Path) -> None:
     """Make the folder of a result file and check it, so that mistakes are known before the work.
 

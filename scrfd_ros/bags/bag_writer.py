@@ -12,6 +12,7 @@ from typing import Final
 
 from scrfd_ros.bags.message_types import TYPES
 from scrfd_ros.errors import ScrfdError
+from scrfd_ros.files import refuse_existing
 
 try:
     from rosbags.interfaces import Connection
@@ -63,9 +64,3 @@ def new_bag(path: Path, storage: str) -> Iterator[BagWriter]:
             part.rename(path)
     except (OSError, sqlite3.Error, WriterError) as error:
         raise ScrfdError(f"{path}: cannot write the bag: {error}") from error
-
-
-def refuse_existing(path: Path) -> None:
-    """Raises ScrfdError if the path of a new bag exists."""
-    if path.exists():
-        raise ScrfdError(f"{path}: exists already; give another path, or remove it")

@@ -42,7 +42,7 @@ from scrfd_ros.evaluation.comparison import (
     compare_recognizers,
     open_images,
 )
-from scrfd_ros.files import ensure_writable, write_bytes, write_text
+from scrfd_ros.files import ensure_writable, refuse_existing, write_bytes, write_text
 from scrfd_ros.inference.engine_file import PRECISIONS
 from scrfd_ros.inference.load import BACKENDS, load_network
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER
@@ -113,8 +113,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.output and args.output.exists():
-        raise ScrfdError(f"{args.output}: already exists; give another path, or remove it")
+    if args.output:
+        refuse_existing(args.output)
     if args.json:
         ensure_writable(args.json)
     limits = {**LIMITS[args.limits], **dict(args.limit)}
@@ -219,7 +219,9 @@ def _print(titles: list[str], report: Report) -> None:
 def _row(figure: Figure) -> str:
     value = str(figure.value) if figure.median is None else f"{figure.value:.4f}"
     median = "" if figure.median is None else f"{figure.median:.4f}"
-    limit = "" if figure.limit is None else f"{'>=' if figure.least else '<='} {figure.limit:g}"
+    limit = (
+        "" if figure.limit is None else f"{'>=' if figure.is_minimum else '<='} {figure.limit:g}"
+    )
     image = figure.image or ""
     if len(image) > 17:
         image = f"...{image[-14:]}"

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 from scrfd_ros.bags.times import seconds
 from scrfd_ros.cli.arguments import add_pipeline_arguments, add_rotation_argument, pipeline_of
 from scrfd_ros.cli.output import say
+from scrfd_ros.files import refuse_existing
 
 if TYPE_CHECKING:
     from scrfd_ros.bags.recordings import Comparison
@@ -63,7 +64,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # Not above: the other commands do not need rosbags.
-    from scrfd_ros.bags.bag_writer import refuse_existing
     from scrfd_ros.bags.recordings import compare, read_recordings
     from scrfd_ros.bags.replay import replay
 

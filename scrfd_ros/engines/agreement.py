@@ -108,11 +108,11 @@ class Differences:
         figures: dict[str, float] = dict(self.counts)
         for name, values in self.values.items():
             if len(values):
-                figures[name] = (values.min() if is_least(name) else values.max()).item()
+                figures[name] = (values.min() if is_minimum(name) else values.max()).item()
         return figures
 
 
-def is_least(name: str) -> bool:
+def is_minimum(name: str) -> bool:
     """Whether the limit of this figure is a minimum rather than a maximum."""
     return name in _AT_LEAST
 
@@ -137,8 +137,8 @@ def judge(figures: Mapping[str, float], limits: Mapping[str, float]) -> tuple[st
     """A sentence for each figure that is outside its limit. Figures without a limit are ignored."""
     failures = []
     for name, value in figures.items():
-        if name in limits and (value < limits[name] if is_least(name) else value > limits[name]):
-            bound = "at least" if is_least(name) else "at most"
+        if name in limits and (value < limits[name] if is_minimum(name) else value > limits[name]):
+            bound = "at least" if is_minimum(name) else "at most"
             words = name.replace("_", " ")
             failures.append(f"{words}: {value:.4g}, expected {bound} {limits[name]:g}")
     return tuple(failures)

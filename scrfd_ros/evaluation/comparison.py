@@ -23,7 +23,7 @@ from scrfd_ros.engines.agreement import (
     Differences,
     compare_embeddings,
     compare_faces,
-    is_least,
+    is_minimum,
     judge,
     worst,
 )
@@ -56,7 +56,7 @@ class Figure:
         median: of the measured values over all faces; None for counts.
         limit: of `value`; None if it has none.
         within: whether the value is within the limit.
-        least: whether the limit is a minimum, rather than a maximum.
+        is_minimum: whether the limit is a minimum, rather than a maximum.
         image: the one with the worst value, or with the highest count; None for faces and a count
             of 0.
     """
@@ -65,7 +65,7 @@ class Figure:
     median: float | None
     limit: float | None
     within: bool
-    least: bool
+    is_minimum: bool
     image: str | None
 
 
@@ -277,14 +277,14 @@ def _report(differences: Mapping[str, Differences], limits: Mapping[str, float])
     for name, value in together.items():
         values = [each.values[name] for each in differences.values() if name in each.values]
         having = {key: each[name] for key, each in images.items() if name in each}
-        least = is_least(name)
-        where = (min if least else max)(having, key=lambda key: having[key], default=None)
+        lowest = is_minimum(name)
+        where = (min if lowest else max)(having, key=lambda key: having[key], default=None)
         figures[name] = Figure(
             value,
             float(np.median(np.concatenate(values))) if values else None,
             limits.get(name),
             not judge({name: value}, limits),
-            least,
+            lowest,
             where if values or (value and name != "faces") else None,
         )
     different = tuple(name for name, each in differences.items() if judge(_of_one(each), limits))

@@ -98,7 +98,7 @@ def test_differences_are_told_drawn_and_written(run: Run, folder: Path, tmp_path
     # An old folder would mix with the new one.
     status, _, err = run(*words)
     assert status == 2
-    assert "drawn: already exists; give another path, or remove it" in err
+    assert "drawn: exists already; give another path, or remove it" in err
 
 
 def test_limits_can_be_chosen(run: Run, folder: Path) -> None:

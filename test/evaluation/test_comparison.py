@@ -89,7 +89,7 @@ def test_another_input_size_is_measured_face_by_face(
     figure = report.figures["min_cosine"]
     assert figure.value == pytest.approx(cosines.min(), abs=1e-5)
     assert figure.median == pytest.approx(np.median(cosines), abs=1e-5)
-    assert (figure.limit, figure.within, figure.least) == (0.998, False, True)
+    assert (figure.limit, figure.within, figure.is_minimum) == (0.998, False, True)
     assert figure.image == "a/people.png"
     score = report.figures["max_score_difference"]
     assert score.value == pytest.approx(np.abs(expected.scores - found.scores[order]).max())
