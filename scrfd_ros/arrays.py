@@ -18,14 +18,13 @@ MAX_SIDE = 32_766
 _Array = TypeVar("_Array", bound=NDArray[Any])
 
 
-def checked_image(image: Any, name: str = "image") -> NDArray[np.uint8]:
+def checked_image(image: Any) -> NDArray[np.uint8]:
     """The image in a layout that OpenCV accepts: the array itself, or a contiguous copy of it.
 
     Rows may be padded, and the array read-only.
 
     Args:
         image: uint8 [H, W, 3] BGR, each side 1 to `MAX_SIDE`.
-        name: for the error.
 
     Raises:
         ValueError: it is anything else.
@@ -39,7 +38,7 @@ def checked_image(image: Any, name: str = "image") -> NDArray[np.uint8]:
         or not 0 < image.shape[1] <= MAX_SIDE
     ):
         raise ValueError(
-            f"{name} must be a numpy array uint8 [H, W, 3] BGR, got {described(image)}"
+            f"image must be a numpy array uint8 [H, W, 3] BGR, got {described(image)}"
             f"{_how_to_convert(image)}"
         )
     row, column, channel = image.strides
@@ -110,7 +109,7 @@ def described(value: Any) -> str:
     """Dtype and shape of an array, such as float64 [480, 640]; the type's name of other values."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {list(value.shape)}"
-    return f"{type(value).__name__}"
+    return type(value).__name__
 
 
 def _how_to_convert(image: Any) -> str:

@@ -195,7 +195,7 @@ class FacePipeline:
             milliseconds[stage] = milliseconds.get(stage, 0.0) + 1e3 * (now - last)
             last = now
 
-        images = [checked_image(frame.image, "image") for frame in frames]
+        images = [checked_image(frame.image) for frame in frames]
         found = self.detector.detect_all(images, done)
         matched: list[TrackedFaces | _UntrackedFaces] = []
         for (_, tracker, time, epoch), faces in zip(frames, found, strict=True):

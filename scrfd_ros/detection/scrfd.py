@@ -233,7 +233,7 @@ class Scrfd:
             config = self._config
         else:
             self._check_size(config)
-        return self._batches([checked_image(image, "image") for image in images], config)
+        return self._batches([checked_image(image) for image in images], config)
 
     def infer(self, batch: Batch) -> BatchOutputs:
         """Run the network. The outputs are valid until it runs again.

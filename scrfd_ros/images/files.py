@@ -126,7 +126,7 @@ def write_image(path: Path, image: NDArray[np.uint8]) -> None:
         ScrfdError: OpenCV does not know the format, or the file cannot be written.
         ValueError: the array has another shape or dtype.
     """
-    image = checked_image(image, "image")
+    image = checked_image(image)
     try:
         known, content = cv2.imencode(path.suffix, image)
     except cv2.error:
