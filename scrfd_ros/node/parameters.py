@@ -92,7 +92,11 @@ class LiveConfig:
         # For every image. rclpy makes a new object when a parameter is set.
         parameters = list(map(self._get, _LIVE))
         if parameters != self._parameters:
-            values = {parameter.name: parameter.value for parameter in parameters}
+            known = options(NodeConfig)
+            values = {
+                name: from_parameter(parameter.value, known[name].type)
+                for name, parameter in zip(_LIVE, parameters, strict=True)
+            }
             self._config = with_values(self._config, values)
             self._parameters = parameters
         return self._config
