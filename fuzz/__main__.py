@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     targets = "\n".join(f"  {name:14} {target.what}" for name, target in TARGETS.items())
     parser.epilog = f"targets:\n{targets}"
     parser.add_argument("target", choices=TARGETS, metavar="TARGET")
-    parser.add_argument("--runs", type=int, help="end after so many executions")
+    parser.add_argument("--runs", type=int, help="maximum number of executions")
     parser.add_argument("--seconds", type=float, default=60, help="end after this time; default 60")
     parser.add_argument("--seed", type=int, default=0, help="of the mutations; default 0")
     parser.add_argument("--input", type=Path, nargs="+", help="only try these files, unchanged")

@@ -31,21 +31,10 @@ if TYPE_CHECKING:
         SuperResolutionConfig,
         TrackingConfig,
     )
-    from scrfd_ros.errors import (
-        ScrfdError,
-    )
-    from scrfd_ros.faces import (
-        Faces,
-    )
-    from scrfd_ros.images.files import (
-        read_image,
-    )
-    from scrfd_ros.pipeline import (
-        FacePipeline,
-        Frame,
-        Result,
-        load_pipeline,
-    )
+    from scrfd_ros.errors import ScrfdError
+    from scrfd_ros.faces import Faces
+    from scrfd_ros.images.files import read_image
+    from scrfd_ros.pipeline import FacePipeline, Frame, Result, load_pipeline
 
 __all__ = [
     "DetectorConfig",

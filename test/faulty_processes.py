@@ -34,7 +34,7 @@ def outcome_in_child(
         function: what to call.
         largest_file: bytes after which nothing more can be written to a file, as on a full disk.
         as_other_user: if this process is root's, to whom every folder is open, become somebody.
-        killed_at: kill the child before the so many-th line of the traced files.
+        killed_at: kill the child before this line of the traced files, counted from 0.
         traced: a part of their paths.
 
     Returns:
@@ -88,13 +88,13 @@ def outcome_in_child(
     return outcome, int(count)
 
 
-def kills(function: Callable[[], object], traced: str, most: int = 1000) -> Iterator[int]:
+def kills(function: Callable[[], object], traced: str, max_kills: int = 1000) -> Iterator[int]:
     """Kill children that call a function, each before another line; first let one finish.
 
     Args:
         function: what to call.
         traced: a part of the paths of the files whose lines count.
-        most: if there are more lines, so many of them, the first and the last included.
+        max_kills: if there are more lines, this number of them, with the first and the last.
 
     Yields the number of the line after each child: then the caller looks at what is left, and makes
     it as it was before.
@@ -103,8 +103,8 @@ def kills(function: Callable[[], object], traced: str, most: int = 1000) -> Iter
     assert outcome == "" and lines > 1
     yield lines
     numbers = set(range(lines))
-    if lines > most:
-        numbers = {0, lines - 1, *random.Random(0).sample(range(lines), most - 2)}
+    if lines > max_kills:
+        numbers = {0, lines - 1, *random.Random(0).sample(range(lines), max_kills - 2)}
     for number in sorted(numbers):
         outcome, _ = outcome_in_child(function, traced=traced, killed_at=number)
         assert outcome in ("killed", "")  # the network can save a line

@@ -16,7 +16,7 @@ def run(network: Network, blob: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Args:
         network: with one input and one output.
-        blob: float32 [N, ...], N at most as many as the network takes at once.
+        blob: float32 [N, ...], N up to the largest batch that the network takes.
     """
     return network({network.inputs[0].name: blob})[network.outputs[0].name]
 

@@ -94,7 +94,7 @@ class Worker(Generic[Key, Item]):
         """End the thread after the item or call in hand, and all waits for calls at once.
 
         Args:
-            seconds: to wait for the thread at most; None for no limit.
+            seconds: maximum wait for the thread; None for no limit.
 
         Returns:
             Whether the thread has ended.

@@ -122,7 +122,7 @@ def test_same_embeddings(
 
 @pytest.mark.filterwarnings("ignore:`estimate` is deprecated:FutureWarning")
 @pytest.mark.parametrize(
-    ("name", "stretched", "least"),
+    ("name", "stretched", "minimum"),
     [
         ("t1.jpg", False, 0.9999),
         ("solvay_conference_1927.jpg", True, 0.98),
@@ -136,7 +136,7 @@ def test_same_embeddings_from_image_to_end(
     image: Image,
     name: str,
     stretched: bool,
-    least: float,
+    minimum: float,
 ) -> None:
     detector = SCRFD(str(model_path("500m")))
     detector.prepare(-1, input_size=(640, 640), det_thresh=0.5, nms_thresh=0.4)
@@ -147,7 +147,7 @@ def test_same_embeddings_from_image_to_end(
     raw = np.concatenate([reference.get_feat(norm_crop(whole, points)) for points in landmarks])
     found = embedded("500m", name).embeddings
     cosines = (found * raw).sum(axis=1) / np.linalg.norm(raw, axis=1)
-    assert cosines.min() >= least
+    assert cosines.min() >= minimum
 
 
 SIX_PEOPLE = [

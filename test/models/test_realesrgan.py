@@ -109,7 +109,7 @@ def test_the_network_agrees_with_ncnn(
     assert np.abs(run(converted, face) - expected).max() < 1e-4
 
 
-def test_an_enlarged_image_is_the_same_image(converted: bytes, face: NDArray[np.float32]) -> None:
+def test_an_upscaled_image_is_the_same_image(converted: bytes, face: NDArray[np.float32]) -> None:
     wide = face[:, :, :24]
     output = run(converted, wide)
     assert output.dtype == np.float32

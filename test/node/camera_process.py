@@ -90,10 +90,9 @@ class CameraProcess:
 class Publisher:
     """Publishes images in turns; between them it does what it is told.
 
-    A key of `BAD` makes the next images such messages; "huge" is one image of 8K; "burst" so many
-    images at once;
-    "back" sets the clock of its stamps back by an hour, "forth" makes it right; "disorder" gives
-    the next image the stamp before the last one's.
+    A key of `BAD` makes the next images such messages; "huge" is one image of 8K; "burst" is the
+    number of images to publish at once; "back" sets the clock of its stamps back by an hour,
+    "forth" makes it right; "disorder" gives the next image the stamp before the last one's.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:

@@ -196,7 +196,7 @@ def test_an_engine_path_that_is_no_detector_is_named(
         assert harness.state() == "unconfigured"
 
 
-def test_enlarging_without_a_recognizer_is_refused(tmp_path: Path) -> None:
+def test_upscaling_without_a_recognizer_is_refused(tmp_path: Path) -> None:
     parameters = {"recognizer.enabled": False, "super_resolution.enabled": True}
     with running_face_node(tmp_path, parameters) as harness:
         harness.wait_for(lambda: "cannot configure" in harness.log(), "a complaint")

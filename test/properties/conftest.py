@@ -4,8 +4,8 @@
 The same of the same tests: Hypothesis also tries the constants of the modules that are loaded, so
 one file alone gets other examples than the whole suite.
 
-SCRFD_HYPOTHESIS_EXAMPLES=5000 pytest test/properties tries so many, others each time. An example
-that fails is printed with a line that repeats it.
+SCRFD_HYPOTHESIS_EXAMPLES=5000 pytest test/properties tries 5000 examples, others each time. An
+example that fails is printed with a line that repeats it.
 """
 
 from __future__ import annotations

@@ -135,13 +135,13 @@ def test_only_small_faces_and_not_too_many(
 
 
 @pytest.mark.parametrize(
-    ("shape", "most", "batches"),
+    ("shape", "max_batch", "batches"),
     [(FREE, None, [6]), (FREE, 4, [4, 2]), (ONE, None, [1] * 6)],
     ids=["any batch", "four at most", "one at a time"],
 )
 def test_batches(
     shape: Shape,
-    most: int | None,
+    max_batch: int | None,
     batches: list[int],
     people: tuple[NDArray[np.uint8], NDArray[np.float32]],
     tmp_path: Path,
@@ -150,7 +150,7 @@ def test_batches(
     all_small = SuperResolutionConfig(max_size=60, max_faces=9)
     expected = SuperResolution(one_by_one, all_small).align(*people)
     network = Recorded(load_network(write_upscaler(tmp_path / "e.onnx", shape)))
-    network.max_batch = most
+    network.max_batch = max_batch
     upscaler = SuperResolution(network, SuperResolutionConfig(max_size=60, max_faces=1))
     network.shapes.clear()
     upscaler.align(*people)

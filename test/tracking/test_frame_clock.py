@@ -261,8 +261,8 @@ def passers_by(found: list[FrameTime]) -> Iterator[int]:
 @pytest.mark.parametrize("stamps", KINDS.values(), ids=list(KINDS))
 def test_people_who_passed_are_let_go(stamps: Stamps) -> None:
     """62 images fit into the 2 s for which a face may be missed; the slow simulation has more."""
-    most = 300 if stamps is KINDS["slow simulation"] else 125
-    assert max(passers_by(times(stamps))) <= most
+    maximum = 300 if stamps is KINDS["slow simulation"] else 125
+    assert max(passers_by(times(stamps))) <= maximum
 
 
 def test_an_image_that_comes_late_does_not_throw_tracks_off() -> None:
