@@ -249,7 +249,7 @@ install_vision_msgs() { # unless ROS 2 has them
 
 install_package() {
   cmake_install "$root" package
-  find "$venv"/lib/python*/site-packages/scrfd_ros -xtype l -delete # files that are no more
+  find "$venv"/lib/python*/site-packages/scrfd_ros -xtype l -delete # links to removed files
   ln -sf ../lib/scrfd_ros/scrfd "$venv/bin/scrfd"
 }
 

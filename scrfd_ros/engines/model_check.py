@@ -42,7 +42,7 @@ from scrfd_ros.recognition.arcface import ArcFace
 
 _MIN_SIDE = 96  # pixels of the input; below it, the drawn faces are too small
 _SCORE, _IOU = 0.5, 0.7  # from which a face counts, whatever the options; measured: 0.69 and 0.75
-_ENOUGH = 3  # of four faces: fewer need an explanation, and a change that finds them is one
+_ENOUGH = 3  # of four faces; with fewer, a change that finds this number explains the failure
 _MAX_FACES = 8  # found in the drawing of four
 _MAX_DISTANCE = 0.1  # of landmarks, mean, in heights of a head; measured: at most 0.042
 _ALIKE, _DIFFERENT = 0.95, 0.9  # cosine of two drawn people; measured: 0.79

@@ -202,11 +202,11 @@ def load_configurations(
         config: the other options.
 
     Returns:
-        configurations: those that can be had on this machine.
+        configurations: those that can be loaded on this machine.
         reasons: why the others cannot.
 
     Raises:
-        ScrfdError: none can; as `load_pipeline`.
+        ScrfdError: none can be loaded; see `load_pipeline`.
     """
     pairs = [(detector, recognizers[0]) for detector in detectors]
     pairs += [(detectors[0], recognizer) for recognizer in recognizers[1:]]

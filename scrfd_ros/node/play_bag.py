@@ -210,7 +210,9 @@ class _Session:
         # A publisher can be discovered before the name of its node; such a name is checked later.
         others = [name for name in self.publishers("/clock") if name not in (PLAYER, *NO_NAMES)]
         if others:
-            raise ScrfdError(f"{others[0]} publishes /clock too: two clocks are none, end it first")
+            raise ScrfdError(
+                f"{others[0]} publishes /clock too, but there can be one clock only: end it first"
+            )
         return False
 
     def wait_until_heard(self) -> bool:

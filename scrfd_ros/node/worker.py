@@ -15,7 +15,7 @@ Returned = TypeVar("Returned")
 
 
 class Stopped(BaseException):
-    """The worker has been stopped. No Exception: rclpy would take it for a failed transition."""
+    """The worker has been stopped. Not an Exception: rclpy would see a failed transition."""
 
 
 class Worker(Generic[Key, Item]):
@@ -91,7 +91,7 @@ class Worker(Generic[Key, Item]):
         self.call(lambda: None)
 
     def stop(self, seconds: float | None = None) -> bool:
-        """End the thread after the item or call in hand, and all waits for calls at once.
+        """End the thread after the item or call in hand, and every wait for a call immediately.
 
         Args:
             seconds: maximum wait for the thread; None for no limit.
