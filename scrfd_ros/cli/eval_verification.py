@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
             "runs_on": network.backend,
         },
         "pictures": len(pairs.images),
-        "images_without_face": without,
+        "pictures_without_face": without,
         "pairs_without_face": affected,
         **result.as_json(),
     }

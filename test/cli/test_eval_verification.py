@@ -54,7 +54,7 @@ def test_results(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     # Of the four comparisons of a pair of one person with one of different people, the pair without
     # a face loses both: it is not left out.
     assert result["area_under_curve"] == 0.5
-    assert result["images_without_face"] == ["nobody.png"]
+    assert result["pictures_without_face"] == ["nobody.png"]
     assert result["pairs_without_face"] == 1
     assert result["accuracy"] is None
     for name in ("roc.png", "histogram.png"):
