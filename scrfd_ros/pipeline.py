@@ -106,6 +106,14 @@ class FacePipeline:
             )
 
     @property
+    def networks(self) -> dict[str, Network]:
+        """The networks by what they do: detector, and recognizer if faces are embedded."""
+        networks = {"detector": self.detector.network}
+        if self.recognizer is not None:
+            networks["recognizer"] = self.recognizer.network
+        return networks
+
+    @property
     def fit(self) -> tuple[int, int] | None:
         """Width and height, pixels, to which an image may be reduced while it is decoded.
 

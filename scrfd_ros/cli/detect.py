@@ -79,10 +79,7 @@ def _image_path(text: str) -> Path:
 
 def _print(path: Path, pipeline: FacePipeline, result: Result) -> None:
     faces = result.faces
-    recognizer = pipeline.recognizer
-    models = pipeline.detector.network.name
-    if recognizer is not None:
-        models += f" + {recognizer.network.name}"
+    models = " + ".join(network.name for network in pipeline.networks.values())
     print(f"{path.name}: {models}, {pipeline.detector.network.backend}")
     if len(faces):
         print("face   score        x1        y1        x2        y2")

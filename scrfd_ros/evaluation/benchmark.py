@@ -95,9 +95,6 @@ class Measurement:
     def as_json(self) -> dict[str, object]:
         """Everything except the single runs."""
         pipeline = self.configuration.pipeline
-        networks = {"detector": pipeline.detector.network}
-        if pipeline.recognizer is not None:
-            networks["recognizer"] = pipeline.recognizer.network
         return {
             "detector": self.configuration.detector,
             "recognizer": self.configuration.recognizer,
@@ -108,7 +105,7 @@ class Measurement:
                     "sha256": network.sha256,
                     "runs_on": network.backend,
                 }
-                for kind, network in networks.items()
+                for kind, network in pipeline.networks.items()
             },
             **recorded_options(pipeline.config.detector),
             "faces": self.faces,

@@ -35,9 +35,7 @@ class ModelNames(NamedTuple):
     @classmethod
     def of(cls, pipeline: FacePipeline) -> ModelNames:
         """The names and checksums of a pipeline's networks."""
-        networks = [pipeline.detector.network]
-        if pipeline.recognizer is not None:
-            networks.append(pipeline.recognizer.network)
+        networks = pipeline.networks.values()
         return cls(*(text for network in networks for text in (network.name, network.sha256)))
 
 

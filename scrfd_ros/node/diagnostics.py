@@ -58,10 +58,10 @@ def camera_status(
         if counts.reason:
             problems.append(Problem(DiagnosticStatus.ERROR, counts.reason))
         if output_rate < limits.min_rate:
-            slow = f"{state}, at least {limits.min_rate:g} wanted"
+            slow = f"{state}, expected at least {limits.min_rate:g}"
             problems.append(Problem(DiagnosticStatus.WARN, slow))
     problems.sort(key=lambda problem: problem.level, reverse=True)
-    network = pipeline.detector.network
+    networks = pipeline.networks
     values = {
         "image topic": camera.topic,
         "images a second": f"{input_rate:.1f}",
@@ -70,13 +70,10 @@ def camera_status(
         "stamps": counts.warnings.get("stamps", "no problem"),
         "age of the newest image, s": "" if age is None else f"{age:.3f}",
         **{f"{stage}, ms": f"{value:.1f}" for stage, value in counts.milliseconds.items()},
-        "detector": _in_words(network),
-        "recognizer": "none",
+        "detector": _in_words(networks["detector"]),
+        "recognizer": _in_words(networks["recognizer"]) if "recognizer" in networks else "none",
     }
-    if pipeline.recognizer is not None:
-        network = pipeline.recognizer.network
-        values["recognizer"] = _in_words(network)
-    if network.on_gpu:
+    if any(network.on_gpu for network in networks.values()):
         values["device memory"] = _device_memory()
     return DiagnosticStatus(
         level=problems[0].level if problems else DiagnosticStatus.OK,
@@ -95,10 +92,8 @@ def idle_status(camera_name: str, node_name: str, problem: Problem) -> Diagnosti
 
 def networks_in_words(pipeline: FacePipeline) -> str:
     """The files of the networks and what runs them."""
-    detector = f"detector {_in_words(pipeline.detector.network)}"
-    if pipeline.recognizer is None:
-        return f"{detector}, no recognizer"
-    return f"{detector}, recognizer {_in_words(pipeline.recognizer.network)}"
+    words = [f"{kind} {_in_words(network)}" for kind, network in pipeline.networks.items()]
+    return ", ".join(words if len(words) > 1 else [*words, "no recognizer"])
 
 
 def _in_words(network: Network) -> str:

@@ -19,9 +19,7 @@ from scrfd_ros.pipeline import FacePipeline
 
 def vision_info(pipeline: FacePipeline, header: Header) -> VisionInfo:
     """Which networks the detections come from, and on which backends they run."""
-    networks = [pipeline.detector.network]
-    if pipeline.recognizer is not None:
-        networks.append(pipeline.recognizer.network)
+    networks = pipeline.networks.values()
     return VisionInfo(
         header=header,
         method=" + ".join(f"{network.name} ({network.backend})" for network in networks),

@@ -99,14 +99,14 @@ def test_center_and_size_are_those_of_the_box() -> None:
 
 def test_the_models_are_named() -> None:
     def network(name: str) -> SimpleNamespace:
-        return SimpleNamespace(network=SimpleNamespace(name=name, sha256=name * 2))
+        return SimpleNamespace(name=name, sha256=name * 2)
 
-    pipeline: Any = SimpleNamespace(detector=network("a"), recognizer=network("b"))
+    pipeline: Any = SimpleNamespace(networks={"detector": network("a"), "recognizer": network("b")})
     models = ModelNames.of(pipeline)
     message = read(some_faces(1), models)
     assert (message.detector, message.detector_sha256) == ("a", "aa")
     assert (message.recognizer, message.recognizer_sha256) == ("b", "bb")
-    pipeline.recognizer = None
+    del pipeline.networks["recognizer"]
     assert ModelNames.of(pipeline) == ModelNames("a", "aa", "", "")
 
 

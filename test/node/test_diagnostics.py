@@ -18,7 +18,7 @@ from scrfd_ros.node.counts import Counts
 from scrfd_ros.node.diagnostics import camera_status
 
 NETWORK = SimpleNamespace(path=Path("detector.onnx"), backend="a backend", on_gpu=False)
-PIPELINE = SimpleNamespace(detector=SimpleNamespace(network=NETWORK), recognizer=None)
+PIPELINE = SimpleNamespace(networks={"detector": NETWORK})
 SLOW = DiagnosticsConfig(stale_after=1000.0, min_rate=1000.0)
 ANY = DiagnosticsConfig(stale_after=1000.0, min_rate=0.0)
 STALE = DiagnosticsConfig(stale_after=0.0, min_rate=0.0)
@@ -50,7 +50,7 @@ def test_several_problems_are_all_told_the_worst_first(camera: SimpleNamespace) 
     camera.counts.reason = "image skipped: broken"
     assert status(camera, SLOW) == (
         DiagnosticStatus.ERROR,
-        "image skipped: broken; stamps are zero; 0.0 results a second, at least 1000 wanted",
+        "image skipped: broken; stamps are zero; 0.0 results a second, expected at least 1000",
     )
 
 

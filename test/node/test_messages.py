@@ -81,11 +81,11 @@ def test_other_definitions_are_refused(change: Any, monkeypatch: pytest.MonkeyPa
 
 def test_what_detections_mean() -> None:
     def network(name: str) -> SimpleNamespace:
-        return SimpleNamespace(network=SimpleNamespace(name=name, backend="backend"))
+        return SimpleNamespace(name=name, backend="backend")
 
     config = PipelineConfig(detector=DetectorConfig(score_threshold=0.25))
     pipeline: Any = SimpleNamespace(
-        config=config, detector=network("scrfd"), recognizer=network("arcface")
+        config=config, networks={"detector": network("scrfd"), "recognizer": network("arcface")}
     )
     info = vision_info(pipeline, HEADER)
     assert info.method == "scrfd (backend) + arcface (backend)"
@@ -93,5 +93,5 @@ def test_what_detections_mean() -> None:
     labels = label_info(pipeline, HEADER)
     assert (labels.header, labels.threshold) == (HEADER, 0.25)
     assert [(entry.class_id, entry.class_name) for entry in labels.class_map] == [(0, "face")]
-    pipeline.recognizer = None
+    del pipeline.networks["recognizer"]
     assert vision_info(pipeline, HEADER).method == "scrfd (backend)"
