@@ -10,13 +10,13 @@ import io
 import re
 import sys
 import tokenize
-from array import array
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 import yaml
+from parameter_file import configured
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "scrfd_ros"
@@ -287,23 +287,6 @@ def test_documented_arguments_and_attributes_exist(path: Path) -> None:
     assert not wrong
 
 
-def flattened(tree: dict[str, object], prefix: str = "") -> dict[str, object]:
-    """Parameters by their full names."""
-    found: dict[str, object] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            found |= flattened(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
-
-
-def configured() -> dict[str, object]:
-    """The parameters of config/faces.yaml."""
-    content = yaml.safe_load((ROOT / "config" / "faces.yaml").read_text(encoding="utf-8"))
-    return flattened(content["/**"]["ros__parameters"])
-
-
 def test_documentation_lists_every_parameter_with_its_default() -> None:
     text = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.startswith("| `")]
@@ -313,31 +296,3 @@ def test_documentation_lists_every_parameter_with_its_default() -> None:
         for name, _, default, *_ in rows
     }
     assert listed == configured()
-
-
-def test_configuration_lists_every_parameter_with_its_default() -> None:
-    import rclpy
-    from rclpy.node import Node
-
-    from scrfd_ros.node.parameters import declare_parameters
-
-    listed = configured()
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    try:
-        node = Node("parameters", context=context, start_parameter_services=False)
-        own = set(node.get_parameters_by_prefix(""))
-        declare_parameters(node)
-        declared = {
-            name: list(parameter.value) if isinstance(parameter.value, array) else parameter.value
-            for name, parameter in node.get_parameters_by_prefix("").items()
-            if name not in own
-        }
-        node.destroy_node()
-    finally:
-        rclpy.shutdown(context=context)
-    assert listed == declared
-    # 1, 1.0 and True are equal in Python, not in ROS 2.
-    assert {name: type(value) for name, value in listed.items()} == {
-        name: type(value) for name, value in declared.items()
-    }
