@@ -298,9 +298,12 @@ def load_pipeline(
             to take them as one batch, if the model can.
 
     Raises:
+        TypeError: `config` is no PipelineConfig.
         ModelError: a model is missing, damaged or of another kind, or its outputs cannot be right,
             see `scrfd_ros.engines.model_check`.
     """
+    if not isinstance(config, PipelineConfig):
+        raise TypeError(f"config must be a PipelineConfig, got {described(config)}")
     threads = config.threads or usable_cores()
     reason = "as set" if config.threads else "the cores that this process may use"
     _logger.info("%d threads for ONNX Runtime and for OpenCV: %s", threads, reason)

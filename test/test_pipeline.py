@@ -442,3 +442,8 @@ def test_an_image_may_be_decoded_smaller_unless_something_is_cut_out_of_it(
     assert pipeline_of(detector_of(SpotNetwork(), tiles=(2, 1))).fit is None
     recognizer = ArcFace(load_network(recognizer_path("w600k_mbf")))
     assert pipeline_of(detector, recognizer).fit is None
+
+
+def test_other_configurations_are_refused() -> None:
+    with pytest.raises(TypeError, match="config must be a PipelineConfig, got str"):
+        load_pipeline("2.5g")  # type: ignore[arg-type]

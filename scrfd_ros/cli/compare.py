@@ -211,7 +211,8 @@ def _print(titles: list[str], report: Report) -> None:
     count = len(report.images)
     images = "1 image" if count == 1 else f"{count} images"
     if report.failures:
-        print(f"\noutside the limits; {len(report.different)} of {images} differ")
+        verb = "differs" if len(report.different) == 1 else "differ"
+        print(f"\noutside the limits; {len(report.different)} of {images} {verb}")
     else:
         print(f"\nwithin the limits, {images}")
 

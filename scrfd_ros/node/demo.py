@@ -36,12 +36,12 @@ from scrfd_ros.models.download import ensure_model, ensure_picture
 from scrfd_ros.msg import FaceArray
 from scrfd_ros.node.images import image_message
 from scrfd_ros.recognition.similarity import nearest_others
+from scrfd_ros.tracking.tracker import SAME_PERSON
 
 NAMESPACE = f"scrfd_demo_{os.getpid()}"  # so that no other node on the network answers
 MODELS = (DetectorConfig.model, RecognizerConfig.model)
 IMAGE = "t1.jpg"
 PEOPLE = 6
-MAX_COSINE = 0.5  # of different people's embeddings
 FRAMES = 20
 START_TIMEOUT = 60.0  # seconds for the node to load its networks and to be discovered
 ANSWER_TIMEOUT = 3.0  # seconds, after which the image is sent again
@@ -109,7 +109,7 @@ def check(detections: Detection2DArray, message: FaceArray) -> None:
         assert embeddings is not None
         if not np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3):
             problems.append("an embedding is not of length 1")
-        if nearest_others(embeddings)[1].max() > MAX_COSINE:
+        if nearest_others(embeddings)[1].max() > SAME_PERSON:
             problems.append("two people look the same")
     if problems:
         raise ScrfdError(f"the node's answer is wrong: {'; '.join(problems)}")
@@ -117,17 +117,17 @@ def check(detections: Detection2DArray, message: FaceArray) -> None:
 
 def report(faces: Faces, latencies: list[float]) -> None:
     """Print the faces and how long an image took, in 80 columns."""
-    assert faces.embeddings is not None
+    assert faces.embeddings is not None and faces.ids is not None
     others, cosines = nearest_others(faces.embeddings)
     print("\nface  score        x1      y1      x2      y2   most like  cosine")
     for row, box in enumerate(faces.boxes):
         corners = "".join(f"{value:8.1f}" for value in box)
         print(
-            f"{row:4d}  {faces.scores[row]:5.3f}  {corners}   face {others[row]:<4d}"
-            f"  {cosines[row]:6.2f}"
+            f"{f'#{faces.ids[row]}':>4}  {faces.scores[row]:5.3f}  {corners}"
+            f"   {f'#{faces.ids[others[row]]}':<9}  {cosines[row]:6.2f}"
         )
     print(
-        f"\n{len(faces)} people, all different: no cosine is over {MAX_COSINE}.\n"
+        f"\n{len(faces)} people, all different: no cosine is over {SAME_PERSON}.\n"
         f"Image published to faces received: median {np.median(latencies):.0f} ms, "
         f"slowest {max(latencies):.0f} ms of {len(latencies)}."
     )

@@ -161,8 +161,6 @@ def _type_refusal(change: Parameter, default: Any) -> str:
     elif expected == Parameter.Type.STRING_ARRAY:
         names = [change.value] if isinstance(change.value, str) else "[front, rear]"
         example = f'{names}, or [""] for one camera without a name'
-    elif isinstance(change.value, (int, float)) and expected == Parameter.Type.STRING:
-        example = repr(str(change.value).lower())
     given = "" if change.value is None else f"{shown(change.value)} is "
     return f"{given}{_TYPES[change.type_]}; expected: {_TYPES[expected]}, such as {example}"
 

@@ -34,12 +34,22 @@ _EXPECTED_ARGUMENTS = {
 }
 
 
+_HELP = """\
+usage: face_node [--ros-args -p NAME:=VALUE ... --params-file FILE -r FROM:=TO ...]
+
+Finds faces in the images of cameras and publishes them. A lifecycle node.
+Parameters: docs/parameters.md and config/faces.yaml. Topics: docs/topics.md."""
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the node until a signal or its lifecycle ends it; returns the exit status.
 
     Args:
         arguments: of the command line, without the program's name.
     """
+    if {"-h", "--help"} & set(arguments):
+        print(_HELP)
+        return 0
     keep_freed_memory()
     keep_others_from_writing()
     bad_file = bad_params_file(arguments)

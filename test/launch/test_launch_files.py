@@ -48,6 +48,14 @@ SHARE = Path(get_package_share_directory("scrfd_ros"))
 VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE", "CYCLONEDDS_URI")
 LIGHT = ("detector:=500m", "backend:=onnxruntime")
 
+
+@pytest.fixture(autouse=True)
+def models(detector_path: Callable[[str], Path], recognizer_path: Callable[[str], Path]) -> None:
+    """The models that the launched nodes load, downloaded if missing."""
+    detector_path("500m")
+    recognizer_path("w600k_mbf")
+
+
 RUN = """
 import sys
 from launch import LaunchDescription, LaunchService

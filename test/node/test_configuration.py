@@ -70,8 +70,8 @@ def sentence(output: str) -> str:
         ("detector.score_threshold", math.nan, "nan is not within 0 to 1"),
         ("tracking.max_age", math.inf, "inf is not within 0 to 1000000"),
         ("detector.max_faces", -1, "-1 is not within 0 to 100000"),
-        ("detector.model", 10, "10 is a whole number; expected: a text, such as '10'"),
-        ("detector.model", True, "true is true or false; expected: a text, such as 'true'"),
+        ("detector.model", 10, "10 is a whole number; expected: a text, such as '2.5g'"),
+        ("detector.model", True, "true is true or false; expected: a text, such as '2.5g'"),
         ("detector.model", "nonsense", "'nonsense' is unknown; expected one of: 500m"),
     ],
 )
@@ -113,6 +113,13 @@ def test_arguments_that_cannot_be(arguments: tuple[str, ...], complaint: str) ->
     assert status == 2
     assert complaint in sentence(output)
     assert "/src/" not in sentence(output)
+
+
+@pytest.mark.parametrize("argument", ["-h", "--help"])
+def test_help(argument: str) -> None:
+    status, output = start(argument)
+    assert status == 0
+    assert output.startswith("usage: face_node ") and "docs/parameters.md" in output
 
 
 def test_a_parameter_of_every_other_type_is_refused_and_the_node_lives(tmp_path: Path) -> None:
