@@ -16,7 +16,8 @@ SIMULATED_GPU = Path(__file__).parents[1] / "simulated_gpu"
 
 @pytest.fixture(scope="session", autouse=True)
 def ros() -> Iterator[None]:
-    rclpy.init()
+    if not rclpy.ok():  # other tests may have come first
+        rclpy.init()
     yield
     rclpy.try_shutdown()
 
