@@ -23,7 +23,7 @@ from scrfd_ros.tracking.frame_clock import FrameTime
 
 TIMEOUT = 30.0  # seconds
 NETWORK = SimpleNamespace(name="detector", sha256="0" * 64)
-PIPELINE = SimpleNamespace(detector=SimpleNamespace(network=NETWORK), recognizer=None)
+PIPELINE = SimpleNamespace(networks={"detector": NETWORK})
 FACES = Faces(np.array([[1, 2, 11, 22]], np.float32), np.array([0.5], np.float32))
 RESULT = ImageResult(
     Header(frame_id="camera"),
