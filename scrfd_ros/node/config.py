@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from array import array
 from dataclasses import dataclass, field
@@ -133,5 +134,6 @@ def to_parameter(value: Any) -> Any:
 def from_parameter(value: Any, kind: Any) -> Any:
     """The value of an option of this type; the way back from `to_parameter`. "~" is expanded."""
     if kind == Path | None:
-        return Path(value).expanduser() if value else None
+        # Not Path.expanduser(), which raises for a user that does not exist.
+        return Path(os.path.expanduser(value)) if value else None
     return tuple(value) if isinstance(value, (list, array)) else value
