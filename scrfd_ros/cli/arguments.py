@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -268,12 +267,11 @@ def _number(option: Option, kind: type[int] | type[float]) -> Callable[[str], fl
         try:
             value = kind(text)
         except ValueError:
-            value = math.nan
-        if option.refusal(value):
+            value = None
+        if value is None or option.refusal(value):
             what = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(
-                f"expected {what} from {option.constraint}, found {text!r}"
-            )
+            limits = f" from {option.constraint}" if option.constraint else ""
+            raise argparse.ArgumentTypeError(f"expected {what}{limits}, found {text!r}")
         return value
 
     return parse

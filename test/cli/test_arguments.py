@@ -14,7 +14,7 @@ import pytest
 from scrfd_ros.cli import arguments
 from scrfd_ros.cli.arguments import add_option, add_pipeline_arguments, config_of, option_values
 from scrfd_ros.cli.output import say
-from scrfd_ros.config import PipelineConfig, options, with_values
+from scrfd_ros.config import Option, OptionField, PipelineConfig, options, with_values
 from scrfd_ros.errors import ScrfdError
 
 Path_ = Callable[[str], Path]
@@ -139,6 +139,20 @@ def test_every_option_can_have_an_argument(name: str, monkeypatch: pytest.Monkey
     expected = {bool: True, Path | None: Path(text)}.get(kind, default)
     assert option_values(parser.parse_args(words)) == {name: expected}
     assert option_values(parser.parse_args([])) == {name: default}
+
+
+@pytest.mark.parametrize("text", ["many", "1.5", ""])
+def test_numbers_without_limits_are_numbers(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unlimited = OptionField(Option("How many."), int, 1)
+    monkeypatch.setattr(arguments, "_OPTIONS", {"other": "other"})
+    monkeypatch.setattr(arguments, "options", lambda config: {"other": unlimited})
+    parser = argparse.ArgumentParser()
+    add_option(parser, "other")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--other", text])
+    assert f"expected a whole number, found {text!r}" in capsys.readouterr().err
 
 
 def test_text_fits_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
