@@ -84,22 +84,24 @@ class LiveConfig:
 
     def __init__(self, node: Node) -> None:
         self._get = node.get_parameter
-        self._parameters = list(map(self._get, _LIVE))
-        self._config = node_config(node)
+        # The live parameters, and the configuration that they make: set as one, as another thread
+        # may do the same.
+        self._state = list(map(self._get, _LIVE)), node_config(node)
 
     def current(self) -> NodeConfig:
         """The configuration now: the same object as before unless a live parameter was set."""
         # For every image. rclpy makes a new object when a parameter is set.
         parameters = list(map(self._get, _LIVE))
-        if parameters != self._parameters:
+        before, config = self._state
+        if parameters != before:
             known = options(NodeConfig)
             values = {
                 name: from_parameter(parameter.value, known[name].type)
                 for name, parameter in zip(_LIVE, parameters, strict=True)
             }
-            self._config = with_values(self._config, values)
-            self._parameters = parameters
-        return self._config
+            config = with_values(config, values)
+            self._state = parameters, config
+        return config
 
 
 def _descriptor(each: OptionField) -> ParameterDescriptor:

@@ -16,6 +16,7 @@ from rclpy.parameter import Parameter
 
 from scrfd_ros.config import OptionField, options, with_values
 from scrfd_ros.errors import ScrfdError
+from scrfd_ros.node import parameters
 from scrfd_ros.node.config import NodeConfig, effect, from_parameter, to_parameter
 from scrfd_ros.node.parameters import LiveConfig, declare_parameters, node_config
 
@@ -59,6 +60,7 @@ def test_parameters_make_the_default_configuration(node: Node) -> None:
     ("name", "value", "expected"),
     [
         ("detector.engine_path", "~/own.onnx", Path.home() / "own.onnx"),
+        ("detector.engine_path", "~nobody-here/own.onnx", Path("~nobody-here/own.onnx")),
         ("detector.input_size", array("q", [320, 224]), (320, 224)),
         ("cameras", ["front", "rear"], ("front", "rear")),
         ("rotation", [90], (90,)),
@@ -126,6 +128,24 @@ def test_only_live_parameters_change_a_live_configuration(node: Node) -> None:
         before, {"detector.score_threshold": 0.75, "diagnostics.min_rate": 5.0}
     )
     assert live.current() is after
+
+
+def test_a_live_change_is_not_lost_to_an_earlier_one_in_another_thread(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = LiveConfig(node)
+
+    def overtaken(*arguments: Any) -> NodeConfig:
+        # What the other thread does between reading the parameters and keeping their result.
+        monkeypatch.setattr(parameters, "with_values", with_values)
+        change(node, "detector.max_faces", 2)
+        assert live.current().detector.max_faces == 2
+        return with_values(*arguments)
+
+    monkeypatch.setattr(parameters, "with_values", overtaken)
+    change(node, "detector.max_faces", 1)
+    live.current()
+    assert live.current().detector.max_faces == 2
 
 
 def test_a_refused_change_is_none(node: Node) -> None:
