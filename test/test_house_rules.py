@@ -194,6 +194,27 @@ def test_annotations_are_not_evaluated(path: Path) -> None:
         assert ast.unparse(code[0]) == "from __future__ import annotations"
 
 
+@every_module
+def test_no_type_of_numpy_is_subscripted_at_run_time(path: Path) -> None:
+    """numpy 1.21, which Humble has, cannot: `np.floating[Any]` raises a TypeError."""
+    types = {f"np.{name}" for name in ("dtype", "floating", "integer", "ndarray", "number")}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    annotations = {
+        id(node)
+        for parent in ast.walk(tree)
+        for field in ("annotation", "returns")
+        if isinstance(annotation := getattr(parent, field, None), ast.AST)
+        for node in ast.walk(annotation)
+    }
+    assert not [
+        f"line {node.lineno}: {ast.unparse(node)}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript)
+        and id(node) not in annotations
+        and ast.unparse(node.value) in types
+    ]
+
+
 def texts(source: str) -> Iterator[str]:
     """The docstrings and comments of a module."""
     for node in ast.walk(ast.parse(source)):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ _BLOCK = 64
 takes one step."""
 
 
-_Boxes = NDArray[np.floating[Any]]
+_Boxes: TypeAlias = "NDArray[np.floating[Any]]"  # quoted: numpy 1.21 cannot evaluate it
 
 
 def nms(
