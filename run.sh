@@ -72,12 +72,14 @@ ros_wheels=(
   catkin-pkg cmake ninja "setuptools<80"
 )
 
-# TensorRT-RTX builds engines also where there is no GPU.
+# TensorRT-RTX builds engines also where there is no GPU. NVRTC and ptxas, which
+# is in nvcc's package, compile and assemble detection/kernels.cu.
 test_packages=(
   "pytest>=7,<9" "hypothesis>=6,<7" "coverage>=7.10" ruff==0.17.6 mypy==2.4.1
   onnx requests scikit-image
   "rosbags>=0.11" rosbags-image cyclonedds
   ncnn "tensorrt-rtx-cu13-"{libs,bindings}"; platform_machine == 'x86_64'"
+  nvidia-cuda-{nvrtc-cu11==11.7.99,nvcc-cu12==12.9.86}"; platform_machine == 'x86_64'"
   catkin-pkg cmake ninja "setuptools<80" colcon-common-extensions
 )
 

@@ -54,6 +54,7 @@ assert fields["landmarks"] == "sequence<vision_msgs/Point2D, 5>", fields
 for module in ("cli.main", "node.demo", "node.start"):
     assert callable(import_module("scrfd_ros." + module).main)
 assert load_catalogue()
+assert Path(scrfd_ros.__file__).with_name("detection").joinpath("kernels.ptx").is_file()
 """
 
 
@@ -198,6 +199,7 @@ def test_pip_install_gives_the_command_without_ros(tmp_path: Path) -> None:
     run([python, "-m", "pip", "install", "--no-deps", source], tmp_path, environment)
     assert "detect" in run([target / "bin/scrfd", "--help"], tmp_path, environment)
     assert (target / "share/scrfd_ros/models/catalogue.yaml").is_file()
+    assert (site / "scrfd_ros/detection/kernels.ptx").is_file()
     assert not (site / "scrfd_ros/node").exists()
     check = (
         "import sys, scrfd_ros.pipeline, scrfd_ros.cli.main\n"
