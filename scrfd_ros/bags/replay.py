@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from scrfd_ros.bags.bag import Bag, open_bag
 from scrfd_ros.bags.bag_file import Record, Topic
@@ -117,7 +116,7 @@ def replay(
             for topic, namespace in result_namespaces(selection.names).items()
         }
         outcomes = {topic: camera.outcome for topic, camera in cameras.items()}
-        with new_bag(output, bag.storage) as results, logging_redirect_tqdm():
+        with new_bag(output, bag.storage) as results:
             for outcome in outcomes.values():
                 results.add_topic(outcome.detections, DETECTION_ARRAY)
                 results.add_topic(outcome.faces, FACE_ARRAY)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from scrfd_ros.cli import bench, compare, convert, detect, evaluate, models, replay, verify
 from scrfd_ros.cli.arguments import add_verbose
+from scrfd_ros.cli.output import LogOutput
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.files import keep_others_from_writing
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     1 is for commands that compare, if there are differences.
     """
     keep_others_from_writing()
-    logging.basicConfig(format="scrfd: %(message)s")
+    logging.basicConfig(format="scrfd: %(message)s", handlers=[LogOutput()])
     try:
         args = _parser().parse_args(argv)
         level = logging.INFO if args.verbose else logging.NOTSET

@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from scrfd_ros.engines.agreement import (
     Differences,
@@ -136,7 +135,7 @@ def _in_bag(path: Path) -> Iterator[tuple[str, Image]]:
     from scrfd_ros.bags.message_types import deserialize
     from scrfd_ros.bags.times import seconds
 
-    with open_bag(path) as bag, logging_redirect_tqdm():
+    with open_bag(path) as bag:
         for sentence in (*bag.notes, *bag.damage):
             _LOG.warning("%s", sentence)
         topics, left_alone = image_topics(bag)
