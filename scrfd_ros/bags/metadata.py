@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 _MAX_BYTES: Final = 1 << 26
+_MAX_DEPTH: Final = 100
 
 
 class BagMetadata(NamedTuple):
@@ -35,7 +36,7 @@ def read_metadata(path: Path) -> tuple[BagMetadata, str]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             return found, f"its metadata.yaml has more than {_MAX_BYTES} bytes"
-        content = _YAML(path.read_text(encoding="utf-8")).get_single_data()
+        content = _load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return (
             found,
@@ -63,6 +64,18 @@ def read_metadata(path: Path) -> tuple[BagMetadata, str]:
 
 
 _YAML: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _load(text: str) -> Any:
+    # The loader in C calls itself for each level, without a limit: PyYAML 6.0, and 5.4 of Ubuntu
+    # 22.04, would end the process. Its events come without recursion.
+    depth = 0
+    for event in yaml.parse(text, _YAML):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
+    return _YAML(text).get_single_data()
 
 
 def _of_type(kind: type, value: Any) -> Any:

@@ -437,6 +437,14 @@ def test_a_folder_without_good_metadata_is_read(
     assert "metadata.yaml" in note and note.endswith(f"ros2 bag reindex {bag}")
 
 
+def test_metadata_nested_too_deep_is_refused_by_its_levels(tmp_path: Path) -> None:
+    """Not when the stack is used up, which ends the process with older versions of PyYAML."""
+    bag = split(tmp_path)
+    (bag / "metadata.yaml").write_text("- " * 101)
+    _, _, (note,) = read(bag)
+    assert "nested deeper than 100 levels" in note
+
+
 @pytest.mark.parametrize("name", ["bag_0.mcap", "bag_1.mcap"])
 @pytest.mark.parametrize("how", ["missing", "empty", "text"])
 def test_a_file_of_several_that_cannot_be_read_costs_its_images(
