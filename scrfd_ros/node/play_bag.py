@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-import yaml
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State
@@ -32,6 +31,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 
+from scrfd_ros.bags.metadata import read_metadata
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.node.no_images import NO_NAMES, TRANSPORTS
 from scrfd_ros.node.parent import end_with_parent
@@ -82,17 +82,14 @@ def check_player() -> None:
 
 def image_topics(bag: Path) -> dict[str, str] | None:
     """Image topics of a bag and their types; None for a bag without a usable metadata.yaml."""
-    try:
-        content = yaml.safe_load((bag / "metadata.yaml").read_text("utf-8"))
-        topics = content["rosbag2_bagfile_information"]["topics_with_message_count"]
-        found = {
-            topic["topic_metadata"]["name"]: topic["topic_metadata"]["type"]
-            for topic in topics
-            if topic["message_count"] > 0
-        }
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError):
+    metadata, problem = read_metadata(bag / "metadata.yaml")
+    if problem:
         return None  # the player says what is wrong with it
-    return {topic: kind for topic, kind in found.items() if kind in IMAGES}
+    return {
+        topic: kind
+        for topic, kind in metadata.kinds.items()
+        if kind in IMAGES and metadata.counts.get(topic, 0) > 0
+    }
 
 
 class _Session:

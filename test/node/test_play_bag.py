@@ -137,6 +137,13 @@ def test_a_bag_without_the_topic_and_without_metadata(tmp_path: Path, bag: Path)
     assert status == 1, said
 
 
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000], ids=["empty", "cut off", "nested"])
+def test_metadata_that_cannot_be_used_is_left_to_the_player(text: str, bag: Path) -> None:
+    assert play_bag.image_topics(bag) == {TOPIC: "sensor_msgs/msg/Image"}
+    (bag / "metadata.yaml").write_text(text)
+    assert play_bag.image_topics(bag) is None
+
+
 def test_compressed_images_of_a_raw_topic(tmp_path: Path, image: Images) -> None:
     entries = [jpeg(TOPIC, 10**9, image("t1.jpg"))]
     bag = write_bag(tmp_path / "bag", entries)
