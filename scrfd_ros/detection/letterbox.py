@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from scrfd_ros.arrays import written
 from scrfd_ros.detection.views import Rectangle, View
 from scrfd_ros.faces import FloatArray
+from scrfd_ros.images.scaling import scale_by_area, scale_linear
 from scrfd_ros.inference.blob import BlobWriter
 
 
@@ -49,11 +48,9 @@ class Letterbox:
             self._filled = []  # if the drawing fails, the next one starts from black
         self._extent = height, width
         first, *others = (_part(self._canvas, target) for target in targets)
-        source = _part(image, views[0].source)
-        written(cv2.resize(source, targets[0][2:], dst=first), first)
-        for other, target in zip(others, targets[1:], strict=True):
-            drawn = cv2.resize(first, target[2:], dst=other, interpolation=cv2.INTER_AREA)
-            written(drawn, other)
+        scale_linear(_part(image, views[0].source), first)
+        for other in others:
+            scale_by_area(first, other)
         self._writer.write(self._canvas[:height, :width], self._planes[:, :height, :width])
         self._filled = targets
 

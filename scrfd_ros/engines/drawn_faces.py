@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.faces import FloatArray
+from scrfd_ros.images.scaling import scale_by_area
 
 _Color = tuple[float, float, float]
 
@@ -38,8 +39,7 @@ def drawn_faces() -> NDArray[np.uint8]:
 def _drawn() -> NDArray[np.uint8]:
     image = np.full((640, 640, 3), BACKGROUND, np.uint8)
     for left, top, size, skin, hair in _FACES:
-        face = cv2.resize(_face(skin, hair), (size, size), interpolation=cv2.INTER_AREA)
-        image[top : top + size, left : left + size] = face
+        scale_by_area(_face(skin, hair), image[top : top + size, left : left + size])
     return image
 
 

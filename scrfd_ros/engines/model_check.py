@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from itertools import permutations
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,6 +33,7 @@ from scrfd_ros.engines.drawn_faces import (
 )
 from scrfd_ros.errors import ModelError
 from scrfd_ros.faces import LANDMARK_NAMES, Faces, FloatArray, ious
+from scrfd_ros.images.scaling import scale_by_area
 from scrfd_ros.inference.batches import run_in_batches
 from scrfd_ros.inference.network import Network
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER
@@ -88,7 +88,7 @@ def check_detector(detector: Scrfd) -> str:
     side = min(width, height, len(drawing))
     scale = side / len(drawing)
     image = np.full((height, width, 3), BACKGROUND, np.uint8)
-    image[:side, :side] = cv2.resize(drawing, (side, side), interpolation=cv2.INTER_AREA)
+    scale_by_area(drawing, image[:side, :side])
     config = DetectorConfig(input_size=(width, height), score_threshold=_SCORE)
     (batch,) = detector.prepare([image], config)
     # Copies, since the next run may overwrite them.

@@ -3,5 +3,6 @@
 
 message: the one way from a raw or compressed message to a `DecodedImage` (decoded).
 encodings: raw encodings. compressed, decoding: JPEG and PNG. serialized: a raw message's bytes.
-files: read and write. orientation: quarter turns. drawing: faces drawn into an image.
+files: read and write. orientation: quarter turns. scaling: other sizes. drawing: faces drawn into
+an image.
 """

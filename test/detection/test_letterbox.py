@@ -9,6 +9,7 @@ import pytest
 from canvases import Canvas
 
 from scrfd_ros.detection.views import plan_views
+from scrfd_ros.images.scaling import scale_linear
 
 RANDOM = np.random.default_rng(0)
 
@@ -25,15 +26,15 @@ def test_image_in_the_corner_black_elsewhere(
     canvas = Canvas(*canvas_size)(image, views)
     assert canvas.shape == (*canvas_size[::-1], 3) and canvas.dtype == np.uint8
     _, _, width, height = views[0].target
-    expected = np.zeros_like(canvas)
-    expected[:height, :width] = cv2.resize(image, (width, height))
+    expected = np.zeros(canvas.shape, np.uint8)
+    scale_linear(image, expected[:height, :width])
     np.testing.assert_array_equal(canvas, expected)
 
 
 def test_second_look_below_the_first() -> None:
     image = RANDOM.integers(1, 256, (480, 640, 3), np.uint8)
     canvas = Canvas(640, 640)(image, plan_views(640, 480, 640, 640, large_faces=True))
-    expected = np.zeros_like(canvas)
+    expected = np.zeros(canvas.shape, np.uint8)
     expected[:480] = image
     expected[512:632, :160] = cv2.resize(image, (160, 120), interpolation=cv2.INTER_AREA)
     np.testing.assert_array_equal(canvas, expected)
@@ -45,7 +46,8 @@ def test_a_tile_fills_the_canvas() -> None:
     for tile in tiles:
         x, y, width, height = tile.source
         canvas = Canvas(64, 64)(image, [tile])
-        part = cv2.resize(image[y : y + height, x : x + width], tile.target[2:])
+        part = np.empty((*tile.target[:1:-1], 3), np.uint8)
+        scale_linear(image[y : y + height, x : x + width], part)
         np.testing.assert_array_equal(canvas[: part.shape[0], : part.shape[1]], part)
 
 

@@ -6,7 +6,6 @@ Where type, size or channels of the target do not fit, OpenCV writes elsewhere a
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from canvases import Canvas
 from hypothesis import given
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from scrfd_ros.arrays import checked_image
 from scrfd_ros.detection.views import plan_views
+from scrfd_ros.images.scaling import scale_by_area, scale_linear
 from scrfd_ros.inference.blob import BlobWriter
 from scrfd_ros.recognition.alignment import TEMPLATE, align_faces
 from scrfd_ros.recognition.quality import sharpness
@@ -44,12 +44,12 @@ def test_the_letterbox(image: NDArray[np.uint8], blocks: tuple[int, int], large:
     height, width = image.shape[:2]
     views = [view for view in plan_views(width, height, *size, (1, 1), large) if view.canvas == 0]
     canvas = Canvas(*size)(checked_image(image), views)
-    expected = np.zeros_like(canvas)
-    first = cv2.resize(np.array(image, order="C"), views[0].target[2:])
-    for view in views:
-        x, y, w, h = view.target
-        second = cv2.resize(first, (w, h), interpolation=cv2.INTER_AREA)
-        expected[y : y + h, x : x + w] = first if view is views[0] else second
+    expected = np.zeros(canvas.shape, np.uint8)
+    x, y, w, h = views[0].target
+    first = expected[y : y + h, x : x + w]
+    scale_linear(np.array(image, order="C"), first)
+    for _, _, (x, y, w, h), *_ in views[1:]:
+        scale_by_area(first, expected[y : y + h, x : x + w])
     np.testing.assert_array_equal(canvas, expected)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from itertools import combinations
 
-import cv2
 import numpy as np
 from canvases import Canvas
 from hypothesis import given
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from scrfd_ros.detection.views import View, plan_views
+from scrfd_ros.images.scaling import scale_by_area, scale_linear
 
 Size = tuple[int, int]
 
@@ -99,9 +99,10 @@ def test_what_is_not_drawn_is_black_whatever_was_there_before(
 def by_hand(image: NDArray[np.uint8], views: list[View], input_size: Size) -> NDArray[np.uint8]:
     """Views drawn on a new canvas, the first from the image and the others from the first."""
     canvas = np.zeros((input_size[1], input_size[0], 3), np.uint8)
-    first = cv2.resize(image, views[0].target[2:])
-    for view in views:
-        x, y, width, height = view.target
-        drawn = cv2.resize(first, (width, height), interpolation=cv2.INTER_AREA)
-        canvas[y : y + height, x : x + width] = first if view is views[0] else drawn
+    first, *others = (
+        canvas[y : y + height, x : x + width] for _, _, (x, y, width, height), *_ in views
+    )
+    scale_linear(image, first)
+    for other in others:
+        scale_by_area(first, other)
     return canvas
