@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+from collections.abc import Callable, Mapping
 
 import rclpy
 from process_usage import usage
@@ -28,24 +29,42 @@ def usage_without_garbage() -> dict[str, int]:
     return usage("self")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=100)
-    rounds = parser.parse_args().rounds
-    rclpy.init(args=["--ros-args", "--log-level", "error", "-p", "autostart:=false"])
+def usage_over_rounds(
+    rounds: int,
+    parameters: Mapping[str, object],
+    measured: Callable[[], dict[str, int]] = usage_without_garbage,
+) -> tuple[dict[str, int], dict[str, int]]:
+    """What the node's process uses after the first rounds, and after `rounds` more.
+
+    Args:
+        parameters: of the node.
+        measured: what it uses.
+    """
+    arguments = ["--ros-args", "--log-level", "error", "-p", "autostart:=false"]
+    for name, value in parameters.items():
+        arguments += ["-p", f"{name}:={value}"]
+    rclpy.init(args=arguments)
     node = FaceNode()
-    before = usage_without_garbage()
+    before = measured()
     for number in tqdm(range(WARM_UP + rounds), desc="rounds", leave=False, disable=None):
         for transition in ("configure", "activate", "deactivate", "cleanup"):
             assert getattr(node, f"trigger_{transition}")() == TransitionCallbackReturn.SUCCESS
             rclpy.spin_once(node, timeout_sec=0)
         if number == WARM_UP - 1:
-            before = usage_without_garbage()
-    after = usage_without_garbage()
-    for name, value in after.items():
-        print(f"{name}: {before[name]} before, {value} after {rounds} rounds")
+            before = measured()
+    after = measured()
     node.destroy_node()
     rclpy.shutdown()
+    return before, after
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=100)
+    rounds = parser.parse_args().rounds
+    before, after = usage_over_rounds(rounds, {})
+    for name, value in after.items():
+        print(f"{name}: {before[name]} before, {value} after {rounds} rounds")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from pathlib import Path
 bench = Path(__file__).resolve().parent
 sys.path[:0] = [str(bench), str(bench.parent / "test")]
 
-from peers.nodes import FAST, SLOW, Feeder, Side, face_node_parameters, in_turns  # noqa: E402
+from peers.nodes import FAST, SLOW, face_node_parameters, in_turns  # noqa: E402
+from peers.observed_node import Feeder, Side  # noqa: E402
 
 SECONDS = 2.0  # for which a node gets images at one rate, before the other node does
 FIGURES = ("age", "pipeline", "overhead", "interval")

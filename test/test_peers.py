@@ -16,6 +16,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
 
 from peers import library, nodes
 from peers.libraries import own_pipeline
+from peers.observed_node import Feeder
 from peers.report import RATIOS, TARGETS, look_up, ratios, results
 from peers.timing import NetworkClock, sample, summary
 
@@ -32,8 +33,8 @@ WANTED = {
 
 
 @pytest.fixture
-def feeder() -> Iterator[nodes.Feeder]:
-    feeder = nodes.Feeder(seconds=0.5)
+def feeder() -> Iterator[Feeder]:
+    feeder = Feeder(seconds=0.5)
     yield feeder
     feeder.close()
 
@@ -79,7 +80,7 @@ def test_the_clock_counts_each_run_of_a_network_and_nothing_else() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`estimate`:FutureWarning")
-def test_a_short_run_gives_the_wanted_ratios(feeder: nodes.Feeder) -> None:
+def test_a_short_run_gives_the_wanted_ratios(feeder: Feeder) -> None:
     clock = NetworkClock()
     with clock.counting():
         medians = library.measure(clock, repeat=1, clip_seconds=0.1)

@@ -15,6 +15,7 @@ sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "test")]
 from clips import PERIOD  # noqa: E402
 
 from peers import growth, library, nodes, stages  # noqa: E402
+from peers.observed_node import Feeder  # noqa: E402
 from peers.report import print_report, results  # noqa: E402
 from peers.timing import NetworkClock  # noqa: E402
 from scrfd_ros.files import ensure_writable, write_text  # noqa: E402
@@ -38,7 +39,7 @@ def main() -> None:
         medians = library.measure(clock, args.repeat, clip_seconds)
         medians |= growth.measure(clock, few)
         medians["stages"] = stages.measure(clock, args.repeat)
-    feeder = nodes.Feeder()
+    feeder = Feeder()
     try:
         medians["node"] = nodes.compare(feeder, True, SECONDS, turns)
         medians["node_detection_only"] = nodes.compare(feeder, False, SECONDS, turns)

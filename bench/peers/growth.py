@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from peers.libraries import Image, insightface_library, ours, own_pipeline
 from peers.library import photograph
-from peers.nodes import FAST, Feeder, Side, face_node_parameters
+from peers.nodes import FAST, face_node_parameters
+from peers.observed_node import Feeder, Side
 from peers.timing import NetworkClock, Summary, in_turns, summary
 from scrfd_ros.config import PipelineConfig
 from scrfd_ros.detection.scrfd import Scrfd
