@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that only a GPU can show, in one go: `./run.sh bench --gpu`.
+
+`plan` has the steps, in order. `running` runs each in a process of its own, through `step`. The
+steps are functions of `engines`, `agreement`, `times`, `node` and `faults`. `report` writes what
+they found.
+"""
