@@ -22,7 +22,8 @@ Usage: ./run.sh COMMAND [ARGUMENTS]
   models ...        download models, list them
   convert ...       build a TensorRT engine from a model, on a machine with CUDA
   verify FILE       check a model or an engine and describe it
-  bench ...         measure how fast each model is here, and where time goes
+  bench ...         measure how fast each model is here, and where time goes;
+                    with --gpu, do all that needs a GPU, in ten minutes
   replay BAG ...    find the faces in the images of a bag, write another bag
   compare A B ...   show what another model, precision or input size changes
   eval ...          measure accuracy by public protocols
@@ -83,6 +84,11 @@ test_packages=(
   catkin-pkg cmake ninja "setuptools<80" colcon-common-extensions
 )
 
+# For `bench --gpu` and `test-gpu`, besides TensorRT. They also run without ROS 2.
+gpu_packages=(
+  numpy opencv-python-headless onnxruntime scipy tqdm pyyaml onnx "pytest>=7,<9"
+)
+
 # The reference implementation, and another for `bench --peers`. Both come
 # without their requirements: opencv-python would overwrite the headless one.
 insightface=insightface==2.1
@@ -138,23 +144,50 @@ setup() { # [tests]
   exec 9<&-
 }
 
+# For `bench --gpu` and `test-gpu`: where the set-up fails, for want of a compiler or of ROS 2 for
+# this machine, they do what they can without ROS 2.
+setup_gpu() {
+  local status cuda
+  set +e # not `if ! (...)`, as in step
+  (set -e; setup)
+  status=$?
+  set -e
+  if ((status == 0)); then
+    use_venv
+  else
+    say "Going on without ROS 2: what needs it is left out."
+    make_venv without_ros
+    export PATH=$venv/bin:$PATH PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+    scrfd() { python -c 'import sys; from scrfd_ros.cli.main import main; sys.exit(main())' "$@"; }
+  fi
+  step gpu_packages "Python packages" "${gpu_packages[*]}" pip_install "${gpu_packages[@]}"
+  if cuda=$(python -c 'from scrfd_ros.inference.cuda import cuda_device
+print(cuda_device().cuda.partition(".")[0])' 2>/dev/null); then
+    step tensorrt "TensorRT, and CUDA for Python" "$cuda" install_tensorrt "$cuda"
+  fi
+  scrfd models 500m 2.5g det_500m w600k_mbf || say "What needs a missing model is left out."
+}
+
 # .venv belongs to one place, one Python and one ROS 2: if one of these changes, it is made again.
-make_venv() {
-  local python key
+make_venv() { # [without_ros]
+  local python key system=${ROS_DISTRO:+--system-site-packages}
   python=$(readlink -f "$venv/bin/python" || true)
-  key="$root ${ROS_DISTRO:-} $python"
+  key="$root ${ROS_DISTRO:-} ${1:+$1 }$python"
   if [[ -f $state/venv.done && $(<"$state/venv.done") == "$key" ]]; then return; fi
   [[ ! -e $venv || -d $state ]] || die "$venv exists, but run.sh did not make it." \
     "Remove or rename it."
   python=$(choose_python)
-  rm -rf "$venv/lib" "$venv" # in this order: setup/, which tells that it is ours, goes late
-  if [[ ${ROS_DISTRO:-} ]]; then
-    say "Using the sourced ROS 2 $ROS_DISTRO."
-  else
+  if [[ ${1:-} == without_ros ]]; then
+    ! "$python" -c 'import tensorrt' 2>/dev/null || system=--system-site-packages
+  elif [[ ! ${ROS_DISTRO:-} ]]; then
+    check_ros_wheels "$python"
     say "ROS 2 is not sourced: ROS 2 Jazzy comes from the Python registry into .venv."
+  else
+    say "Using the sourced ROS 2 $ROS_DISTRO."
   fi
-  step venv "Virtual environment" "$root ${ROS_DISTRO:-} $python" \
-    "$python" -m venv ${ROS_DISTRO:+--system-site-packages} "$venv"
+  rm -rf "$venv/lib" "$venv" # in this order: setup/, which tells that it is ours, goes late
+  step venv "Virtual environment" "$root ${ROS_DISTRO:-} ${1:+$1 }$python" \
+    "$python" -m venv ${system:+"$system"} "$venv"
 }
 
 # Prints the interpreter to make .venv from; never that of a virtual environment.
@@ -165,9 +198,6 @@ choose_python() {
       "ROS 2 $ROS_DISTRO is sourced, but $(command -v python3) cannot import rclpy." \
       "Leave the virtual or conda environment that hides the system's Python."
   else
-    [[ $(uname -sm) == "Linux x86_64" ]] || die \
-      "ROS 2 is not sourced, and the registry has it for Linux on x86_64 only, not $(uname -sm)." \
-      "Install ROS 2, then: source /opt/ros/<distro>/setup.bash"
     names+=(python3.{14,13,12,11,10})
   fi
   for name in "${names[@]}"; do
@@ -179,11 +209,18 @@ if (3, 10) <= sys.version_info < (3, 15): print(os.path.realpath(sys.executable)
   [[ $python ]] || die "Python 3.10 to 3.14 is needed; python3 is $(python3 --version 2>&1)."
   "$python" -c 'import ensurepip, venv' 2>/dev/null || die \
     "$python lacks the module venv." "On Debian and Ubuntu: apt install python3-venv"
+  echo "$python"
+}
+
+check_ros_wheels() { # PYTHON: that ROS 2 can come from the registry, and be built with
+  local python=$1
+  [[ $(uname -sm) == "Linux x86_64" ]] || die \
+    "ROS 2 is not sourced, and the registry has it for Linux on x86_64 only, not $(uname -sm)." \
+    "Install ROS 2, then: source /opt/ros/<distro>/setup.bash"
   [[ -f $("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h ]] ||
     die "$python lacks its C headers." "On Debian and Ubuntu: apt install python3-dev"
   command -v "${CXX:-c++}" >/dev/null || die \
     "A C++ compiler is needed to build the messages." "On Debian and Ubuntu: apt install g++"
-  echo "$python"
 }
 
 # The environment in which all that follows runs.
@@ -260,12 +297,18 @@ install_test_packages() {
   pip_install --no-deps "$insightface"
 }
 
-install_gpu_packages() { # only what the system lacks; pycuda is compiled with nvcc
-  if ! python -c 'import tensorrt'; then
-    [[ $(uname -m) == x86_64 ]] || { say "TensorRT: apt install python3-libnvinfer"; return 1; }
-    pip_install tensorrt
+# What the system lacks, for a driver with this major version of CUDA. The bindings of CUDA need no
+# compiler, pycuda needs nvcc. TensorRT-RTX is the one that the registry itself has.
+install_tensorrt() { # VERSION
+  local bindings="cuda-bindings>=12.9,<13" # also for drivers of CUDA 13
+  (($1 >= 12)) || bindings="cuda-bindings<12"
+  python -c 'from scrfd_ros.inference.cuda_api import cuda_api; cuda_api()' ||
+    pip_install "$bindings" || pip_install pycuda
+  python -c 'import tensorrt' && return
+  [[ ! -e /proc/device-tree/model ]] || { say "TensorRT: apt install python3-libnvinfer"; return 1; }
+  if ! { pip_install "tensorrt-cu$1" && python -c 'import tensorrt'; }; then
+    pip_install tensorrt-rtx-cu"$1"-{libs,bindings}
   fi
-  python -c 'import pycuda.driver' || pip_install pycuda
 }
 
 # --- Commands -----------------------------------------------------------------
@@ -293,7 +336,10 @@ case $command in
     exec scrfd detect "$@"
     ;;
   models | convert | verify | bench | replay | compare | eval)
-    if [[ $command == bench && " $* " == *" --peers "* ]]; then
+    if [[ $command == bench && ${1:-} == --gpu ]]; then
+      setup_gpu
+      exec python "$root/bench/gpu" "${@:2}"
+    elif [[ $command == bench && " $* " == *" --peers "* ]]; then
       setup tests
       step peer_packages "Packages to compare with" "$uniface" pip_install --no-deps "$uniface"
     else
@@ -314,12 +360,7 @@ case $command in
     exec pytest "$@"
     ;;
   test-gpu)
-    setup tests
-    if python -c 'from scrfd_ros.inference.cuda import cuda_device; cuda_device()' 2>/dev/null; then
-      step gpu_packages "TensorRT and pycuda" \
-        "${ROS_DISTRO:-} ${python_modules[*]} ${ros_wheels[*]}" install_gpu_packages
-    fi
-    scrfd models 500m 2.5g det_500m w600k_mbf
+    setup_gpu
     cd "$root"
     exec pytest -s test/gpu "$@"
     ;;

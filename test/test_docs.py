@@ -184,6 +184,8 @@ def check_rviz2(words: list[str]) -> None:
 
 
 def check_export(words: list[str]) -> None:
+    if all(word.startswith("PIP_") for word in words):  # pip's own
+        return
     name, value = words[0].split("=")
     assert name in (ROOT / "launch" / "transport.launch.py").read_text("utf-8")
     assert value.startswith("$") or Path(value).is_file()
@@ -247,7 +249,7 @@ def runnable(document: Path) -> list[list[str]]:
     return [
         words
         for words in map(scrfd_words, commands(document))
-        if words and words[0] in RUN and "--peers" not in words  # needs packages of its own
+        if words and words[0] in RUN and not {"--peers", "--gpu"} & {*words}  # need other packages
     ]
 
 
@@ -416,8 +418,23 @@ def test_tests_named_in_the_page_on_reliability_exist() -> None:
     assert missing == []
 
 
+def test_packages_to_carry_are_those_of_run_sh() -> None:
+    script = (ROOT / "run.sh").read_text("utf-8")
+    (packages,) = re.findall(r"^gpu_packages=\((.*?)\)", script, re.MULTILINE | re.DOTALL)
+    (bindings,) = re.findall(r'bindings="(.+)" # also for', script)
+    downloads = [
+        words[4:]
+        for words in commands(ROOT / "docs" / "tensorrt.md")
+        if words[:4] == ["pip", "download", "--dest", "wheels"]
+    ]
+    rtx = "tensorrt-rtx-cu12-libs", "tensorrt-rtx-cu12-bindings"
+    assert downloads == [shlex.split(packages), [bindings, *rtx]]
+    assert 'tensorrt-rtx-cu"$1"-{libs,bindings}' in script
+
+
 def test_options_of_convert_are_documented() -> None:
     text = (ROOT / "docs" / "tensorrt.md").read_text("utf-8")
+    text = text.split("## By hand\n")[1].split("\n### ")[0]
     listed = set(re.findall(r"^\| `(--[a-z-]+)", text, re.MULTILINE))
     assert listed == set(re.findall(r"^  (--[a-z-]+)", help_of("convert"), re.MULTILINE))
 

@@ -53,12 +53,16 @@ def test_ratios_are_quotients_of_medians_and_those_not_measured_are_left_out() -
     }
 
 
+@pytest.mark.parametrize("option", ["--peers", "--gpu"])
 def test_without_a_checkout_the_command_says_where_it_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    option: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(bench, "default_model_directory", lambda: tmp_path / "models")
-    assert main(["bench", "--peers"]) == 2
-    assert "./run.sh bench --peers" in capsys.readouterr().err
+    assert main(["bench", option]) == 2
+    assert f"./run.sh bench {option}" in capsys.readouterr().err
 
 
 def test_what_is_wanted_is_among_the_ratios() -> None:

@@ -87,9 +87,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare with insightface, uniface and a plain node instead; needs ./run.sh of a "
         "checkout, and takes only --repeat and --json",
     )
+    parser.add_argument(
+        "--gpu",
+        nargs=argparse.REMAINDER,
+        metavar="...",
+        help="build, check and measure all that needs a GPU instead; needs ./run.sh of a checkout, "
+        "and takes all that follows: --gpu --help",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.gpu is not None:
+        return subprocess.run([sys.executable, str(_program("gpu")), *args.gpu]).returncode
     if args.peers:
         return _compare_with_peers(args)
     if args.json:
@@ -169,16 +178,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _compare_with_peers(args: argparse.Namespace) -> int:
-    program = default_model_directory().parent / "bench" / "peers"
-    if not program.exists() or find_spec("insightface") is None:
-        raise ScrfdError(
-            "--peers needs a checkout of scrfd_ros, and insightface, which its run.sh installs: "
-            "in the checkout, run ./run.sh bench --peers"
-        )
-    command = [sys.executable, str(program), "--repeat", str(args.repeat)]
+    command = [sys.executable, str(_program("peers", "insightface"))]
+    command += ["--repeat", str(args.repeat)]
     if args.json:
         command += ["--json", str(args.json)]
     return subprocess.run(command).returncode
+
+
+def _program(name: str, module: str = "onnx") -> Path:
+    """A program of the checkout, in bench/, which needs a module that its run.sh installs."""
+    program = default_model_directory().parent / "bench" / name
+    if not program.exists() or find_spec(module) is None:
+        raise ScrfdError(
+            f"--{name} needs a checkout of scrfd_ros, and {module}, which its run.sh installs: "
+            f"in the checkout, run ./run.sh bench --{name}"
+        )
+    return program
 
 
 def _models(names: Sequence[str] | None, kind: str) -> list[Path]:
