@@ -25,6 +25,9 @@ def scale_linear(image: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
         target: uint8 [h, w, 3], another array. Its rows may be padded, as those of the image.
     """
     height, width = target.shape[:2]
+    if image.shape[:2] == (1, 1):
+        target[:] = image  # OpenCV 4.5 refuses arrays of one pixel
+        return
     if image.shape[:2] == (2 * height, 2 * width):
         # OpenCV does the same by itself, KleidiCV does not: it rounds up twice.
         scale_by_area(image, target)

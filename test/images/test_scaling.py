@@ -17,7 +17,7 @@ from scrfd_ros.images import scaling
 from scrfd_ros.images.scaling import scale_by_area, scale_linear
 
 RANDOM = np.random.default_rng(0)
-SIZES = [(1280, 720), (641, 481), (642, 642), (640, 480), (800, 600), (320, 240), (1, 1), (1300, 1)]
+SIZES = [(1280, 720), (641, 481), (642, 642), (640, 480), (800, 600), (320, 240), (2, 1), (1300, 1)]
 
 
 def picture(width: int, height: int) -> NDArray[np.uint8]:
@@ -34,7 +34,13 @@ def test_linear_is_that_of_opencv(size: tuple[int, int]) -> None:
     assert off.max() <= (0 if platform.machine() == "x86_64" else 1)
 
 
-@pytest.mark.parametrize("size", [(1280, 720), (1280, 886), (2, 2), (64, 130)])
+def test_one_pixel_fills_the_target() -> None:
+    image, scaled = picture(1, 1), picture(64, 48)
+    scale_linear(image, scaled)
+    assert (scaled == image).all()
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (1280, 886), (4, 2), (64, 130)])
 def test_half_a_size_is_the_mean_of_four_pixels(size: tuple[int, int]) -> None:
     image = picture(*size)
     width, height = size
