@@ -29,6 +29,7 @@ from scrfd_ros.cli.main import _COMMANDS, _parser, main
 from scrfd_ros.config import options
 from scrfd_ros.images.drawing import draw_faces
 from scrfd_ros.images.files import read_image, write_image
+from scrfd_ros.models.catalogue import load_catalogue
 from scrfd_ros.node.config import NodeConfig, to_parameter
 from scrfd_ros.tracking.tracker import SAME_PERSON
 
@@ -430,6 +431,56 @@ def test_packages_to_carry_are_those_of_run_sh() -> None:
     rtx = "tensorrt-rtx-cu12-libs", "tensorrt-rtx-cu12-bindings"
     assert downloads == [shlex.split(packages), [bindings, *rtx]]
     assert 'tensorrt-rtx-cu"$1"-{libs,bindings}' in script
+
+
+GUIDE = (ROOT / "docs" / "first-guide.md").read_text("utf-8")
+
+
+def test_what_the_page_on_the_guide_names_is_there() -> None:
+    """Commands of run.sh with their options, and modules."""
+    script = (ROOT / "run.sh").read_text("utf-8").split("case $command in")[1]
+    codes = re.findall(r"`([^`]+)`", GUIDE)
+    calls = [shlex.split(code)[1:] for code in codes if code.startswith("./run.sh ")]
+    assert len(calls) > 15
+    for name, *words in calls:
+        assert re.search(rf"^  (.+ \| )?{name}( \| .+)?\)$", script, re.MULTILINE), name
+        for option in (word for word in words if word.startswith("--") and name != "bench"):
+            assert option in help_of(name), (name, option)
+    alone = {code.split()[0] for code in codes if code.startswith("--")} - {"--fp16"}  # trtexec's
+    assert {"--batch", "--precision", "--workspace"} <= alone
+    assert all(option in help_of("convert") for option in alone)
+    assert (ROOT / "models" / "install_models.sh").is_file()
+    for code in codes:
+        if re.fullmatch(r"[a-z]+/\w+\.py", code):
+            assert (ROOT / "scrfd_ros" / code).is_file(), code
+
+
+def test_the_page_on_the_guide_has_the_figures_of_the_others() -> None:
+    sizes = {entry.bytes for entry in load_catalogue().models.values()}
+    said = {int(size.replace(",", "")) for size in re.findall(r"\d+(?:,\d{3})+", GUIDE)}
+    assert len(said) > 5 and said <= sizes
+    models = (ROOT / "docs" / "models.md").read_text("utf-8")
+    computed = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    rows = re.findall(
+        r"^\| (\S+) \| [^|]+ \| [^|]+, ([\d.]+) \| [^|]+, ([\d.]+) \| [\d.]+; ([^|]+) \|$",
+        GUIDE,
+        re.MULTILINE,
+    )
+    assert len(rows) == 5
+    for name, operations, milliseconds, published in rows:
+        assert f"| {' | '.join(published.split(', '))} |" in models
+        row = re.search(rf"^\| {name.lower()} \|.*$", computed, re.MULTILINE)
+        assert row is not None
+        assert [operations, milliseconds] == [row[0].split(" | ")[i] for i in (1, 5)]
+
+
+def test_the_catalogue_has_the_sources_of_the_guide() -> None:
+    text = (ROOT / "models" / "catalogue.yaml").read_text("utf-8")
+    section = GUIDE.split("## Downloads")[1].split("## ")[0]
+    (mirrors,) = re.findall(r"mirrors of 2.5g and 10g: ([^|]+) \|", section)
+    names = [name.split(" (")[0] for name in mirrors.split(", ")]
+    assert len(names) == 5
+    assert not [name for name in names if name.lower() not in text.lower()]
 
 
 def test_options_of_convert_are_documented() -> None:
