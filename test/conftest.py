@@ -7,13 +7,12 @@ transport for large images.
 
 from __future__ import annotations
 
-import importlib
+import ctypes
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -26,11 +25,12 @@ from scrfd_ros.models.download import ensure_model, ensure_picture
 
 LARGEST_SAFE_DOMAIN = 101  # above it, ports collide with those Linux gives to clients
 
+ROOT = Path(__file__).parents[1]
 SIMULATED_GPU = Path(__file__).parent / "simulated_gpu"
 
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % LARGEST_SAFE_DOMAIN)
 for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
-    os.environ[name] = str(Path(__file__).parents[1] / "config" / "fastdds.xml")
+    os.environ[name] = str(ROOT / "config" / "fastdds.xml")
 
 
 _failed: dict[str, str] = {}
@@ -75,26 +75,42 @@ def det_500m_path(detector_path: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def simulated_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a libcuda.so.1 that answers for one device; see simulated_gpu/cuda.c."""
+    """A folder with a libcuda.so.1 and kernels for it; see simulated_gpu/cuda.c."""
     folder = tmp_path_factory.mktemp("driver")
-    command = [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-o"]
-    subprocess.run([*command, folder / "libcuda.so.1", SIMULATED_GPU / "cuda.c"], check=True)
+    shared = ["-shared", "-fPIC", "-O2"]
+    library = [*shared, "-Wl,-soname,libcuda.so.1", "-o", folder / "libcuda.so.1"]
+    command = [os.environ.get("CC", "cc"), *library, SIMULATED_GPU / "cuda.c", "-ldl", "-lpthread"]
+    subprocess.run(command, check=True)
+    sources = [SIMULATED_GPU / "add.cu", *(ROOT / "scrfd_ros" / "detection").glob("*.cu")]
+    kernels = [*shared, "-include", SIMULATED_GPU / "cuda_words.h", "-o", folder / "kernels.so"]
+    command = [os.environ.get("CXX", "c++"), *kernels, "-x", "c++", *sources]
+    subprocess.run(command, check=True)
     return folder
 
 
 @pytest.fixture
-def simulated_gpu(simulated_driver: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """A machine with a GPU, TensorRT 10.3 and pycuda, of which nothing is real; gives pycuda."""
+def simulated_gpu(simulated_driver: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.CDLL]:
+    """A machine with a GPU, TensorRT 10.3 and pycuda, of which nothing is real; gives its driver.
+
+    cuda-python, where it is installed, is the real one.
+    """
     from scrfd_ros.inference import cuda
-    from scrfd_ros.inference.tensorrt import primary_context
+    from scrfd_ros.inference.cuda_api import cuda_api
 
     names = ("tensorrt", "pycuda", "pycuda.driver")
     real = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    monkeypatch.setattr(cuda, "_LIBRARY", str(simulated_driver / "libcuda.so.1"))
+    path = simulated_driver / "libcuda.so.1"
+    driver = ctypes.CDLL(str(path))
+    # cuda-python takes a library of this name that is loaded already.
+    if not hasattr(ctypes.CDLL("libcuda.so.1"), "simulated_restart"):
+        pytest.skip("this process has loaded the real NVIDIA driver")
+    driver.simulated_restart()
+    driver.simulated_memory.restype = ctypes.c_size_t
+    monkeypatch.setattr(cuda, "_LIBRARY", str(path))
     monkeypatch.syspath_prepend(str(SIMULATED_GPU))
-    primary_context.cache_clear()
-    yield importlib.import_module("pycuda.driver")
-    primary_context.cache_clear()
+    cuda_api.cache_clear()
+    yield driver
+    cuda_api.cache_clear()
     for name in names:
         sys.modules.pop(name, None)
     sys.modules.update(real)

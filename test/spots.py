@@ -59,6 +59,7 @@ class SpotNetwork:
 
     def __init__(self, on_gpu: bool = False) -> None:
         self.on_gpu = on_gpu
+        self.device = None
         self.batches: list[int] = []
 
     def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from scrfd_ros.errors import ModelError
 from scrfd_ros.files import ensure_writable, locked_folder
+from scrfd_ros.inference.cuda_api import cuda_api
 from scrfd_ros.inference.engine_file import differences, read_metadata
 from scrfd_ros.inference.load import ENGINE_SUFFIX, load_network
 from scrfd_ros.inference.onnx_file import read_model
-from scrfd_ros.inference.tensorrt import import_pycuda, read_plan
+from scrfd_ros.inference.tensorrt import read_plan
 from scrfd_ros.inference.tensorrt_library import Platform, load_tensorrt
 
 _logger = logging.getLogger(__name__)
@@ -27,12 +28,12 @@ def ensure_engine(model: Path, input_size: tuple[int, int] | None, batch: int) -
         batch: maximum batch size; 1 is used where the model has a fixed batch of 1.
 
     Raises:
-        BackendError: there is no CUDA device, TensorRT or pycuda.
+        BackendError: there is no CUDA device, TensorRT, cuda-python or pycuda.
         ModelError: the model cannot be read or built.
         ScrfdError: the engine cannot be written.
     """
     _, here = load_tensorrt()
-    import_pycuda()
+    cuda_api()
     engine = _find_engine(model, input_size, batch, here)
     if engine is None and batch > 1 and load_network(model).inputs[0].shape[0] is not None:
         batch = 1

@@ -32,6 +32,7 @@ from scrfd_ros.engines.drawn_faces import drawn_faces, drawn_landmarks
 from scrfd_ros.engines.model_check import check_network
 from scrfd_ros.errors import BackendError, ModelError
 from scrfd_ros.images.files import list_images, read_image
+from scrfd_ros.inference.cuda_api import cuda_api
 from scrfd_ros.inference.engine_file import (
     PRECISIONS,
     EngineMetadata,
@@ -44,7 +45,7 @@ from scrfd_ros.inference.engine_file import (
 from scrfd_ros.inference.load import ENGINE_SUFFIX, load_network
 from scrfd_ros.inference.network import Network
 from scrfd_ros.inference.onnx_file import read_model
-from scrfd_ros.inference.tensorrt import TensorRtNetwork, import_pycuda, read_plan
+from scrfd_ros.inference.tensorrt import TensorRtNetwork, read_plan
 from scrfd_ros.inference.tensorrt_library import Platform, is_strongly_typed, load_tensorrt
 from scrfd_ros.models.catalogue import (
     DETECTOR,
@@ -102,12 +103,12 @@ def convert(model: Path, engine: Path, settings: Settings) -> EngineMetadata:
         settings: how to build it.
 
     Raises:
-        BackendError: there is no CUDA device, TensorRT or pycuda.
+        BackendError: there is no CUDA device, TensorRT, cuda-python or pycuda.
         ModelError: the model cannot be built as asked, or every engine disagrees with it.
         ScrfdError: a file cannot be read or written.
     """
     trt, here = load_tensorrt()
-    import_pycuda()
+    cuda_api()
     reference = load_model(model)
     shapes = input_shapes(reference, settings)
     _check(reference, shapes)
@@ -163,7 +164,7 @@ def verify(engine: Path, model: Path) -> EngineMetadata:
     """Compare an engine, perhaps of another program, with its ONNX model; write its metadata.
 
     Raises:
-        BackendError: there is no CUDA device, TensorRT or pycuda.
+        BackendError: there is no CUDA device, TensorRT, cuda-python or pycuda.
         ModelError: the engine cannot be loaded, or disagrees with the model.
         ScrfdError: a file cannot be read or written.
     """

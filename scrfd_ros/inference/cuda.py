@@ -1,23 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Direct calls of the CUDA driver: the device, its memory, and CUDA graphs.
+"""Direct calls of the CUDA driver: the device and its memory.
 
 The device is probed before TensorRT is used: without a device TensorRT's classes raise various
-exceptions, and trt.Runtime of 8.6 ends the process. pycuda has no CUDA graphs. Functions and
-numbers: CUDA Driver API, cuda.h, 11.4 and newer.
+exceptions, and trt.Runtime of 8.6 ends the process. Functions and numbers: CUDA Driver API,
+cuda.h, 11.4 and newer.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from scrfd_ros.errors import BackendError, ModelError
+from scrfd_ros.errors import BackendError
 
 _LIBRARY = "libcuda.so.1"
 _COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR = 75, 76  # of CUdevice_attribute
-_CAPTURE_MODE_THREAD_LOCAL = 1  # of CUstreamCaptureMode
 _NAME_SIZE = 256
 
 
@@ -43,7 +40,7 @@ def cuda_device() -> CudaDevice:
         BackendError: there is none; names what is missing.
     """
     try:
-        driver = _Driver()
+        driver = Driver()
         number, device = ctypes.c_int(), ctypes.c_int()
         driver.call("cuInit", 0)
         driver.call("cuDeviceGetCount", ctypes.byref(number))
@@ -76,7 +73,7 @@ def device_memory() -> tuple[int, int]:
     Raises:
         BackendError: there is no device, or the driver cannot read its memory.
     """
-    driver = _Driver()
+    driver = Driver()
     device, context, ours = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     driver.call("cuInit", 0)
@@ -93,54 +90,12 @@ def device_memory() -> tuple[int, int]:
     return total.value - free.value, total.value
 
 
-class CudaGraph:
-    """Work recorded once from a stream, to be launched as a whole.
-
-    Recording, launching and deleting need a current context in the calling thread.
-
-    Args:
-        stream: handle of a CUstream.
-        work: queues work on that stream, without waiting for it.
+class Driver:
+    """The CUDA driver's functions.
 
     Raises:
-        ModelError: the work cannot be recorded.
+        BackendError: there is no driver.
     """
-
-    def __init__(self, stream: int, work: Callable[[], None]) -> None:
-        self._driver = _Driver()
-        self._stream = ctypes.c_void_p(stream)
-        self._graph = ctypes.c_void_p()
-        graph = ctypes.c_void_p()
-        try:
-            self._driver.call("cuStreamBeginCapture_v2", self._stream, _CAPTURE_MODE_THREAD_LOCAL)
-            try:
-                work()
-            except ModelError:
-                with contextlib.suppress(BackendError):  # the first error matters more
-                    self._driver.call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
-                raise
-            self._driver.call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
-            self._driver.call(
-                "cuGraphInstantiateWithFlags",
-                ctypes.byref(self._graph),
-                graph,
-                ctypes.c_ulonglong(0),
-            )
-        except BackendError as error:
-            raise ModelError(f"the work cannot be recorded: {error}") from error
-        self._driver.call("cuGraphDestroy", graph)
-
-    def launch(self) -> None:
-        """Queue the recorded work on the stream it was recorded from."""
-        self._driver.call("cuGraphLaunch", self._graph, self._stream)
-
-    def __del__(self) -> None:
-        if self._graph:
-            self._driver.call("cuGraphExecDestroy", self._graph)
-
-
-class _Driver:
-    """The CUDA driver's functions, with failures raised as `BackendError`."""
 
     def __init__(self) -> None:
         try:
@@ -151,6 +106,11 @@ class _Driver:
             ) from error
 
     def call(self, function: str, *arguments: object) -> None:
+        """Call a function by the name that the driver exports.
+
+        Raises:
+            BackendError: the driver lacks it, or it fails.
+        """
         try:
             status = self._library[function](*arguments)
         except AttributeError:

@@ -14,6 +14,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.inference.cuda_api import CudaApi, Resource
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -24,6 +26,53 @@ class Tensor:
 
     def __str__(self) -> str:
         return f"{self.name} {list(self.shape)}"
+
+
+class PreparedNetwork(Protocol):
+    """A network that is set up for one shape of its input, with its tensors on the device.
+
+    Attributes:
+        shapes: of all tensors, by name.
+        is_lasting: its work may be recorded as a CUDA graph, after it has run once. Else use the
+            object for one run only: the next may change it.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    is_lasting: bool
+
+    def address(self, name: str) -> int:
+        """Address on the device of a tensor, float32, contiguous."""
+        ...
+
+    def enqueue(self) -> None:
+        """Queue a run on the network's stream.
+
+        Raises:
+            ModelError: the backend fails.
+        """
+        ...
+
+
+class DeviceNetwork(Protocol):
+    """A network whose input is written, and whose outputs are read, on the device.
+
+    Inputs of all shapes share their memory, so runs come one after another, on one stream.
+
+    Attributes:
+        cuda: the driver. Its context has to be current in all calls.
+        stream: on which the network is queued.
+    """
+
+    cuda: CudaApi
+    stream: Resource
+
+    def prepare(self, shape: tuple[int, ...]) -> PreparedNetwork:
+        """The network for a shape of its input. Call it before each run.
+
+        Raises:
+            ModelError: it does not take this shape.
+        """
+        ...
 
 
 class Network(Protocol):
@@ -38,6 +87,7 @@ class Network(Protocol):
         normalizes_input: the graph itself subtracts the mean and scales, so it takes raw pixels,
             0 to 255.
         on_gpu: it runs on a CUDA device, where a batch takes less time than its rows one by one.
+        device: for an engine, what runs it on arrays that are on the device already; else None.
         max_batch: maximum batch size to give to an input with a free one; None for no limit.
     """
 
@@ -49,6 +99,7 @@ class Network(Protocol):
     outputs: tuple[Tensor, ...]
     normalizes_input: bool
     on_gpu: bool
+    device: DeviceNetwork | None
     max_batch: int | None
 
     def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:

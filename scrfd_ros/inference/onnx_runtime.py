@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scrfd_ros.errors import BackendError, ModelError
 from scrfd_ros.inference.cores import usable_cores
 from scrfd_ros.inference.cuda import cuda_device
-from scrfd_ros.inference.network import Tensor
+from scrfd_ros.inference.network import DeviceNetwork, Tensor
 from scrfd_ros.inference.onnx_file import normalizes_input, read_model
 
 try:
@@ -79,6 +79,7 @@ class OnnxRuntimeNetwork:
         self.outputs = tuple(_tensor(tensor) for tensor in self._session.get_outputs())
         # Four 640x640 images at once in 500m: 1.00 to 1.02 times the time of one by one.
         self.on_gpu = provider != "CPU"
+        self.device: DeviceNetwork | None = None
         self.max_batch = None if self.on_gpu else _CPU_BATCH
         self._output_names = [tensor.name for tensor in self.outputs]
 

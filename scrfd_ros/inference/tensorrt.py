@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The backend TensorRT, which runs engines, through pycuda."""
+"""The backend TensorRT, which runs engines."""
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import functools
 import hashlib
-import importlib
 import logging
 import math
 from collections.abc import Iterator, Mapping
@@ -19,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.errors import BackendError, ModelError
-from scrfd_ros.inference.cuda import CudaGraph
+from scrfd_ros.inference.cuda_api import CudaApi, CudaGraph, Resource, cuda_api
 from scrfd_ros.inference.engine_file import (
     EngineMetadata,
     ShapeRange,
@@ -27,7 +24,7 @@ from scrfd_ros.inference.engine_file import (
     metadata_path,
     read_metadata,
 )
-from scrfd_ros.inference.network import Tensor
+from scrfd_ros.inference.network import DeviceNetwork, Tensor
 from scrfd_ros.inference.tensorrt_library import (
     cuda_failures,
     load_tensorrt,
@@ -36,6 +33,9 @@ from scrfd_ros.inference.tensorrt_library import (
 )
 
 _PARTS = ("copy_in", "network", "copy_out")
+_MAX_GRAPHS = 8  # of an engine, one for each shape of its input; each takes some memory
+_FLOAT = 4  # bytes
+_ALIGNMENT = 256  # bytes, of the tensors on the device
 
 
 def load(path: Path, *, threads: int, cuda_graph: bool) -> TensorRtNetwork:
@@ -45,7 +45,7 @@ def load(path: Path, *, threads: int, cuda_graph: bool) -> TensorRtNetwork:
     engine.
 
     Raises:
-        BackendError: there is no CUDA device, TensorRT or pycuda.
+        BackendError: there is no CUDA device, TensorRT, cuda-python or pycuda.
         ModelError: the engine cannot be read, is for another machine, or TensorRT refuses it.
     """
     trt, here = load_tensorrt()
@@ -90,13 +90,13 @@ class TensorRtNetwork:
         plan: content of that file.
         metadata: of the engine; None if there is none.
         cuda_graph: record the work of the first call and replay it in all others, which saves
-            launching kernels one by one. Has no effect on engines with free sizes.
+            launching kernels one by one. Of an engine with free sizes, the first 8 shapes.
 
     Attributes:
         shapes: of its input.
 
     Raises:
-        BackendError: there is no pycuda.
+        BackendError: there is neither cuda-python nor pycuda.
         ModelError: TensorRT refuses the engine, or the device has too little memory.
     """
 
@@ -114,176 +114,271 @@ class TensorRtNetwork:
         self.sha256 = metadata.model_sha256 if metadata else hashlib.sha256(plan).hexdigest()
         self.normalizes_input = metadata is not None and metadata.normalizes_input
         self.backend = product(trt) + (f" {metadata.precision}" if metadata else "")
-        self._log = message_log(trt)
-        self._driver = import_pycuda()
-        self._cuda = primary_context()
-        with self._current():
-            self._load(trt, plan)
-        self._graph: CudaGraph | None = None
-        self._records_graph = cuda_graph and self.shapes.is_fixed
-
-    def _load(self, trt: ModuleType, plan: bytes) -> None:
-        with cuda_failures(trt):
-            runtime = trt.Runtime(self._log)
-        trt.init_libnvinfer_plugins(self._log, "")  # trtexec may have built layers as plugins
-        engine = runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise self._error(f"{product(trt)} cannot load this engine")
-        self._context = context = engine.create_execution_context()
-        if context is None:
-            raise self._error("no execution context, perhaps for lack of memory on the device")
-        names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
-        inputs: list[Tensor] = []
-        outputs: list[Tensor] = []
-        for name in names:
-            dtype = engine.get_tensor_dtype(name)
-            if dtype != trt.DataType.FLOAT:
-                raise ModelError(
-                    f"{self.path}: {name!r} is {dtype}, expected {trt.DataType.FLOAT}; build it "
-                    f"with inputs and outputs of 32 bit"
-                )
-            shape = tuple(size if size >= 0 else None for size in engine.get_tensor_shape(name))
-            is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
-            (inputs if is_input else outputs).append(Tensor(name, shape))
-        if [len(tensor.shape) for tensor in inputs] != [4]:
-            found = ", ".join(map(str, inputs))
-            raise ModelError(
-                f"{self.path}: expected one input [N, channels, height, width], found {found}"
-            )
-        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
-        self._input = inputs[0].name
-        fixed = engine.get_tensor_shape(self._input)
-        is_free = None in inputs[0].shape
-        ranges = engine.get_tensor_profile_shape(self._input, 0) if is_free else (fixed,) * 3
-        self.shapes = ShapeRange(*map(tuple, ranges))
         self.on_gpu = True
-        self.max_batch = self.shapes.max[0] if inputs[0].shape[0] is None else None
-        self._set_shape(self.shapes.max)
-        # Memory for the largest shapes; smaller ones use a part of it. Memory on the host is
-        # pinned, so the device copies it without the processor.
-        self._host: dict[str, NDArray[np.float32]] = {}
-        self._device: dict[str, Any] = {}
-        self._arrays: dict[str, NDArray[np.float32]] = {}
-        for name in names:
-            largest = tuple(context.get_tensor_shape(name))
-            host = self._driver.pagelocked_empty(math.prod(largest), np.float32)
-            self._host[name], self._arrays[name] = host, host.reshape(largest)
-            self._device[name] = self._driver.mem_alloc(host.nbytes)
-            context.set_tensor_address(name, int(self._device[name]))
-        self._stream = self._driver.Stream()
-        self._events = [self._driver.Event() for _ in (*_PARTS, "end")]
+        self._cuda = cuda_api()
+        self._log = message_log(trt)
+        self._graphs: dict[tuple[int, ...], CudaGraph | None] = {}
+        with self._current():
+            device = DeviceEngine(trt, self._cuda, path, plan, _MAX_GRAPHS if cuda_graph else 0)
+            # Pinned, so that the device copies it without the processor. For the largest shapes;
+            # smaller ones use a part of it.
+            self._host_input = self._cuda.pinned(device.input_size // _FLOAT, np.float32)
+            self._host_outputs = self._cuda.pinned(device.output_size, np.uint8)
+            self._events = [self._cuda.event() for _ in (*_PARTS, "end")]
+        self._device = device
+        self.device: DeviceNetwork | None = device
+        self.inputs, self.outputs, self.shapes = device.inputs, device.outputs, device.shapes
+        self.max_batch = self.shapes.max[0] if self.inputs[0].shape[0] is None else None
 
     def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        array = inputs[self._input]
+        array = inputs[self.inputs[0].name]
+        cuda, device = self._cuda, self._device
+        start, copied_in, done, end = self._events
         with self._current():
-            if array.shape != self._arrays[self._input].shape:
-                self._set_shape(array.shape)
-                for name, host in self._host.items():
-                    shape = tuple(self._context.get_tensor_shape(name))
-                    self._arrays[name] = host[: math.prod(shape)].reshape(shape)
-            np.copyto(self._arrays[self._input], array)
-            start, copied_in, done, end = self._events
-            start.record(self._stream)
-            self._driver.memcpy_htod_async(
-                self._device[self._input], self._arrays[self._input], self._stream
-            )
-            copied_in.record(self._stream)
-            if self._graph is None:
-                self._execute()
+            prepared = device.prepare(array.shape)
+            host = self._host_input[: array.size]
+            np.copyto(host.reshape(array.shape), array)
+            cuda.record(start, device.stream)
+            cuda.copy_in(prepared.address(self.inputs[0].name), host, device.stream)
+            cuda.record(copied_in, device.stream)
+            graph = self._graphs.get(array.shape)
+            if graph is None:
+                prepared.enqueue()
             else:
-                self._graph.launch()
-            done.record(self._stream)
-            for output in self.outputs:
-                self._driver.memcpy_dtoh_async(
-                    self._arrays[output.name], self._device[output.name], self._stream
-                )
-            end.record(self._stream)
-            self._stream.synchronize()
-            if self._records_graph and self._graph is None:
+                graph.launch()
+            cuda.record(done, device.stream)
+            outputs = self._host_outputs[: prepared.output_size]
+            cuda.copy_out(outputs, prepared.address(self.outputs[0].name), device.stream)
+            cuda.record(end, device.stream)
+            cuda.synchronize(device.stream)
+            if prepared.is_lasting and array.shape not in self._graphs:
                 # Not the first run, in which TensorRT does things that cannot be recorded.
-                self._record_graph()
-        return {output.name: self._arrays[output.name] for output in self.outputs}
+                self._graphs[array.shape] = self._record_graph(prepared)
+        return prepared.split(outputs)
 
-    def _record_graph(self) -> None:
+    def _record_graph(self, prepared: PreparedEngine) -> CudaGraph | None:
         try:
-            self._graph = CudaGraph(self._stream.handle, self._execute)
+            return self._cuda.graph(self._device.stream, prepared.enqueue)
         except ModelError as error:
             logging.getLogger(__name__).warning(
                 "%s runs without a CUDA graph: %s", self.path, error
             )
-            self._records_graph = False
-
-    def _set_shape(self, shape: tuple[int, ...]) -> None:
-        if not self._context.set_input_shape(self._input, shape):
-            raise self._error(f"the engine does not take {self._input!r} as {list(shape)}")
-
-    def _execute(self) -> None:
-        if not self._context.execute_async_v3(self._stream.handle):
-            raise self._error("the engine does not run")
+            return None
 
     def device_milliseconds(self) -> dict[str, float]:
         with self._current():
             return {
-                part: start.time_till(end)
+                part: self._cuda.milliseconds(start, end)
                 for part, start, end in zip(_PARTS, self._events, self._events[1:], strict=False)
             }
 
     @contextlib.contextmanager
     def _current(self) -> Iterator[None]:
-        """Make the CUDA context current in this thread; what CUDA raises becomes `ModelError`."""
+        """Make the CUDA context current in this thread; what CUDA refuses becomes `ModelError`."""
         self._log.forget()
         try:
-            self._cuda.push()
-            try:
+            with self._cuda.current():
                 yield
-            finally:
-                self._cuda.pop()
-        except self._driver.Error as error:
+        except BackendError as error:
             raise ModelError(f"{self.path}: {error}") from error
 
-    def _error(self, trouble: str) -> ModelError:
-        return ModelError(f"{self.path}: {trouble}: {self._log.errors()}")
 
-    def __del__(self) -> None:
-        cuda = self.__dict__.get("_cuda")
-        if cuda is not None:
-            # Any thread may delete it, and pycuda frees memory only where its context is current.
-            cuda.push()
-            self.__dict__.clear()
-            cuda.pop()
+class DeviceEngine:
+    """An engine whose inputs and outputs are on the device: a `DeviceNetwork`.
 
+    Args:
+        trt: TensorRT.
+        cuda: the driver; its context is current.
+        path: the engine's file.
+        plan: content of that file.
+        max_lasting: for how many shapes of the input it keeps what it prepares. TensorRT wants an
+            execution context for each graph: a graph is void once its context is changed.
 
-def import_pycuda() -> Any:
-    """pycuda.driver, initialized.
-
-    Raises:
-        BackendError: it is not installed or does not load.
-    """
-    try:
-        driver = importlib.import_module("pycuda.driver")
-    except (ImportError, OSError) as error:
-        raise BackendError(
-            f"pycuda is not installed for this Python ({error}); with the CUDA toolkit installed "
-            f"and its nvcc in PATH: pip install pycuda"
-        ) from error
-    try:
-        driver.init()
-    except driver.Error as error:
-        raise BackendError(f"pycuda does not start: {error}") from error
-    return driver
-
-
-@functools.cache
-def primary_context() -> Any:
-    """The primary CUDA context of the first device, kept until the process ends.
+    Attributes:
+        inputs, outputs: see `Network`.
+        shapes: of the input.
+        input_size, output_size: bytes of the largest input, and of its outputs.
+        cuda, stream: see `DeviceNetwork`.
 
     Raises:
-        BackendError: there is no pycuda, or the device gives no context.
+        BackendError: the device has too little memory.
+        ModelError: TensorRT refuses the engine, or it is not one of ours.
     """
-    driver = import_pycuda()
-    try:
-        context = driver.Device(0).retain_primary_context()
-    except driver.Error as error:
-        raise BackendError(f"the device gives no CUDA context: {error}") from error
-    atexit.register(primary_context.cache_clear)
-    return context
+
+    def __init__(
+        self, trt: ModuleType, cuda: CudaApi, path: Path, plan: bytes, max_lasting: int
+    ) -> None:
+        self.cuda = cuda
+        self._trt, self._path, self._log = trt, path, message_log(trt)
+        self._max_lasting = max_lasting
+        with cuda_failures(trt):
+            runtime = trt.Runtime(self._log)
+        trt.init_libnvinfer_plugins(self._log, "")  # trtexec may have built layers as plugins
+        engine = runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise _failure(path, self._log, f"{product(trt)} cannot load this engine")
+        # TensorRT frees memory in the current context, as `Resource` does.
+        self._loaded = Resource(cuda, engine)
+        self.inputs, self.outputs = _tensors(trt, path, engine)
+        name, declared = self.inputs[0].name, self.inputs[0].shape
+        fixed = engine.get_tensor_shape(name)
+        ranges = engine.get_tensor_profile_shape(name, 0) if None in declared else (fixed,) * 3
+        self.shapes = ShapeRange(*map(tuple, ranges))
+        self.stream = cuda.stream()
+        # Scratch memory of all execution contexts, which run one after another.
+        if hasattr(engine, "device_memory_size_v2"):  # from TensorRT 10.1 on
+            size = engine.device_memory_size_v2
+        elif hasattr(engine, "device_memory_size"):
+            size = engine.device_memory_size
+        self._scratch_size = max(size, 1)
+        self._scratch = cuda.memory(self._scratch_size)
+        self._lasting: dict[tuple[int, ...], PreparedEngine] = {}
+        self._other = self._new_prepared(is_lasting=False)
+        self._other.set_shape(self.shapes.max)
+        # For the largest shapes; smaller ones use a part of it.
+        self.input_size = math.prod(self.shapes.max) * _FLOAT
+        self.output_size = self._other.output_size
+        self._input_memory = cuda.memory(self.input_size)
+        self._output_memory = cuda.memory(self.output_size)
+        self._other.bind(int(self._input_memory), int(self._output_memory))
+
+    def prepare(self, shape: tuple[int, ...]) -> PreparedEngine:
+        prepared = self._lasting.get(shape)
+        if prepared is None:
+            is_lasting = len(self._lasting) < self._max_lasting
+            prepared = self._new_prepared(is_lasting=True) if is_lasting else self._other
+            if is_lasting or shape != prepared.shapes.get(self.inputs[0].name):
+                prepared.set_shape(shape)
+                prepared.bind(int(self._input_memory), int(self._output_memory))
+            if is_lasting:
+                self._lasting[shape] = prepared
+        return prepared
+
+    def _new_prepared(self, is_lasting: bool) -> PreparedEngine:
+        trt, engine = self._trt, self._loaded.native
+        strategies = getattr(trt, "ExecutionContextAllocationStrategy", None)  # from 10.0 on
+        if strategies is not None:
+            context = engine.create_execution_context(strategies.USER_MANAGED)
+        elif hasattr(engine, "create_execution_context_without_device_memory"):
+            context = engine.create_execution_context_without_device_memory()
+        if context is None:
+            trouble = "no execution context, perhaps for lack of memory on the device"
+            raise _failure(self._path, self._log, trouble)
+        set_memory = getattr(context, "set_device_memory", None)  # from 10.1 on
+        if set_memory is None:
+            context.device_memory = int(self._scratch)
+        else:
+            set_memory(int(self._scratch), self._scratch_size)
+        names = self.inputs[0].name, [tensor.name for tensor in self.outputs]
+        kept = Resource(self.cuda, context)
+        return PreparedEngine(self._path, self._log, kept, self.stream, *names, is_lasting)
+
+
+class PreparedEngine:
+    """An execution context of an engine, for one shape of its input: a `PreparedNetwork`.
+
+    The outputs lie one after another, so that they come to the host as one copy.
+
+    Args:
+        path: the engine's file.
+        log: see `message_log`.
+        kept: TensorRT's execution context.
+        stream: to run on.
+        input_name, output_names: of the tensors.
+        is_lasting: see `PreparedNetwork`.
+
+    Attributes:
+        shapes, is_lasting: see `PreparedNetwork`.
+        output_size: bytes from the first output to the end of the last.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        log: Any,
+        kept: Resource,
+        stream: Resource,
+        input_name: str,
+        output_names: list[str],
+        is_lasting: bool,
+    ) -> None:
+        self._path, self._log, self._kept, self._stream = path, log, kept, stream
+        self._input, self._outputs = input_name, output_names
+        self.is_lasting = is_lasting
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.output_size = 0
+        self._offsets: dict[str, int] = {}
+        self._addresses: dict[str, int] = {}
+
+    def set_shape(self, shape: tuple[int, ...]) -> None:
+        """Set the shape of the input, and with it those of the outputs.
+
+        Raises:
+            ModelError: the engine does not take it.
+        """
+        context = self._kept.native
+        self.shapes = {}
+        if not context.set_input_shape(self._input, shape):
+            trouble = f"the engine does not take {self._input!r} as {list(shape)}"
+            raise _failure(self._path, self._log, trouble)
+        self.output_size = 0
+        for name in self._outputs:
+            self.shapes[name] = tuple(context.get_tensor_shape(name))
+            self._offsets[name] = -(-self.output_size // _ALIGNMENT) * _ALIGNMENT
+            self.output_size = self._offsets[name] + math.prod(self.shapes[name]) * _FLOAT
+        self.shapes[self._input] = shape
+
+    def bind(self, input_address: int, output_address: int) -> None:
+        """Set where the input and the first output lie on the device."""
+        context = self._kept.native
+        self._addresses = {name: output_address + self._offsets[name] for name in self._outputs}
+        self._addresses[self._input] = input_address
+        for name, address in self._addresses.items():
+            context.set_tensor_address(name, address)
+
+    def address(self, name: str) -> int:
+        return self._addresses[name]
+
+    def enqueue(self) -> None:
+        context = self._kept.native
+        if not context.execute_async_v3(int(self._stream)):
+            raise _failure(self._path, self._log, "the engine does not run")
+
+    def split(self, memory: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """The outputs in a copy of their memory, by name."""
+        return {
+            name: memory[start : start + math.prod(self.shapes[name]) * _FLOAT]
+            .view(np.float32)
+            .reshape(self.shapes[name])
+            for name, start in self._offsets.items()
+        }
+
+
+def _tensors(
+    trt: ModuleType, path: Path, engine: Any
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """The inputs and the outputs of an engine.
+
+    Raises:
+        ModelError: they are of another kind than our networks have.
+    """
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
+    for name in [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]:
+        dtype = engine.get_tensor_dtype(name)
+        if dtype != trt.DataType.FLOAT:
+            raise ModelError(
+                f"{path}: {name!r} is {dtype}, expected {trt.DataType.FLOAT}; build it "
+                f"with inputs and outputs of 32 bit"
+            )
+        shape = tuple(size if size >= 0 else None for size in engine.get_tensor_shape(name))
+        is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+        (inputs if is_input else outputs).append(Tensor(name, shape))
+    if [len(tensor.shape) for tensor in inputs] != [4]:
+        found = ", ".join(map(str, inputs))
+        raise ModelError(f"{path}: expected one input [N, channels, height, width], found {found}")
+    return tuple(inputs), tuple(outputs)
+
+
+def _failure(path: Path, log: Any, trouble: str) -> ModelError:
+    return ModelError(f"{path}: {trouble}: {log.errors()}")

@@ -19,19 +19,17 @@ from scrfd_ros.engines.build import build_engine
 from scrfd_ros.engines.convert import Settings, convert, verify
 from scrfd_ros.engines.open import open_network
 from scrfd_ros.errors import BackendError
+from scrfd_ros.inference.cuda import device_memory
+from scrfd_ros.inference.cuda_api import cuda_api
 from scrfd_ros.inference.engine_file import ShapeRange, metadata_path
 from scrfd_ros.inference.load import load_network
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
-from scrfd_ros.inference.tensorrt import (
-    TensorRtNetwork,
-    import_pycuda,
-    primary_context,
-)
+from scrfd_ros.inference.tensorrt import TensorRtNetwork
 from scrfd_ros.inference.tensorrt_library import load_tensorrt
 
 try:
     load_tensorrt()
-    import_pycuda()
+    cuda_api()
 except BackendError as error:
     pytest.skip(str(error), allow_module_level=True)
 
@@ -87,6 +85,18 @@ def test_cuda_graph_changes_nothing(engine: Callable[[str, str], Path]) -> None:
         expected = plain({tensor.name: noise})
         for name, array in graph({tensor.name: noise}).items():
             np.testing.assert_array_equal(array, expected[name])
+
+
+def test_a_cuda_graph_for_each_shape(engine: Callable[[str, str], Path]) -> None:
+    path = engine("w600k_mbf", "fp16")
+    plain, graph = load_network(path), load_network(path, cuda_graph=True)
+    (tensor,), (output,) = plain.inputs, plain.outputs
+    random = np.random.default_rng(0)
+    # More shapes than are recorded, some of them again after others.
+    for number in (1, 2, 1, 2, *range(3, 12), 1, 2, 11, 8, 1):
+        noise = random.standard_normal((number, 3, 112, 112)).astype(np.float32)
+        expected = plain({tensor.name: noise})[output.name]
+        np.testing.assert_array_equal(graph({tensor.name: noise})[output.name], expected)
 
 
 @pytest.mark.parametrize("number", [1, 2, 7, 32])
@@ -145,22 +155,17 @@ def test_any_thread_may_call_and_delete(engine: Callable[[str, str], Path]) -> N
 
 
 def test_memory_is_given_back(engine: Callable[[str, str], Path]) -> None:
-    driver = import_pycuda()
     path = engine("w600k_mbf", "fp16")
 
-    def free_memory() -> int:
+    def used() -> int:
         gc.collect()
-        primary_context().push()
-        try:
-            return int(driver.mem_get_info()[0])
-        finally:
-            primary_context().pop()
+        return device_memory()[0]
 
     load_network(path)  # what TensorRT keeps for all engines
-    before = free_memory()
+    before = used()
     for _ in range(20):
         load_network(path)
-    assert before - free_memory() < 16 << 20
+    assert used() - before < 16 << 20
 
 
 def test_engine_of_another_program(

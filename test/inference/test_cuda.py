@@ -28,7 +28,7 @@ def test_device() -> None:
     ("answer", "reason"),
     [
         pytest.param(
-            "no device", "cuInit failed with 100, no CUDA-capable device is detected", id="broken"
+            "cuInit 100", "cuInit failed with 100, no CUDA-capable device is detected", id="broken"
         ),
         pytest.param("no devices", "the NVIDIA driver finds 0 devices", id="none"),
     ],
@@ -47,8 +47,12 @@ def test_no_driver() -> None:
 
 @pytest.mark.usefixtures("driver")
 def test_memory_of_the_device() -> None:
-    assert device_memory() == (3 << 30, 8 << 30)
-    assert ctypes.CDLL(cuda._LIBRARY).simulated_contexts() == 0  # nothing is left
+    simulated = ctypes.CDLL(cuda._LIBRARY)
+    simulated.simulated_memory.restype = ctypes.c_size_t
+    contexts, before = simulated.simulated_contexts, simulated.simulated_contexts()
+    ours = simulated.simulated_memory(1)
+    assert device_memory() == ((3 << 30) + ours, 8 << 30)
+    assert contexts() == before, "nothing is left"
 
 
 @pytest.mark.usefixtures("without_gpu")

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
+import shutil
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,14 +20,24 @@ from pipelines import detector_of
 
 from scrfd_ros.engines.convert import Settings, convert
 from scrfd_ros.errors import BackendError, ModelError
+from scrfd_ros.inference import tensorrt as backend
+from scrfd_ros.inference.cuda_api import cuda_api
 from scrfd_ros.inference.engine_file import metadata_path
 from scrfd_ros.inference.load import load_network
 from scrfd_ros.inference.network import Tensor
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
-from scrfd_ros.inference.tensorrt import primary_context
 from scrfd_ros.recognition.arcface import ArcFace
 
-pytestmark = pytest.mark.usefixtures("simulated_gpu")
+pytestmark = pytest.mark.usefixtures("simulated_gpu", "cuda_library")
+
+
+@pytest.fixture(params=["cuda-python", "pycuda"])
+def cuda_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What calls CUDA."""
+    if request.param == "pycuda":
+        monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)
+    else:
+        pytest.importorskip("cuda.bindings.driver")
 
 
 @pytest.fixture
@@ -35,11 +46,29 @@ def recognizer(tmp_path: Path) -> Path:
     return write_recognizer(tmp_path / "recognizer.onnx")
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("engines")
+
+
+def built(folder: Path, recognizer: Path, sizes: tuple[int, int, int], tmp_path: Path) -> Path:
+    """The recognizer's engine for these batch sizes: built once, and copied."""
+    source = folder / f"{sizes}.engine"
+    if not source.exists():
+        convert(recognizer, source, Settings(batch=sizes))
+    for path in (source, metadata_path(source)):
+        shutil.copy(path, tmp_path / path.name.replace(str(sizes), "recognizer"))
+    return tmp_path / "recognizer.engine"
+
+
 @pytest.fixture
-def engine(recognizer: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "recognizer.engine"
-    convert(recognizer, path, Settings(batch=(1, 2, 4)))
-    return path
+def engine(folder: Path, recognizer: Path, tmp_path: Path) -> Path:
+    return built(folder, recognizer, (1, 2, 4), tmp_path)
+
+
+@pytest.fixture
+def fixed_engine(folder: Path, recognizer: Path, tmp_path: Path) -> Path:
+    return built(folder, recognizer, (2, 2, 2), tmp_path)
 
 
 def faces(number: int) -> NDArray[np.float32]:
@@ -102,52 +131,66 @@ def test_any_thread_may_call(engine: Path) -> None:
     np.testing.assert_array_equal(results[0], expected)
 
 
-def test_memory_is_given_back_in_any_thread(simulated_gpu: ModuleType, engine: Path) -> None:
-    gc.collect()
-    before = simulated_gpu.memory_in_use
-    networks = [load_network(engine)]
-    assert simulated_gpu.memory_in_use > before
+def test_everything_is_given_back_in_any_thread(simulated_gpu: ctypes.CDLL, engine: Path) -> None:
+    def in_use() -> list[int]:
+        gc.collect()
+        memory = [simulated_gpu.simulated_memory(where) for where in (0, 1)]
+        return [*memory, simulated_gpu.simulated_handles()]
+
+    load_network(engine)  # the module with TensorRT
+    import tensorrt
+
+    before = in_use()
+    networks = [load_network(engine, cuda_graph=True)]
+    networks[0]({"input.1": faces(2)})
+    assert all(new > old for new, old in zip(in_use(), before, strict=True))
     thread = threading.Thread(target=networks.clear)
     thread.start()
     thread.join()
-    gc.collect()
-    assert simulated_gpu.memory_in_use == before
+    assert in_use() == before
+    assert not tensorrt._lost, "what TensorRT has was deleted where the context is current"
 
 
 def test_times_on_the_device(engine: Path) -> None:
     network = load_network(engine)
     network({"input.1": faces(1)})
-    assert list(network.device_milliseconds()) == ["copy_in", "network", "copy_out"]
+    times = network.device_milliseconds()
+    assert list(times) == ["copy_in", "network", "copy_out"]
+    assert all(0 < time < 10_000 for time in times.values())
 
 
-def test_cuda_graph(recognizer: Path, tmp_path: Path) -> None:
-    path = tmp_path / "fixed.engine"
-    convert(recognizer, path, Settings(batch=(2, 2, 2)))
-    network, reference = load_network(path, cuda_graph=True), OnnxRuntimeNetwork(recognizer)
+def test_cuda_graph(recognizer: Path, fixed_engine: Path) -> None:
+    network, reference = load_network(fixed_engine, cuda_graph=True), OnnxRuntimeNetwork(recognizer)
     for seed in (0, 1, 2):
         noise = np.random.default_rng(seed).standard_normal((2, 3, 112, 112)).astype(np.float32)
         inputs = {"input.1": noise}
         np.testing.assert_array_equal(network(inputs)["516"], reference(inputs)["516"])
-    assert network._graph is not None, "recorded"
+    assert list(network._graphs) == [(2, 3, 112, 112)], "recorded once"
 
 
-def test_no_cuda_graph_for_free_shapes(engine: Path) -> None:
-    network = load_network(engine, cuda_graph=True)
+def test_a_cuda_graph_for_each_shape(
+    recognizer: Path, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "_MAX_GRAPHS", 3)
+    network, reference = load_network(engine, cuda_graph=True), OnnxRuntimeNetwork(recognizer)
+    for number in (1, 2, 1, 3, 4, 2, 3, 4, 1, 4, 2):
+        inputs = {"input.1": faces(number)}
+        np.testing.assert_array_equal(network(inputs)["516"], reference(inputs)["516"])
+    assert [shape[0] for shape in network._graphs] == [1, 2, 3], "4 came too late"
+
+
+def test_no_cuda_graph_if_not_wanted(engine: Path) -> None:
+    network = load_network(engine)
     for number in (1, 2, 1):
-        assert network({"input.1": faces(number)})["516"].shape == (number, 512)
-    assert network._graph is None
+        network({"input.1": faces(number)})
+    assert not network._graphs
 
 
 def test_cuda_graph_that_cannot_be_recorded(
-    recognizer: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    fixed_engine: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "fixed.engine"
-    convert(recognizer, path, Settings(batch=(2, 2, 2)))
-    monkeypatch.setenv("SIMULATED_CUDA", "no graphs")
-    network = load_network(path, cuda_graph=True)
+    monkeypatch.setenv("SIMULATED_CUDA", "cuStreamEndCapture 901")
+    network = load_network(fixed_engine, cuda_graph=True)
     for _ in range(2):
         assert network({"input.1": faces(2)})["516"].shape == (2, 512), "without a graph"
     reason = "runs without a CUDA graph: the work cannot be recorded: cuStreamEndCapture failed"
@@ -170,26 +213,60 @@ def test_failures_of_tensorrt(
         load_network(engine)({"input.1": faces(1)})
 
 
-def test_error_of_cuda(
-    simulated_gpu: ModuleType, engine: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "function",
+    [
+        "cuMemAlloc_v2",
+        "cuMemHostAlloc",
+        "cuStreamCreate",
+        "cuEventCreate",
+        "cuCtxPushCurrent_v2",
+    ],
+)
+def test_cuda_that_fails_when_an_engine_is_loaded(
+    function: str, engine: Path, simulated_gpu: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(size: int) -> None:
-        raise simulated_gpu.Error("cuMemAlloc failed: out of memory")
-
-    monkeypatch.setattr(simulated_gpu, "mem_alloc", fail)
-    with pytest.raises(ModelError, match=r"recognizer\.engine: cuMemAlloc failed: out of memory"):
+    load_network(engine)
+    gc.collect()
+    before = simulated_gpu.simulated_handles()
+    monkeypatch.setenv("SIMULATED_CUDA", f"{function} 2")
+    reason = rf"recognizer\.engine: {function.split('_')[0]} failed.*out of memory"
+    with pytest.raises(ModelError, match=reason):
         load_network(engine)
+    monkeypatch.delenv("SIMULATED_CUDA")
+    gc.collect()
+    assert simulated_gpu.simulated_handles() == before, "what was there already is given back"
 
 
-def test_cuda_that_gives_no_context(
-    simulated_gpu: ModuleType, engine: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "function",
+    ["cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuEventRecord", "cuStreamSynchronize"],
+)
+def test_cuda_that_fails_in_a_run(
+    function: str, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(device: object) -> None:
-        raise simulated_gpu.LogicError("cuDevicePrimaryCtxRetain failed: exclusive mode")
+    network = load_network(engine)
+    expected = network({"input.1": faces(1)})["516"].copy()
+    monkeypatch.setenv("SIMULATED_CUDA", f"{function} 719")
+    reason = rf"recognizer\.engine: {function.split('_')[0]} failed"
+    with pytest.raises(ModelError, match=reason):
+        network({"input.1": faces(1)})
+    monkeypatch.delenv("SIMULATED_CUDA")
+    np.testing.assert_array_equal(network({"input.1": faces(1)})["516"], expected)
 
-    monkeypatch.setattr(simulated_gpu.Device, "retain_primary_context", fail)
-    primary_context.cache_clear()
-    with pytest.raises(BackendError, match=r"the device gives no CUDA context: .*exclusive mode"):
+
+def test_a_graph_that_fails(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = load_network(engine, cuda_graph=True)
+    network({"input.1": faces(1)})
+    monkeypatch.setenv("SIMULATED_CUDA", "cuGraphLaunch 719")
+    with pytest.raises(ModelError, match=r"recognizer\.engine: cuGraphLaunch failed with 719"):
+        network({"input.1": faces(1)})
+
+
+def test_cuda_that_gives_no_context(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda_api.cache_clear()
+    monkeypatch.setenv("SIMULATED_CUDA", "cuDevicePrimaryCtxRetain 101")
+    with pytest.raises(BackendError, match=r"^CUDA does not start: cuDevicePrimaryCtxRetain "):
         load_network(engine)
 
 
@@ -222,12 +299,14 @@ def test_engine_without_metadata(engine: Path, caplog: pytest.LogCaptureFixture)
 
 
 def test_no_device(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SIMULATED_CUDA", "no device")
+    monkeypatch.setenv("SIMULATED_CUDA", "cuInit 100")
     with pytest.raises(BackendError, match=r"^no CUDA device: cuInit failed with 100, "):
         load_network(engine)
 
 
-def test_no_pycuda(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
-    with pytest.raises(BackendError, match="pycuda is not installed for this Python"):
+def test_neither_cuda_python_nor_pycuda(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda_api.cache_clear()
+    for name in ("cuda.bindings.driver", "pycuda.driver"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(BackendError, match="no cuda-python or pycuda for this Python"):
         load_network(engine)

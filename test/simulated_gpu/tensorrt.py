@@ -4,7 +4,8 @@
 It shows that scrfd_ros follows TensorRT's rules, not that TensorRT works as expected:
 inference/test_tensorrt_names.py compares the used names with the real bindings, and the tests in
 gpu/ run real engines. As in real engines, outputs have another order than in the ONNX file, and
-failures are None or False with a message in the log.
+failures are None or False with a message in the log. Work is queued on the simulated driver's
+stream, and a graph is void once its execution context has changed.
 
 SIMULATED_TENSORRT makes it misbehave: "build fails", "no engine", "no context", "execute fails",
 "fp16 gives NaN", "fp16 and fp32 give NaN", "does not start".
@@ -16,18 +17,34 @@ import ctypes
 import enum
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
-from pycuda import driver
 
 from scrfd_ros.inference import cuda
 
 __version__ = os.environ.get("SIMULATED_TENSORRT_VERSION", "10.3.0")
 
 Shape = tuple[int, ...]
+
+
+_SCRATCH = 1 << 20  # bytes
+_ALIGNMENT = 16  # of memory of the simulated driver
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int)
+_recorded: list[object] = []  # work in graphs is kept
+_lost: list[object] = []
+
+
+def _driver() -> ctypes.CDLL:
+    return ctypes.CDLL(cuda._LIBRARY)
+
+
+def _is_on_device(address: int, size: int) -> bool:
+    function = _driver().simulated_is_on_device
+    return bool(function(ctypes.c_void_p(address), ctypes.c_size_t(size)))
 
 
 def _misbehaves(how: str) -> bool:
@@ -73,6 +90,12 @@ class NetworkDefinitionCreationFlag(enum.IntEnum):
 
 class MemoryPoolType(enum.Enum):
     WORKSPACE = 0
+
+
+class ExecutionContextAllocationStrategy(enum.Enum):
+    STATIC = 0
+    ON_PROFILE_CHANGE = 1
+    USER_MANAGED = 2
 
 
 class OnnxParserFlag(enum.Enum):
@@ -282,8 +305,15 @@ class _Engine:
         assert name == self.input and profile == 0
         return [tuple(shape) for shape in self.head["profile"]]
 
-    def create_execution_context(self) -> _ExecutionContext | None:
-        driver._check_context()
+    @property
+    def device_memory_size_v2(self) -> int:
+        return _SCRATCH
+
+    def create_execution_context(
+        self, strategy: ExecutionContextAllocationStrategy
+    ) -> _ExecutionContext | None:
+        assert strategy == ExecutionContextAllocationStrategy.USER_MANAGED
+        assert _driver().simulated_has_context()
         if _misbehaves("no context"):
             _fail(self.log, "[E] Error Code 2: OutOfMemory")
             return None
@@ -302,7 +332,19 @@ class _ExecutionContext:
         self._engine = engine
         self._shape = engine.largest
         self._addresses: dict[str, int] = {}
-        self._work = ctypes.CFUNCTYPE(None)(self._execute)
+        self._changes = 0  # of shapes and addresses; a graph lasts until the next
+        self._ran = -1  # after so many changes
+        self._scratch = 0
+        self._work: list[object] = []  # what the driver may call is kept
+
+    def __del__(self) -> None:
+        # The real one frees memory of the device, which takes a current context.
+        if not _driver().simulated_has_context():
+            _lost.append(self)
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        assert size >= _SCRATCH and _is_on_device(memory, _SCRATCH)
+        self._scratch = memory
 
     def set_input_shape(self, name: str, shape: Shape) -> bool:
         engine = self._engine
@@ -314,6 +356,7 @@ class _ExecutionContext:
             _fail(engine.log, "[E] Error Code 3: API Usage Error (shape not in the profile)")
             return False
         self._shape = tuple(shape)
+        self._changes += 1
         return True
 
     def get_tensor_shape(self, name: str) -> Shape:
@@ -323,23 +366,47 @@ class _ExecutionContext:
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         assert name in self._engine.names
+        assert address % _ALIGNMENT == 0
         self._addresses[name] = address
+        self._changes += 1
         return True
 
     def execute_async_v3(self, stream: int) -> bool:
-        driver._check_context()
+        assert _driver().simulated_has_context()
         if _misbehaves("execute fails"):
             _fail(self._engine.log, "[E] Error Code 1: Cuda Runtime (an illegal memory access)")
             return False
-        library = ctypes.CDLL(cuda._LIBRARY)
-        if not library.simulated_record(self._work):
-            self._execute()
-        return True
+        sizes = {name: 4 * int(np.prod(self.get_tensor_shape(name))) for name in self._engine.names}
+        sizes = {name: size for name, size in sizes.items() if size}
+        if not self._scratch or not all(
+            _is_on_device(self._addresses.get(name, 0), size) for name, size in sizes.items()
+        ):
+            _fail(self._engine.log, "[E] Error Code 3: API Usage Error (tensors without memory)")
+            return False
+        is_recording = _driver().simulated_is_recording(ctypes.c_void_p(stream))
+        if is_recording and self._ran != self._changes:
+            _fail(self._engine.log, "[E] Error Code 1: the first run after a change is recorded")
+            return False
+        work = _CALLBACK(self._work_of(self._changes if is_recording else None))
+        self._work = [*self._work[-100:], work]
+        if is_recording:
+            _recorded.append(work)
+        self._ran = self._changes
+        return _driver().simulated_enqueue(ctypes.c_void_p(stream), work) == 0
 
-    def _execute(self) -> None:
-        size = int(np.prod(self._shape))
-        memory = (ctypes.c_float * size).from_address(self._addresses[self._engine.input])
-        outputs = self._engine.run(np.ctypeslib.as_array(memory).reshape(self._shape))
-        for name, array in outputs.items():
-            array = np.ascontiguousarray(array)
-            ctypes.memmove(self._addresses[name], array.ctypes.data, array.nbytes)
+    def _work_of(self, changes: int | None) -> Callable[[], int]:
+        """What a run does with today's shape and addresses; recorded, only until they change."""
+        engine, shape, addresses = self._engine, self._shape, dict(self._addresses)
+
+        def work() -> int:
+            if changes not in (None, self._changes):
+                return 1
+            size = int(np.prod(shape))
+            memory = (ctypes.c_float * size).from_address(addresses[engine.input])
+            outputs = engine.run(np.ctypeslib.as_array(memory).reshape(shape))
+            for name, array in outputs.items():
+                array = np.ascontiguousarray(array)
+                ctypes.memmove(addresses[name], array.ctypes.data, array.nbytes)
+            return 0
+
+        return work
