@@ -77,7 +77,7 @@ ros_wheels=(
 # is in nvcc's package, compile and assemble detection/kernels.cu.
 test_packages=(
   "pytest>=7,<9" "hypothesis>=6,<7" "coverage>=7.10" ruff==0.17.6 mypy==2.4.1
-  onnx requests scikit-image
+  onnx requests scikit-image "cuda-bindings>=12.9,<13"
   "rosbags>=0.11" rosbags-image cyclonedds
   ncnn "tensorrt-rtx-cu13-"{libs,bindings}"; platform_machine == 'x86_64'"
   nvidia-cuda-{nvrtc-cu11==11.7.99,nvcc-cu12==12.9.86}"; platform_machine == 'x86_64'"

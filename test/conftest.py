@@ -77,7 +77,7 @@ def det_500m_path(detector_path: Callable[[str], Path]) -> Path:
 def simulated_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a libcuda.so.1 and kernels for it; see simulated_gpu/cuda.c."""
     folder = tmp_path_factory.mktemp("driver")
-    shared = ["-shared", "-fPIC", "-O2"]
+    shared = ["-shared", "-fPIC", "-O2", "-ffp-contract=off"]
     library = [*shared, "-Wl,-soname,libcuda.so.1", "-o", folder / "libcuda.so.1"]
     command = [os.environ.get("CC", "cc"), *library, SIMULATED_GPU / "cuda.c", "-ldl", "-lpthread"]
     subprocess.run(command, check=True)
