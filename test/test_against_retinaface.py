@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
 
 from against_retinaface.detectors import RETINAFACE, Detector, letterboxed, load_detectors
+from against_retinaface.landmarks import compatibility
 from against_retinaface.scenes import (
     Photograph,
     Portrait,
@@ -30,6 +31,8 @@ from against_retinaface.scoring import outcome
 from against_retinaface.speed import multiplications, parameters
 
 from scrfd_ros.faces import Faces, FloatArray, ious
+from scrfd_ros.inference.load import load_network
+from scrfd_ros.recognition.arcface import ArcFace
 
 Images = Callable[[str], NDArray[np.uint8]]
 
@@ -77,6 +80,21 @@ def test_all_find_the_six_faces_at_half_the_published_size(
         assert (faces.scores >= 0.5).sum() == 6, name
         overlaps = ious(faces.boxes[:6], found["2.5g"].boxes[:6])
         assert (overlaps.max(axis=1) > 0.6).all(), name
+
+
+def test_landmarks_have_one_order_and_embeddings_stay_comparable(
+    detectors: dict[str, Detector],
+    photo: Photograph,
+    recognizer_path: Callable[[str], Path],
+) -> None:
+    recognizer = ArcFace(load_network(recognizer_path("w600k_mbf")))
+    people = np.array(list("abcdef"))
+    found = compatibility(detectors[RETINAFACE], detectors["2.5g"], recognizer, [photo], people)
+    assert len(found.own) == len(found.distances) == 6
+    assert len(found.others) == 6 * 5
+    assert found.distances.max() < 0.1
+    assert found.own.min() > 0.7
+    assert found.others.max() < 0.4
 
 
 def test_multiplications_and_parameters_of_a_convolution() -> None:

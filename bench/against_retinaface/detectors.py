@@ -54,6 +54,13 @@ class Detector(Protocol):
         """Faces of an image, uint8 [H, W, 3] BGR, in its own pixels."""
 
 
+def published_bytes(name: str) -> int:
+    """Size of a network's file as it is published."""
+    if name == RETINAFACE:
+        return len(WEIGHTS)
+    return ensure_model(load_catalogue().find(name)).stat().st_size
+
+
 def onnx_files(folder: Path, size: int) -> dict[str, Path]:
     """ONNX files of all networks in a folder, for inputs of size x size pixels, by name."""
     files = {RETINAFACE: folder / "retinaface.onnx"}

@@ -20,7 +20,7 @@ from against_retinaface.detectors import letterboxed, load_detectors
 from scrfd_ros.images.files import read_image
 from scrfd_ros.models.download import ensure_picture
 
-ROUNDS = {320: 80, 640: 40, 1280: 16}
+ROUNDS = {320: 40, 640: 20, 1280: 8}
 """How often each detector runs, by input size."""
 
 THRESHOLD = 0.5
