@@ -14,6 +14,8 @@ from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
+from tqdm import tqdm
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:1] = [str(ROOT / "bench"), str(ROOT / "test")]
 
@@ -73,11 +75,11 @@ def main() -> int:
 def _fetch_pictures() -> None:
     """Photographs to calibrate and compare with; without them the drawing has to do."""
     names = [name for name in load_catalogue().pictures if name.endswith((".jpg", ".png"))]
-    for name in names:
-        try:
-            ensure_picture(name)
-        except DownloadError as error:
-            print(f"without the picture {name}: {error}")
+    try:
+        for name in tqdm(names, "pictures", leave=False, disable=None):
+            ensure_picture(name, report=lambda line: None)
+    except DownloadError:  # the others would most likely fail too, after a long wait
+        print(f"Without the picture {name}, which cannot be fetched, and those after it.")
 
 
 def _revision() -> str | None:
