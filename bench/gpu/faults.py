@@ -18,13 +18,16 @@ import numpy as np
 from onnx_files import write_recognizer
 
 from gpu.engines import engine
-from gpu.outcomes import Failure
+from gpu.outcomes import Failure, NotRun
 from scrfd_ros.engines.convert import Settings, convert
-from scrfd_ros.errors import ScrfdError
+from scrfd_ros.errors import BackendError, ScrfdError
+from scrfd_ros.inference.cuda_api import CudaApi, cuda_api
 from scrfd_ros.inference.engine_file import metadata_path, read_metadata, write_metadata
 from scrfd_ros.inference.load import load_network
 
 _ENGINE = "w600k_mbf"  # the model whose engine is misused
+_BOARD = Path("/proc/device-tree/model")
+_LARGEST, _SMALLEST = 1 << 40, 1 << 20  # bytes, of the blocks that fill the device's memory
 _SCRFD = "import sys; from scrfd_ros.cli.main import main; sys.exit(main(sys.argv[1:]))"
 _KEPT = 0.5  # of a damaged engine
 _HEAD = 64  # bytes, where an engine has its version
@@ -80,6 +83,35 @@ def wrong_shape(folder: Path) -> dict[str, Any]:
         raise Failure("the engine took more faces than it was built for")
     network({tensor.name: np.zeros((1, 3, 112, 112), np.float32)})
     return figures
+
+
+def memory_full(folder: Path) -> dict[str, Any]:
+    """An engine does not load while the device's memory is full, and does afterwards."""
+    if _BOARD.exists():
+        raise NotRun("on this board the GPU's memory is the system's, which would stop")
+    path = engine(folder, _ENGINE)
+    load_network(path)
+    cuda = cuda_api()
+    with cuda.current():
+        blocks = _all_memory(cuda)
+    try:
+        figures = _refused(path, "memory")
+    finally:
+        with cuda.current():
+            blocks.clear()
+    load_network(path)
+    return figures
+
+
+def _all_memory(cuda: CudaApi) -> list[Any]:
+    """All of the device's memory that is free."""
+    blocks, size = [], _LARGEST
+    while size >= _SMALLEST:
+        try:
+            blocks.append(cuda.memory(size))
+        except BackendError:
+            size //= 2
+    return blocks
 
 
 def bad_timing_cache(folder: Path) -> dict[str, Any]:

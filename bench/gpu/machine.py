@@ -8,6 +8,7 @@ from typing import Any
 
 from scrfd_ros.evaluation.benchmark import machine_info
 from scrfd_ros.inference.cuda import device_memory
+from scrfd_ros.inference.cuda_api import cuda_api
 from scrfd_ros.inference.tensorrt_library import load_tensorrt
 
 
@@ -18,6 +19,7 @@ def describe(folder: Path) -> dict[str, Any]:
     return {
         **machine_info(),
         "gpu": here.gpu,
+        "cuda_from_python": cuda_api().name,
         "device_memory_mib": total >> 20,
         "device_memory_used_mib": used >> 20,
     }

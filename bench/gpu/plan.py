@@ -16,7 +16,7 @@ _DETECTOR, _RECOGNIZER = _FIRST = ("2.5g", "w600k_mbf")
 _FOR_CAMERAS = "500m"  # the published 2.5g takes one image at a time
 _WITHOUT_FILES = ("1g", "10g", "34g", "r50", "r100")
 _FILES_OF_SHAPES = {"r50": "w600k_r50", "r100": "glintr100"}
-_ROUNDS = 100
+_ROUNDS = 100, 90.0  # of the node's lifecycle, and seconds for them
 _BUILD = 240.0  # seconds
 _FAULTS = {
     "engine of another version": "of_another_version",
@@ -24,6 +24,7 @@ _FAULTS = {
     "truncated engine without metadata": "truncated_without_metadata",
     "other first bytes without metadata": "other_head_without_metadata",
     "shape that the engine does not take": "wrong_shape",
+    "full memory": "memory_full",
     "damaged timing cache": "bad_timing_cache",
     "no visible device": "no_device",
 }
@@ -44,8 +45,8 @@ def all_steps() -> list[Step]:
         *_on_engines("fp16"),
         Step("node over DDS", "node.over_dds", _FIRST, needs_ros=True),
         Step("node at camera rates", "node.at_camera_rates", _FIRST, needs_ros=True),
-        Step("lifecycle", "node.lifecycle", (*_FIRST, _ROUNDS), 120, needs_ros=True),
-        Step("memory", "times.memory", _FIRST),
+        Step("lifecycle", "node.lifecycle", (*_FIRST, *_ROUNDS), 120, needs_ros=True),
+        Step("memory", "times.memory", _FIRST, 120),
         Step("engine for cameras", "engines.build_batches", (_FOR_CAMERAS,), _BUILD),
         Step("cameras as one batch", "agreement.cameras", (_FOR_CAMERAS,)),
         *(Step(f"fault: {name}", f"faults.{function}") for name, function in _FAULTS.items()),
@@ -76,7 +77,9 @@ def _engine(name: str, precision: str) -> Step:
 
 
 def _times(detector: str, precision: str) -> Step:
-    return Step(f"times {detector} {precision}", "times.stages", (detector, None, precision, True))
+    return Step(
+        f"times {detector} {precision}", "times.stages", (detector, None, precision, True), 120
+    )
 
 
 def _on_engines(precision: str) -> list[Step]:
@@ -88,6 +91,7 @@ def _on_engines(precision: str) -> list[Step]:
                 f"times {_DETECTOR} + {_RECOGNIZER} {precision}{', CUDA graph' if graph else ''}",
                 "times.stages",
                 (*_FIRST, precision, graph),
+                120,
             )
             for graph in (True, False)
         ),

@@ -255,7 +255,11 @@ class Runtime:
         if _misbehaves("no engine") or not head.startswith(b'{"shape"'):
             _fail(self._log, "[E] Error Code 1: Serialization (magicTag does not match)")
             return None
-        return _Engine(self._log, json.loads(head), content)
+        try:
+            return _Engine(self._log, json.loads(head), content)
+        except Exception:  # ONNX Runtime's own
+            _fail(self._log, "[E] Error Code 1: Serialization (an engine of another length)")
+            return None
 
 
 class _Engine:
