@@ -30,12 +30,15 @@ Usage: ./run.sh COMMAND [ARGUMENTS]
 
   test ...          check style and types, run the tests; pytest's arguments
   test-gpu ...      run the tests that need a GPU
+  test-versions ... run the tests that need no ROS 2 with the Python, numpy and
+                    OpenCV of ROS 2 Humble and Jazzy
   coverage ...      run the tests, list the code that they do not reach
   mutation ...      change the code in small ways, see if the tests notice
   fuzz ...          give damaged input to everything that reads input
   soak ...          run the node under load and faults for a long time
 
-The commands of the second group, fuzz and soak list their options: --help.
+The commands of the second group, test-versions, fuzz and soak list their
+options: --help.
 
 Every command first sets up what it needs and what is missing. This takes
 minutes the first time and no time after that. A sourced ROS 2 is used;
@@ -364,6 +367,11 @@ case $command in
     setup_gpu
     cd "$root"
     exec pytest -s test/gpu "$@"
+    ;;
+  test-versions)
+    setup
+    scrfd models 500m 2.5g w600k_mbf
+    exec python "$root/test/versions.py" "$@"
     ;;
   coverage)
     setup tests
