@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from scrfd_ros.errors import BackendError, ModelError
 from scrfd_ros.inference.cuda_api import CudaApi, CudaPython, PyCuda, Resource, cuda_api
+
+SIMULATED_GPU = Path(__file__).parents[1] / "simulated_gpu"
 
 # What nvcc makes of simulated_gpu/add.cu, in short.
 ADD = b"""
@@ -263,6 +268,42 @@ def test_work_with_freed_memory_breaks_the_context(
     adder.memory = cuda.memory(10)
     with pytest.raises(BackendError, match="cuGraphLaunch failed with 700, the graph uses"):
         graph.launch()
+
+
+OUTSIDE = """
+import ctypes, sys
+import numpy as np
+sys.path[:0] = sys.argv[2:4]
+from scrfd_ros.inference import cuda
+cuda._LIBRARY = sys.argv[1]
+from scrfd_ros.inference.cuda_api import PyCuda
+from test_cuda_api import Adder
+api = PyCuda()
+with api.current():
+    adder = Adder(api)
+    {}
+print("unnoticed")
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        ("ctypes.string_at(int(adder.memory), 1)", -signal.SIGSEGV),
+        ("adder.add(grid=3); api.synchronize(adder.stream)", -signal.SIGSEGV),
+        ("adder.add(); api.synchronize(adder.stream)", 0),
+    ],
+    ids=["by the host", "by a kernel", "inside"],
+)
+def test_memory_of_the_device_is_guarded(
+    code: str, outcome: int, simulated_driver: Path, simulated_gpu: ctypes.CDLL
+) -> None:
+    """What the other tests rely on: the simulated driver notices."""
+    folders = [simulated_driver / "libcuda.so.1", SIMULATED_GPU, Path(__file__).parent]
+    command = [sys.executable, "-c", OUTSIDE.format(code), *folders]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == outcome, result.stderr
+    assert ("unnoticed" in result.stdout) == (outcome == 0)
 
 
 def test_nothing_works_without_a_context(simulated_gpu: ctypes.CDLL) -> None:

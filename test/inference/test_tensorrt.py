@@ -86,6 +86,20 @@ def test_gives_what_the_model_gives(recognizer: Path, engine: Path) -> None:
         np.testing.assert_array_equal(network(inputs)["516"], reference(inputs)["516"])
 
 
+@pytest.mark.parametrize("version", ["8.6.1", "10.0.1"])
+def test_older_tensorrt(
+    version: str, recognizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Execution contexts of older versions get their scratch memory in other ways."""
+    monkeypatch.setenv("SIMULATED_TENSORRT_VERSION", version)
+    path = tmp_path / "older.engine"
+    convert(recognizer, path, Settings(batch=(1, 2, 4)))
+    network, reference = load_network(path, cuda_graph=True), OnnxRuntimeNetwork(recognizer)
+    for number in (1, 2, 1, 2):
+        inputs = {"input.1": faces(number)}
+        np.testing.assert_array_equal(network(inputs)["516"], reference(inputs)["516"])
+
+
 def test_tensors_are_bound_by_name(
     detector_path: Callable[[str], Path],
     image: Callable[[str], NDArray[np.uint8]],

@@ -8,7 +8,8 @@ failures are None or False with a message in the log. Work is queued on the simu
 stream, and a graph is void once its execution context has changed.
 
 SIMULATED_TENSORRT makes it misbehave: "build fails", "no engine", "no context", "execute fails",
-"fp16 gives NaN", "fp16 and fp32 give NaN", "does not start".
+"fp16 gives NaN", "fp16 and fp32 give NaN", "does not start". SIMULATED_TENSORRT_VERSION is its
+version.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import onnxruntime
 from scrfd_ros.inference import cuda
 
 __version__ = os.environ.get("SIMULATED_TENSORRT_VERSION", "10.3.0")
+_VERSION = tuple(map(int, __version__.split(".")[:2]))
 
 Shape = tuple[int, ...]
 
@@ -347,7 +349,11 @@ class _ExecutionContext:
             _lost.append(self)
 
     def set_device_memory(self, memory: int, size: int) -> None:
-        assert size >= _SCRATCH and _is_on_device(memory, _SCRATCH)
+        assert size >= _SCRATCH
+        self._set_memory(memory)
+
+    def _set_memory(self, memory: int) -> None:
+        assert _is_on_device(memory, _SCRATCH)
         self._scratch = memory
 
     def set_input_shape(self, name: str, shape: Shape) -> bool:
@@ -414,3 +420,17 @@ class _ExecutionContext:
             return 0
 
         return work
+
+
+# What older versions lack, and have instead.
+if _VERSION < (10, 1):
+    _Engine.device_memory_size = _Engine.device_memory_size_v2  # type: ignore[attr-defined]
+    _ExecutionContext.device_memory = property(  # type: ignore[attr-defined]
+        fset=lambda self, memory: _ExecutionContext._set_memory(self, memory)
+    )
+    del _Engine.device_memory_size_v2, _ExecutionContext.set_device_memory
+if _VERSION < (10, 0):
+    _Engine.create_execution_context_without_device_memory = (  # type: ignore[attr-defined]
+        lambda self: _ExecutionContext(self)
+    )
+    del _Engine.create_execution_context, ExecutionContextAllocationStrategy
