@@ -117,7 +117,7 @@ def add_option(
         parse = _number(option, kind)
     elif kind == tuple[int, int]:
         assert metavar is not None
-        parse = _pair(metavar, shown)
+        parse = _pair(metavar, shown, option)
     elif kind == Path | None:
         parse = Path
     parser.add_argument(
@@ -246,14 +246,20 @@ def model_path(name: str, kind: str | None = None) -> Path:
     return path
 
 
-def _pair(metavar: str, example: str) -> Callable[[str], tuple[int, int]]:
+def _pair(
+    metavar: str, example: str, option: Option | None = None
+) -> Callable[[str], tuple[int, int]]:
     def parse(text: str) -> tuple[int, int]:
         match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text, re.ASCII)
         if match is None:
             raise argparse.ArgumentTypeError(
                 f"expected {metavar} such as {example}, found {text!r}"
             )
-        return int(match[1]), int(match[2])
+        pair = int(match[1]), int(match[2])
+        if option is not None and (reason := option.refusal(pair)):
+            # As it is written here, not in YAML.
+            raise argparse.ArgumentTypeError(re.sub(r"\[(\d+), (\d+)\]", r"\1x\2", reason))
+        return pair
 
     return parse
 

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 
 from scrfd_ros.cli import bench, compare, convert, detect, evaluate, models, replay, verify
 from scrfd_ros.cli.arguments import add_verbose
@@ -52,9 +55,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses unknown options by the usage of their command, and names the nearest one."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            known = re.findall(r"--([a-z-]+)", self.format_usage())
+            name = next((word for word in unknown if word.startswith("-")), "").partition("=")[0]
+            near = difflib.get_close_matches(name.lstrip("-"), known, n=1, cutoff=0.7)
+            hint = f"; did you mean --{near[0]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found, unknown
+
+
+def _version() -> str:
+    try:
+        return version("scrfd_ros")
+    except PackageNotFoundError:
+        return "from a checkout, not installed"
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scrfd", description=__doc__)
+    parser = _Parser(prog="scrfd", description=__doc__)
     parser.set_defaults(verbose=False)
+    parser.add_argument("--version", action="version", version=f"scrfd_ros {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in _COMMANDS.items():
         summary = (module.__doc__ or "").partition("\n")[0]

@@ -71,7 +71,12 @@ def test_arguments_set_options(parser: argparse.ArgumentParser, detector_path: P
         ("--min-quality nan", "--min-quality: expected a number from 0 to 1, found 'nan'"),
         ("--input-size 640", "--input-size: expected WxH such as 640x640, found '640'"),
         ("--input-size 0x640", "--input-size: expected WxH such as 640x640, found '0x640'"),
+        ("--input-size 650x640", "--input-size: 650x640 is not a width and a height in multiples"),
         ("--tiles 3", "--tiles: expected CxR such as 1x1, found '3'"),
+        (
+            "--tiles 9x1",
+            "--tiles: 9x1 is not a number of columns and of rows, each 1 to 8, such as 3x2",
+        ),
         ("--backend cuda", "--backend: invalid choice: 'cuda'"),
     ],
 )
@@ -86,21 +91,12 @@ def test_refuses_texts(
     assert complaint in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        ("--input-size 650x640", r"detector\.input_size: \[650, 640\] is not a width and a height"),
-        ("--tiles 9x1", r"detector\.tiles: \[9, 1\] is not a number of columns and of rows"),
-        ("--super-resolution", "--super-resolution and --min-quality are for recognition"),
-    ],
-)
-def test_refuses_values(
-    parser: argparse.ArgumentParser, words: str, complaint: str, detector_path: Path_
+def test_refuses_options_of_recognition_without_a_recognizer(
+    parser: argparse.ArgumentParser, detector_path: Path_
 ) -> None:
-    detector = str(detector_path("500m"))
-    arguments = ["--detector", detector, "--recognizer", "none", *words.split()]
-    with pytest.raises(ScrfdError, match=complaint):
-        config_of(parser.parse_args(arguments))
+    words = ["--detector", str(detector_path("500m")), "--recognizer", "none", "--super-resolution"]
+    with pytest.raises(ScrfdError, match="--super-resolution and --min-quality are for recogni"):
+        config_of(parser.parse_args(words))
 
 
 def help_of(parser: argparse.ArgumentParser) -> str:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,28 @@ def test_help_says_what_each_command_does(capsys: pytest.CaptureFixture[str]) ->
         pytest.param([], "required: COMMAND", id="no command"),
         pytest.param(["recognize"], "invalid choice: 'recognize'", id="unknown command"),
         pytest.param(["convert"], "required: MODEL, OUT", id="no model"),
-        pytest.param(["detect", "a.jpg", "--color"], "--color", id="unknown option"),
+        pytest.param(["detect", "a.jpg", "--color"], "arguments: --color\n", id="unknown option"),
+        pytest.param(
+            ["detect", "a.jpg", "--scores=1"],
+            "usage: scrfd detect [-h]",
+            id="the usage is that of the command",
+        ),
+        pytest.param(
+            ["detect", "a.jpg", "--scores=1"],
+            "arguments: --scores=1; did you mean --score?\n",
+            id="misspelled option",
+        ),
+        pytest.param(
+            ["eval", "wider-face", "DIR", "--protocl", "vga"],
+            "arguments: --protocl vga; did you mean --protocol?\n",
+            id="misspelled option of an evaluation",
+        ),
+        pytest.param(
+            ["detect", "--input-size", "100x64"],
+            "--input-size: 100x64 is not a width and a height in multiples of 32, at most 16777216 "
+            "pixels in total, such as 640x640\n",
+            id="a size that is none",
+        ),
     ],
 )
 def test_usage_errors(
@@ -49,6 +71,18 @@ def test_usage_errors(
         main(arguments)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out.removeprefix("scrfd_ros ")
+    if not list(metadata.distributions(name="scrfd_ros")):
+        assert printed == "from a checkout, not installed\n"
+    else:
+        setup = (Path(__file__).parents[2] / "setup.cfg").read_text("utf-8")
+        assert f"\nversion = {printed}" in setup
 
 
 def test_bad_input_is_an_error_on_stderr(
