@@ -96,6 +96,8 @@ def align_faces(image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDA
         ValueError: one of them is another array, or landmarks are not finite.
     """
     image = checked_image(image)
+    if image.shape[:2] == (1, 1):  # refused by OpenCV 4.5; beyond the image all is black anyway
+        image = np.pad(image, ((0, 1), (0, 0), (0, 0)))
     transforms = similarity_transforms(landmarks)
     crops = np.empty((len(transforms), CROP_SIZE, CROP_SIZE, 3), np.uint8)
     for crop, transform in zip(crops, transforms, strict=True):

@@ -99,6 +99,16 @@ def test_black_beyond_the_image() -> None:
     assert (crop[:, 57:] == 0).all() and (crop[101:] == 0).all()
 
 
+def test_an_image_of_one_pixel_is_as_with_black_around_it() -> None:
+    image = np.zeros((5, 5, 3), np.uint8)
+    image[2, 2] = 250, 120, 60
+    landmarks = (TEMPLATE[None] / 60).astype(np.float32)
+    (crop,) = align_faces(image[2:3, 2:3], landmarks)
+    (expected,) = align_faces(image, landmarks + 2)
+    assert crop.max() > 100
+    assert np.abs(crop.astype(int) - expected).max() <= 1  # rounded from other coordinates
+
+
 def test_no_faces() -> None:
     none = np.empty((0, 5, 2), np.float32)
     assert similarity_transforms(none).shape == (0, 2, 3)
