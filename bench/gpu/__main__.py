@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:1] = [str(ROOT / "bench"), str(ROOT / "test")]
 
 from gpu import report  # noqa: E402
-from gpu.plan import all_steps  # noqa: E402
+from gpu.plan import GOAL, all_steps  # noqa: E402
 from gpu.running import Row, run_all  # noqa: E402
 from scrfd_ros.errors import DownloadError  # noqa: E402
 from scrfd_ros.models.catalogue import load_catalogue  # noqa: E402
@@ -62,6 +62,7 @@ def main() -> int:
         about = {
             "date": start.isoformat(timespec="seconds"),
             "revision": _revision(),
+            "goal": f"a frame takes at most {GOAL} times the engine's own time",
             "minutes": args.minutes,
             "seconds": round((datetime.now().astimezone() - start).total_seconds()),
         }

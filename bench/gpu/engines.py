@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from layer_plans import DETECTORS, write_arcface, write_scrfd
+from numpy.typing import NDArray
 
 from gpu.outcomes import Failure, NotRun
 from scrfd_ros.config import DetectorConfig, PipelineConfig, RecognizerConfig
@@ -71,7 +72,7 @@ def pictures() -> dict[str, Path]:
     }
 
 
-def photograph() -> Any:
+def photograph() -> NDArray[np.uint8]:
     """Six people, or a drawing of four where the photograph is not here: uint8 [H, W, 3] BGR."""
     path = pictures().get("t1.jpg")
     return drawn_faces() if path is None else read_image(path)

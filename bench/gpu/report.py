@@ -14,7 +14,8 @@ from gpu.running import FAILED, INTERRUPTED, Row
 from scrfd_ros.files import write_bytes
 
 _STAGES = (
-    *("prepare", "detect", "copy_in", "network", "copy_out", "decode", "detection"),
+    *("prepare", "detect", "copy_in", "draw", "network", "candidates", "copy_out", "decode"),
+    "detection",
     *("align", "embed", "total", "embed_one"),
 )
 _MACHINE = "machine"  # name of the step
