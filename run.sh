@@ -87,10 +87,9 @@ test_packages=(
   catkin-pkg cmake ninja "setuptools<80" colcon-common-extensions
 )
 
-# For `bench --gpu` and `test-gpu`, besides TensorRT. They also run without ROS 2.
-gpu_packages=(
-  numpy opencv-python-headless onnxruntime scipy tqdm pyyaml onnx "pytest>=7,<9"
-)
+# For `bench --gpu` and `test-gpu`, besides TensorRT: always, and without ROS 2.
+gpu_packages=(onnx "pytest>=7,<9")
+core_packages=(numpy opencv-python-headless onnxruntime scipy tqdm pyyaml)
 
 # The reference implementation, RetinaFace, and another for `bench --peers`. They
 # come without their requirements: opencv-python would overwrite the headless one.
@@ -152,19 +151,22 @@ setup() { # [tests]
 # this machine, they do what they can without ROS 2.
 setup_gpu() {
   local status cuda
+  trap 'exit 130' INT # rather than go on without ROS 2
   set +e # not `if ! (...)`, as in step
   (set -e; setup)
   status=$?
   set -e
+  trap - INT
   if ((status == 0)); then
     use_venv
   else
     say "Going on without ROS 2: what needs it is left out."
     make_venv without_ros
     export PATH=$venv/bin:$PATH PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+    step core_packages "Python packages" "${core_packages[*]}" pip_install "${core_packages[@]}"
     scrfd() { python -c 'import sys; from scrfd_ros.cli.main import main; sys.exit(main())' "$@"; }
   fi
-  step gpu_packages "Python packages" "${gpu_packages[*]}" pip_install "${gpu_packages[@]}"
+  step gpu_packages "More Python packages" "${gpu_packages[*]}" pip_install "${gpu_packages[@]}"
   if cuda=$(python -c 'from scrfd_ros.inference.cuda import cuda_device
 print(cuda_device().cuda.partition(".")[0])' 2>/dev/null); then
     step tensorrt "TensorRT, and CUDA for Python" "$cuda" install_tensorrt "$cuda"

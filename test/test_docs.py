@@ -421,7 +421,7 @@ def test_tests_named_in_the_page_on_reliability_exist() -> None:
 
 def test_packages_to_carry_are_those_of_run_sh() -> None:
     script = (ROOT / "run.sh").read_text("utf-8")
-    (packages,) = re.findall(r"^gpu_packages=\((.*?)\)", script, re.MULTILINE | re.DOTALL)
+    packages = re.findall(r"^(?:core|gpu)_packages=\((.*)\)$", script, re.MULTILINE)
     (bindings,) = re.findall(r'bindings="(.+)" # also for', script)
     downloads = [
         words[4:]
@@ -429,7 +429,7 @@ def test_packages_to_carry_are_those_of_run_sh() -> None:
         if words[:4] == ["pip", "download", "--dest", "wheels"]
     ]
     rtx = "tensorrt-rtx-cu12-libs", "tensorrt-rtx-cu12-bindings"
-    assert downloads == [shlex.split(packages), [bindings, *rtx]]
+    assert downloads == [shlex.split(" ".join(reversed(packages))), [bindings, *rtx]]
     assert 'tensorrt-rtx-cu"$1"-{libs,bindings}' in script
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from gpu.engines import engine, engine_path, model, photograph, pictures, pipeline
+from gpu.engines import engine, model, photograph, pictures, pipeline
 from gpu.outcomes import Failure
 from scrfd_ros.engines.agreement import LIMITS, SCORE_THRESHOLD, compare_faces, judge, worst
 from scrfd_ros.engines.drawn_faces import drawn_faces
@@ -42,7 +42,7 @@ def with_onnx_runtime(
 
 def cameras(folder: Path, name: str) -> dict[str, Any]:
     """Compare the images of several cameras, run as one batch, with each alone; and their times."""
-    found = pipeline(engine_path(folder, f"{name}-batch", "fp16"), None)
+    found = pipeline(engine(folder, f"{name}-batch"), None)
     images = [cv2.convertScaleAbs(photograph(), alpha=0.6 + 0.1 * n) for n in range(_CAMERAS)]
     frames = [Frame(image) for image in images]
     together = [result.faces for result in found.run(frames)]
