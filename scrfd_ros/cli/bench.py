@@ -20,7 +20,7 @@ from scrfd_ros.cli.arguments import (
     model_path,
     option_values,
 )
-from scrfd_ros.cli.output import say
+from scrfd_ros.cli.output import say, tell_new_folder
 from scrfd_ros.config import PipelineConfig, from_values
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.evaluation.benchmark import (
@@ -102,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
     if args.peers:
         return _compare_with_peers(args)
     if args.json:
+        tell_new_folder(args.json)
         ensure_writable(args.json)
     path = args.image or ensure_picture("t1.jpg")
     image = read_image(path)

@@ -30,7 +30,7 @@ from scrfd_ros.cli.arguments import (
     model_path,
     pipeline_of,
 )
-from scrfd_ros.cli.output import say
+from scrfd_ros.cli.output import say, tell_new_folder
 from scrfd_ros.engines.agreement import LIMITS
 from scrfd_ros.engines.convert import Settings, kind_of, load_model, typed_model
 from scrfd_ros.engines.open import open_network
@@ -116,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         refuse_existing(args.output)
     if args.json:
+        tell_new_folder(args.json)
         ensure_writable(args.json)
     limits = {**LIMITS[args.limits], **dict(args.limit)}
     images = open_images(args.input)

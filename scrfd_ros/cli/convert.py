@@ -14,7 +14,7 @@ import shlex
 from pathlib import Path
 
 from scrfd_ros.cli.arguments import image_size, model_path
-from scrfd_ros.cli.output import say
+from scrfd_ros.cli.output import say, tell_new_folder
 from scrfd_ros.engines.convert import (
     DETECTOR_SIZE,
     RECOGNIZER_BATCH,
@@ -100,7 +100,9 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.print_trtexec:
         _print_trtexec(model, args.output, settings, args.print_trtexec)
-    elif args.output.suffix == ENGINE_SUFFIX:
+        return 0
+    tell_new_folder(args.output)
+    if args.output.suffix == ENGINE_SUFFIX:
         metadata = convert(model, args.output, settings)
         figures = ", ".join(
             f"{name.replace('_', ' ')} {value:.4g}" for name, value in metadata.agreement.items()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.cli.arguments import add_pipeline_arguments, add_rotation_argument, pipeline_of
+from scrfd_ros.cli.output import tell_new_folder
 from scrfd_ros.files import write_text
 from scrfd_ros.images.decoded import DecodedImage
 from scrfd_ros.images.drawing import draw_faces
@@ -49,9 +50,11 @@ def run(args: argparse.Namespace) -> int:
     result = result._replace(faces=decoded.restore(result.faces))
     _print(path, pipeline, result)
     if args.output:
+        tell_new_folder(args.output)
         write_image(args.output, draw_faces(image, result.faces))
         print(f"drawn into {args.output}")
     if args.json:
+        tell_new_folder(args.json)
         write_text(args.json, json.dumps(_report(image, pipeline, result)) + "\n")
         print(f"results in {args.json}")
     return 0

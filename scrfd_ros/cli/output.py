@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import sys
 import textwrap
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -13,6 +14,12 @@ from tqdm import tqdm
 def say(text: str, indent: str = "  ") -> None:
     """Print text in lines of at most 80 characters, all but the first one indented."""
     print(textwrap.fill(text, 80, subsequent_indent=indent, break_on_hyphens=False))
+
+
+def tell_new_folder(file: Path) -> None:
+    """Say on stderr if the folder of a result is not there yet: its name may be misspelled."""
+    if not file.parent.exists():
+        print(f"scrfd: {file.parent} is a new folder", file=sys.stderr)
 
 
 class LogOutput(logging.Handler):

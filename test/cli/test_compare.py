@@ -78,7 +78,7 @@ def test_differences_are_told_drawn_and_written(run: Run, folder: Path, tmp_path
     drawn, report = tmp_path / "new" / "drawn", tmp_path / "new" / "report.json"
     words = ["500m", "500m,input-size=160x160", folder, "--output", drawn, "--json", report]
     status, out, err = run(*words)
-    assert (status, err) == (1, "")
+    assert (status, err) == (1, f"scrfd: {tmp_path / 'new'} is a new folder\n")
     assert "B  scrfd_500m_bnkps, 160x160, onnxruntime CPU\n" in out
     assert "\noutside the limits; 2 of 2 images differ\n" in out
     assert f"drawn into {drawn}\nall figures in {report}\n" in out

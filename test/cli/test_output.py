@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 from tqdm import tqdm
 
+from scrfd_ros.cli.main import main
 from scrfd_ros.cli.output import LogOutput
 
 
@@ -22,3 +24,14 @@ def test_log_lines_go_above_a_progress_bar(capsys: pytest.CaptureFixture[str]) -
     assert "an image cannot be read" in lines
     assert lines.index("an image cannot be read") < len(lines) - 1
     assert lines[-1].startswith("searching: ")
+
+
+def test_a_folder_that_is_made_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = tmp_path / "found" / "faces.png"
+    arguments = ["detect", "--recognizer", "none", "--detector", "500m", "--output", str(drawn)]
+    assert main([*arguments, "--json", str(drawn.with_suffix(".json"))]) == 0
+    assert capsys.readouterr().err == f"scrfd: {drawn.parent} is a new folder\n"
+    assert main(arguments) == 0
+    assert capsys.readouterr().err == ""
