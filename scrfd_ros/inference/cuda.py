@@ -16,6 +16,9 @@ from scrfd_ros.errors import BackendError
 _LIBRARY = "libcuda.so.1"
 _COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR = 75, 76  # of CUdevice_attribute
 _NAME_SIZE = 256
+# Of CUresult: errors of the device, after which all calls fail until the process ends: an ECC
+# error, illegal addresses and instructions, time-outs and failed launches.
+_DEVICE_LOST = frozenset((214, 700, 702, *range(714, 720)))
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,20 @@ def device_memory() -> tuple[int, int]:
     return total.value - free.value, total.value
 
 
+def failure(function: str, status: int, text: bytes) -> BackendError:
+    """What a failed call of the driver is raised as.
+
+    Args:
+        function: its name.
+        status: a CUresult.
+        text: the driver's description of it.
+    """
+    what = f"{function} failed with {status}, {text.decode(errors='replace')}"
+    if status in _DEVICE_LOST:
+        what += "; this process cannot use the GPU any more: start it again"
+    return BackendError(what)
+
+
 class Driver:
     """The CUDA driver's functions.
 
@@ -118,5 +135,4 @@ class Driver:
         if status != 0:
             text = ctypes.c_char_p()
             self._library.cuGetErrorString(status, ctypes.byref(text))
-            meaning = (text.value or b"unknown error").decode()
-            raise BackendError(f"{function} failed with {status}, {meaning}")
+            raise failure(function, status, text.value or b"unknown error")

@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import ctypes
 import functools
+import gc
 import importlib
 import math
 import weakref
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from scrfd_ros.errors import BackendError, ModelError
-from scrfd_ros.inference.cuda import Driver, cuda_device
+from scrfd_ros.inference.cuda import Driver, cuda_device, failure
 
 _NON_BLOCKING = 1  # of CUstream_flags: does not wait for the default stream, nor it for us
 _CAPTURE_MODE_THREAD_LOCAL = 1  # of CUstreamCaptureMode
@@ -199,7 +200,8 @@ class CudaGraph:
         try:
             self._driver.call("cuStreamBeginCapture_v2", handle, _CAPTURE_MODE_THREAD_LOCAL)
             try:
-                work()
+                with _no_garbage_collection():
+                    work()
             except BaseException:
                 with contextlib.suppress(BackendError):  # the first error matters more
                     self._driver.call("cuStreamEndCapture", handle, ctypes.byref(graph))
@@ -229,6 +231,18 @@ class CudaGraph:
         self._driver.call("cuGraphLaunch", self._executable.native, handle)
 
 
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Nothing is freed by chance: that would spoil what this thread records."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class CudaPython(CudaApi):
     """CUDA through cuda-python, whose package for the driver is cuda-bindings.
 
@@ -255,9 +269,7 @@ class CudaPython(CudaApi):
             raise BackendError(f"{function.__name__} failed: {error}") from error
         if status != self._driver.CUresult.CUDA_SUCCESS:
             _, text = self._driver.cuGetErrorString(status)
-            raise BackendError(
-                f"{function.__name__} failed with {int(status)}, {text.decode(errors='replace')}"
-            )
+            raise failure(function.__name__, int(status), text)
         return results[0] if results else None
 
     @contextlib.contextmanager

@@ -17,40 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from adder import ADD, Adder
 
 from scrfd_ros.errors import BackendError, ModelError
 from scrfd_ros.inference.cuda_api import CudaApi, CudaPython, PyCuda, Resource, cuda_api
 
 SIMULATED_GPU = Path(__file__).parents[1] / "simulated_gpu"
-
-# What nvcc makes of simulated_gpu/add.cu, in short.
-ADD = b"""
-.version 7.0
-.target sm_75
-.address_size 64
-
-.visible .entry add(
-	.param .u64 add_param_0,
-	.param .u32 add_param_1
-)
-{
-	.reg .b32 %r<8>;
-	.reg .b64 %rd<5>;
-	ld.param.u64 %rd1, [add_param_0];
-	ld.param.u32 %r1, [add_param_1];
-	cvta.to.global.u64 %rd2, %rd1;
-	mov.u32 %r2, %ctaid.x;
-	mov.u32 %r3, %ntid.x;
-	mov.u32 %r4, %tid.x;
-	mad.lo.s32 %r5, %r2, %r3, %r4;
-	mul.wide.u32 %rd3, %r5, 4;
-	add.s64 %rd4, %rd2, %rd3;
-	ld.global.u32 %r6, [%rd4];
-	add.s32 %r7, %r6, %r1;
-	st.global.u32 [%rd4], %r7;
-	ret;
-}
-"""
 
 
 @pytest.fixture(params=[CudaPython, PyCuda])
@@ -61,24 +33,6 @@ def cuda(request: pytest.FixtureRequest, simulated_gpu: ctypes.CDLL) -> Iterator
     api: CudaApi = request.param()
     with api.current():
         yield api
-
-
-class Adder:
-    """Ten numbers that go to the device, are added to there, and come back."""
-
-    def __init__(self, cuda: CudaApi) -> None:
-        self.cuda = cuda
-        self.array = cuda.pinned(10, np.int32)
-        self.memory = cuda.memory(self.array.nbytes)
-        self.stream = cuda.stream()
-        self.module = cuda.module(ADD)
-        self.kernel = cuda.kernel(self.module, "add")
-
-    def add(self, number: int = 5, grid: int = 2) -> None:
-        self.cuda.copy_in(int(self.memory), self.array, self.stream)
-        arguments = (np.uint64(int(self.memory)), np.int32(number))
-        self.cuda.launch(self.kernel, (grid, 1, 1), (5, 1, 1), arguments, self.stream)
-        self.cuda.copy_out(self.array, int(self.memory), self.stream)
 
 
 def test_copies_and_kernels_are_queued(cuda: CudaApi) -> None:
@@ -222,6 +176,25 @@ def test_what_cannot_be_recorded(cuda: CudaApi, work: Callable[[Adder], object])
     cuda.synchronize(adder.stream)
 
 
+def test_garbage_does_not_spoil_a_graph(cuda: CudaApi) -> None:
+    """Freeing memory is not allowed in a thread that records."""
+    adder = Adder(cuda)
+
+    def work() -> None:
+        adder.add()
+        cycles.clear()  # only garbage collection frees it
+        assert len([[] for _ in range(10_000)]) == 10_000
+
+    cycles: list[list[object]] = [[cuda.memory(1000)]]
+    cycles[0].append(cycles[0])
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        cuda.graph(adder.stream, work)
+    finally:
+        gc.set_threshold(*thresholds)
+
+
 def test_what_goes_wrong_while_recording_is_told(cuda: CudaApi) -> None:
     def work() -> None:
         raise ZeroDivisionError
@@ -277,7 +250,7 @@ sys.path[:0] = sys.argv[2:4]
 from scrfd_ros.inference import cuda
 cuda._LIBRARY = sys.argv[1]
 from scrfd_ros.inference.cuda_api import PyCuda
-from test_cuda_api import Adder
+from adder import Adder
 api = PyCuda()
 with api.current():
     adder = Adder(api)
@@ -299,11 +272,23 @@ def test_memory_of_the_device_is_guarded(
     code: str, outcome: int, simulated_driver: Path, simulated_gpu: ctypes.CDLL
 ) -> None:
     """What the other tests rely on: the simulated driver notices."""
-    folders = [simulated_driver / "libcuda.so.1", SIMULATED_GPU, Path(__file__).parent]
+    folders = [simulated_driver / "libcuda.so.1", SIMULATED_GPU, SIMULATED_GPU.parent]
     command = [sys.executable, "-c", OUTSIDE.format(code), *folders]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == outcome, result.stderr
     assert ("unnoticed" in result.stdout) == (outcome == 0)
+
+
+def test_a_device_that_breaks_takes_a_new_process(
+    simulated_gpu: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cuda.bindings.driver")
+    api = CudaPython()
+    with api.current():
+        stream = api.stream()
+        monkeypatch.setenv("SIMULATED_CUDA", "cuStreamSynchronize 719")
+        with pytest.raises(BackendError, match=r"failed with 719, .*: start it again$"):
+            api.synchronize(stream)
 
 
 def test_nothing_works_without_a_context(simulated_gpu: ctypes.CDLL) -> None:

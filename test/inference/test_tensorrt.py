@@ -269,6 +269,19 @@ def test_cuda_that_fails_in_a_run(
     np.testing.assert_array_equal(network({"input.1": faces(1)})["516"], expected)
 
 
+def test_a_device_that_breaks(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = load_network(engine, cuda_graph=True)
+    network({"input.1": faces(1)})
+    monkeypatch.setenv("SIMULATED_TENSORRT", "breaks the device")
+    with pytest.raises(
+        ModelError, match=r"recognizer\.engine: cuStreamSynchronize failed.*illegal"
+    ):
+        network({"input.1": faces(1)})
+    monkeypatch.delenv("SIMULATED_TENSORRT")
+    with pytest.raises(ModelError, match=r"recognizer\.engine: cu\w+ failed.*illegal memory"):
+        network({"input.1": faces(1)})
+
+
 def test_a_graph_that_fails(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = load_network(engine, cuda_graph=True)
     network({"input.1": faces(1)})

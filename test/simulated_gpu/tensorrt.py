@@ -8,8 +8,8 @@ failures are None or False with a message in the log. Work is queued on the simu
 stream, and a graph is void once its execution context has changed.
 
 SIMULATED_TENSORRT makes it misbehave: "build fails", "no engine", "no context", "execute fails",
-"fp16 gives NaN", "fp16 and fp32 give NaN", "does not start". SIMULATED_TENSORRT_VERSION is its
-version.
+"breaks the device", "fp16 gives NaN", "fp16 and fp32 give NaN", "does not start".
+SIMULATED_TENSORRT_VERSION is its version.
 """
 
 from __future__ import annotations
@@ -409,7 +409,7 @@ class _ExecutionContext:
         engine, shape, addresses = self._engine, self._shape, dict(self._addresses)
 
         def work() -> int:
-            if changes not in (None, self._changes):
+            if changes not in (None, self._changes) or _misbehaves("breaks the device"):
                 return 1
             size = int(np.prod(shape))
             memory = (ctypes.c_float * size).from_address(addresses[engine.input])
