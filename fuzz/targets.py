@@ -83,7 +83,7 @@ class _Network:
 
     path, name, sha256, backend = Path("network.onnx"), "network", "", "none"
     inputs = (Tensor("input", (1, 3, 32, 32)),)
-    normalizes_input, on_gpu, max_batch = False, False, None
+    normalizes_input, on_gpu, device, max_batch = False, False, None, None
 
     def __init__(self) -> None:
         self.arrays = {

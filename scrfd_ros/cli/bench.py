@@ -48,7 +48,9 @@ _STAGES = {
     "prepare": "prepare",
     "detect": "detect",
     "copy_in": "  copy in",
+    "draw": "  draw",
     "network": "  network",
+    "candidates": "  candidates",
     "copy_out": "  copy out",
     "decode": "decode",
     "align": "align",
@@ -220,7 +222,9 @@ def _gaps(measurements: Sequence[Measurement], backend: str) -> list[str]:
             other = "CUDA" if used.hardware == "CPU" else "CPU"
             gaps.append(f"{other}: ONNX Runtime ran on {used.hardware} here")
         if "network" not in each.milliseconds:
-            gaps.append(f"copy in, network, copy out: {used.backend} gives only their sum, detect")
+            gaps.append(f"times on the device: {used.backend} gives only their sum, detect")
+        elif "draw" not in each.milliseconds:
+            gaps.append("draw, candidates: on the processor, or with cuda_graph in network")
         if used.pipeline.recognizer is None:
             gaps.append(f"align, embed: {used.pipeline.warning or 'no recognizer'}")
     return list(dict.fromkeys(gaps))

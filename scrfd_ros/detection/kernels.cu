@@ -30,8 +30,8 @@ struct Table {
     float threshold, mean, scale;
     int count;          // of the inputs
     int width, height;  // of each of them
-    int levels;
-    int anchors;  // of all levels
+    int anchors;        // of all levels
+    int unused;
     Level level[5];
     Input input[1];  // and more
 };
@@ -40,8 +40,7 @@ struct Table {
 struct Candidate {
     int row;  // number of the input times anchors, plus number of the anchor
     float score;
-    float box[4];
-    float landmarks[10];
+    float places[14];  // of the box, and of the landmarks
 };
 
 struct Candidates {
@@ -210,11 +209,10 @@ extern "C" __global__ void choose(const Table *table, Candidates *candidates) {
     Candidate *candidate = candidates->candidate + atomicAdd(&candidates->count, 1);
     candidate->row = row;
     candidate->score = score;
-    for (int side = 0; side < 4; ++side) {
-        candidate->box[side] = ((const float *)level->boxes)[4 * at + side];
+    for (int place = 0; place < 4; ++place) {
+        candidate->places[place] = ((const float *)level->boxes)[4 * at + place];
     }
-    for (int place = 0; place < 10; ++place) {
-        candidate->landmarks[place] =
-            level->landmarks ? ((const float *)level->landmarks)[10 * at + place] : 0.f;
+    for (int place = 0; place < 10 && level->landmarks; ++place) {
+        candidate->places[4 + place] = ((const float *)level->landmarks)[10 * at + place];
     }
 }

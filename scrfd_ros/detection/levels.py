@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scrfd_ros.errors import ModelError
-from scrfd_ros.faces import LANDMARK_NAMES
+from scrfd_ros.faces import LANDMARK_NAMES, FloatArray
 
 _STRIDES_AND_ANCHORS = {3: ((8, 16, 32), 2), 5: ((8, 16, 32, 64, 128), 1)}
 OUTPUT_COUNTS = (6, 9, 10, 15)
@@ -28,6 +30,21 @@ class Level:
     score: str
     box: str
     landmark: str | None
+
+
+class ChosenAnchors(NamedTuple):
+    """The anchors of one input that score at least the threshold, with the network's own values.
+
+    Attributes:
+        rows: [K], numbers of the anchors among those of all levels, ascending.
+        scores: float32 [K].
+        places: float32 [K, 2 or 7, 2], in strides from the anchor's center: distances to the left
+            and top, and to the right and bottom; offsets of the landmarks.
+    """
+
+    rows: NDArray[np.integer]
+    scores: FloatArray
+    places: FloatArray
 
 
 def match_outputs(shapes: Mapping[str, tuple[int, ...]], width: int, height: int) -> list[Level]:

@@ -9,9 +9,11 @@ offsets of five landmarks, in units of the grid's stride.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,8 +23,15 @@ from numpy.typing import NDArray
 from scrfd_ros.arrays import checked_image
 from scrfd_ros.config import DetectorConfig
 from scrfd_ros.detection.letterbox import Letterbox
-from scrfd_ros.detection.levels import OUTPUT_COUNTS, Level, match_outputs, unrecognized
+from scrfd_ros.detection.levels import (
+    OUTPUT_COUNTS,
+    ChosenAnchors,
+    Level,
+    match_outputs,
+    unrecognized,
+)
 from scrfd_ros.detection.nms import nms
+from scrfd_ros.detection.on_device import DeviceSearch, Input
 from scrfd_ros.detection.views import View, plan_views
 from scrfd_ros.errors import ModelError
 from scrfd_ros.faces import LANDMARK_NAMES, Faces, FloatArray
@@ -100,9 +109,8 @@ class Scrfd:
         self._letterboxes: list[Letterbox] = []
         self._blob = np.empty((0, 3, height, width), np.float32)
         self._turn = 0  # how often the blob was drawn
-        self._writer = BlobWriter(
-            *((0.0, 1.0) if network.normalizes_input else (PIXEL_MEAN, PIXEL_SCALE))
-        )
+        self._normalization = (0.0, 1.0) if network.normalizes_input else (PIXEL_MEAN, PIXEL_SCALE)
+        self._writer = BlobWriter(*self._normalization)
         # Declared shapes can be symbolic or wrong; those of a first run's outputs are not.
         black = np.zeros((height, width, 3), np.uint8)
         blob = self._draw([(black, plan_views(width, height, width, height))])
@@ -115,7 +123,10 @@ class Scrfd:
         centers = [_anchor_centers(level, shapes[level.score]) for level in self.levels]
         self._centers = np.concatenate(centers)
         self._firsts = np.cumsum([0, *map(len, centers)])
+        strides = np.array([level.stride for level in self.levels], np.float32)
+        self._strides = np.repeat(strides, np.diff(self._firsts))[:, None, None]
         self.batch = self._max_batch(blob)
+        self._device = self._device_search()
 
     @property
     def config(self) -> DetectorConfig:
@@ -173,6 +184,54 @@ class Scrfd:
             return 1
         return (limit or MAX_BATCH) if all(len(array) == 2 for array in outputs.values()) else 1
 
+    def _device_search(self) -> DeviceSearch | None:
+        """The detector's steps on the network's device, if that works there.
+
+        Pixels that are wrong by a little would only cost faces. So what the device makes of an
+        image is compared with what the processor makes of it.
+        """
+        device = self.network.device
+        if device is None:
+            return None
+        size, (mean, scale) = self._config.input_size, self._normalization
+        anchors = np.diff(self._firsts).tolist()
+        try:
+            search = DeviceSearch(
+                self.network, device, self.levels, anchors, size, self.batch, mean=mean, scale=scale
+            )
+            self._compare(search)
+        except ModelError as error:
+            logging.getLogger(__name__).warning(
+                "%s: the processor draws its input and looks for candidates, which takes longer: "
+                "%s",
+                self.network.path,
+                error,
+            )
+            return None
+        return search
+
+    def _compare(self, search: DeviceSearch) -> None:
+        """Raise `ModelError` if the device draws or chooses otherwise than the processor."""
+        width, height = self._config.input_size
+        shape = max(3 * height // 4, 1), 4 * width // 3, 3
+        image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        views = plan_views(shape[1], shape[0], width, height, large_faces=True)
+        views = tuple(view for view in views if view.canvas == 0)
+        planes, outputs, chosen = search.trial(image, views)
+        (drawn,) = self._draw([(image, views)])
+        difference = float(np.abs(planes - drawn).max()) * self._normalization[1]
+        if not difference <= 1:
+            raise ModelError(
+                f"the device draws pixels that differ by up to {difference:.3g} of 255 from the "
+                f"processor's"
+            )
+        expected = self._chosen(outputs, -np.inf)
+        if not all(map(partial(np.array_equal, equal_nan=True), chosen, expected)):
+            raise ModelError(
+                f"the device chooses {len(chosen.rows)} candidates, the processor "
+                f"{len(expected.rows)}, or others"
+            )
+
     def detect(self, image: NDArray[np.uint8]) -> Faces:
         """Faces of an image, uint8 [H, W, 3] BGR, in its own pixels.
 
@@ -189,8 +248,8 @@ class Scrfd:
     ) -> list[Faces]:
         """Faces of several images, each in pixels of its own image.
 
-        The images are processed in batches of at most `batch` inputs, so that memory does not grow
-        with their number.
+        They are processed in batches of at most `batch` inputs, so that memory does not grow with
+        their number; only the images themselves lie together on a device that draws the inputs.
 
         Args:
             images: uint8 [H, W, 3] BGR, of any sizes.
@@ -201,6 +260,9 @@ class Scrfd:
             ValueError: an image is another array.
             ModelError: the network fails.
         """
+
+        if self._device is not None:
+            return self._detect_on_device(self._device, images, done)
 
         def inferred() -> Iterator[BatchOutputs]:
             for batch in self.prepare(images):
@@ -214,13 +276,24 @@ class Scrfd:
         done("decode")
         return found
 
+    def device_milliseconds(self) -> dict[str, float]:
+        """Milliseconds that the last batch took on the device.
+
+        copy_in, network, copy_out, and, where the device draws the network's input and chooses the
+        candidates, draw and candidates. With a CUDA graph these two are part of network. Empty
+        where the backend does not measure them.
+        """
+        if self._device is not None:
+            return self._device.milliseconds()
+        return self.network.device_milliseconds()
+
     def prepare(
         self, images: Sequence[NDArray[np.uint8]], config: DetectorConfig | None = None
     ) -> Iterator[Batch]:
         """The network's inputs for some images, in batches of at most `batch`.
 
-        Each batch is drawn into the same memory when it is taken from the iterator: infer and
-        decode it before the next one is taken.
+        The processor draws them. Each batch is drawn into the same memory when it is taken from the
+        iterator: infer and decode it before the next one is taken.
 
         Args:
             images: uint8 [H, W, 3] BGR, of any sizes.
@@ -259,24 +332,63 @@ class Scrfd:
         for batch, rows in outputs:
             self._check_turn(batch)
             config = batch.config
-            for number, views, row in zip(batch.images, batch.views, rows, strict=True):
-                found = self._candidates(row, config.score_threshold)
-                candidates.setdefault(number, []).extend(_in_image(found, views))
-        return [self._best(candidates[number], config) for number in sorted(candidates)]
+            chosen = (self._chosen(row, config.score_threshold) for row in rows)
+            self._collect(zip(batch.images, batch.views, strict=True), chosen, candidates)
+        return self._faces(candidates, config)
 
-    def _batches(
+    def _detect_on_device(
+        self,
+        device: DeviceSearch,
+        images: Sequence[NDArray[np.uint8]],
+        done: Callable[[str], None],
+    ) -> list[Faces]:
+        config = self._config
+        images = [checked_image(image) for image in images]
+        candidates: dict[int, list[_Candidates]] = {}
+        batches = list(self._inputs(images, config))
+        found = device.search(images, batches, config.score_threshold, done)
+        for inputs, chosen in zip(batches, found, strict=True):
+            self._collect(inputs, chosen, candidates)
+            done("decode")
+        faces = self._faces(candidates, config)
+        done("decode")
+        return faces
+
+    def _inputs(
         self, images: Sequence[NDArray[np.uint8]], config: DetectorConfig
-    ) -> Iterator[Batch]:
+    ) -> Iterator[Sequence[Input]]:
+        """The number of the image and its views on each input, in batches."""
         inputs = [
             (number, tuple(views))
             for number, image in enumerate(images)
             for _, views in groupby(_views(image, config), key=lambda view: view.canvas)
         ]
         for start in range(0, len(inputs), self.batch):
-            numbers, views = zip(*inputs[start : start + self.batch], strict=True)
-            drawn = [images[number] for number in numbers]
-            blob = self._draw(list(zip(drawn, views, strict=True)))
+            yield inputs[start : start + self.batch]
+
+    def _batches(
+        self, images: Sequence[NDArray[np.uint8]], config: DetectorConfig
+    ) -> Iterator[Batch]:
+        for inputs in self._inputs(images, config):
+            numbers, views = zip(*inputs, strict=True)
+            blob = self._draw([(images[number], of_image) for number, of_image in inputs])
             yield Batch(blob, numbers, views, config, self._turn)
+
+    def _collect(
+        self,
+        inputs: Iterable[Input],
+        chosen: Iterable[ChosenAnchors],
+        candidates: dict[int, list[_Candidates]],
+    ) -> None:
+        """Add what was chosen on some inputs to the candidates of their images."""
+        for (number, views), of_input in zip(inputs, chosen, strict=True):
+            located = self._located(of_input)
+            candidates.setdefault(number, []).extend(_in_image(located, views))
+
+    def _faces(
+        self, candidates: Mapping[int, Sequence[_Candidates]], config: DetectorConfig
+    ) -> list[Faces]:
+        return [self._best(candidates[number], config) for number in sorted(candidates)]
 
     def _draw(self, inputs: Sequence[tuple[NDArray[np.uint8], Sequence[View]]]) -> FloatArray:
         """Letterbox and normalize some images' views, float32 [N, 3, H, W]; a buffer."""
@@ -326,27 +438,31 @@ class Scrfd:
             landmarks=points[:, 2:] if self.has_landmarks else None,
         )
 
-    def _candidates(self, outputs: Outputs, threshold: float) -> _Candidates:
-        """The anchors of one input that score at least the threshold, in pixels of the input."""
+    def _chosen(self, outputs: Outputs, threshold: float) -> ChosenAnchors:
+        """The anchors of one input that score at least the threshold."""
         scores = np.concatenate([outputs[level.score].reshape(-1) for level in self.levels])
         rows = np.flatnonzero(scores >= threshold)
         landmarks = len(LANDMARK_NAMES) if self.has_landmarks else 0
-        points = np.empty((len(rows), 2 + landmarks, 2), np.float32)
+        places = np.empty((len(rows), 2 + landmarks, 2), np.float32)
         bounds = np.searchsorted(rows, self._firsts)
         parts = zip(self.levels, self._firsts[:-1], bounds[:-1], bounds[1:], strict=True)
         for level, first, begin, end in parts:
             if begin == end:
                 continue
             of_level = rows[begin:end] - first
-            points[begin:end, :2] = outputs[level.box].reshape(-1, 2, 2)[of_level]
+            places[begin:end, :2] = outputs[level.box].reshape(-1, 2, 2)[of_level]
             if level.landmark is not None:
                 found = outputs[level.landmark].reshape(-1, landmarks, 2)
-                points[begin:end, 2:] = found[of_level]
-            points[begin:end] *= level.stride
+                places[begin:end, 2:] = found[of_level]
+        return ChosenAnchors(rows, scores[rows], places)
+
+    def _located(self, chosen: ChosenAnchors) -> _Candidates:
+        """Chosen anchors in pixels of the input."""
+        points = chosen.places * self._strides[chosen.rows]
         points[:, 0] *= -1  # distances to the left and to the top
-        centers = self._centers[rows]
+        centers = self._centers[chosen.rows]
         points += centers[:, None]
-        return _Candidates(scores[rows], points, centers)
+        return _Candidates(chosen.scores, points, centers)
 
 
 def _anchor_centers(level: Level, shape: tuple[int, ...]) -> FloatArray:

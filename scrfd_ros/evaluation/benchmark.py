@@ -67,7 +67,7 @@ class Measurement:
         milliseconds: by stage, float64 [repeat]. Wall time: the stages of
             `scrfd_ros.pipeline.Result`; detection, which is prepare, detect and decode together;
             embed_one, the embedding of a single face. Time on the device, if the backend measures
-            it: copy_in, network and copy_out, which are parts of detect.
+            it, which is part of detect: see `Scrfd.device_milliseconds`.
     """
 
     configuration: Configuration
@@ -283,7 +283,7 @@ def measure(
 
 def _sample(pipeline: FacePipeline, image: NDArray[np.uint8]) -> dict[str, float]:
     times = pipeline(image).milliseconds
-    times |= pipeline.detector.network.device_milliseconds()
+    times |= pipeline.detector.device_milliseconds()
     times["detection"] = times["prepare"] + times["detect"] + times["decode"]
     if pipeline.recognizer is not None:
         pipeline.recognizer.embed(_ONE_FACE)  # a change of the batch size takes extra time

@@ -129,7 +129,7 @@ def test_says_why_figures_are_missing(real: tuple[list[str], dict[str, Any]]) ->
     assert [reason.partition(":")[0] for reason in report["not_measured"]] == [
         *(name for name in bench._BACKENDS if name != "onnxruntime"),
         *({row["hardware"] for row in report["detection"]} - {"TensorRT"} - ran(report)),
-        "copy in, network, copy out",
+        "times on the device",
     ]
 
 
