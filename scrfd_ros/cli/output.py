@@ -25,7 +25,7 @@ def tell_new_folder(file: Path) -> None:
 class LogOutput(logging.Handler):
     """Writes log lines to stderr, above a progress bar if there is one.
 
-    `tqdm.contrib.logging` does the same, but not yet in version 4.57 of Ubuntu 22.04.
+    tqdm has one of its own, but not yet in version 4.57 of Ubuntu 22.04.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
