@@ -93,4 +93,7 @@ def _revision() -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # before the first step
+        sys.exit(130)
