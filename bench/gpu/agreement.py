@@ -20,7 +20,7 @@ from scrfd_ros.images.files import read_image
 from scrfd_ros.pipeline import FacePipeline, Frame
 
 _CAMERAS = 8
-_REPEAT = 20
+_REPEAT = 5
 
 
 def with_onnx_runtime(

@@ -48,8 +48,8 @@ def all_steps() -> list[Step]:
         *_on_engines("fp16"),
         Step("node over DDS", "node.over_dds", _FIRST, needs_ros=True),
         Step("node at camera rates", "node.at_camera_rates", _FIRST, needs_ros=True),
-        Step("lifecycle", "node.lifecycle", (*_FIRST, *_ROUNDS), 120, needs_ros=True),
-        Step("memory", "times.memory", _FIRST, 120),
+        Step("lifecycle", "node.lifecycle", (*_FIRST, *_ROUNDS), needs_ros=True),
+        Step("memory", "times.memory", _FIRST),
         Step("engine for cameras", "engines.build_batches", (_FOR_CAMERAS,), _BUILD),
         Step("cameras as one batch", "agreement.cameras", (_FOR_CAMERAS,)),
         *(Step(f"fault: {name}", f"faults.{function}") for name, function in _FAULTS.items()),
@@ -80,9 +80,7 @@ def _engine(name: str, precision: str) -> Step:
 
 
 def _times(detector: str, precision: str) -> Step:
-    return Step(
-        f"times {detector} {precision}", "times.stages", (detector, None, precision, True), 120
-    )
+    return Step(f"times {detector} {precision}", "times.stages", (detector, None, precision, True))
 
 
 def _on_engines(precision: str) -> list[Step]:
@@ -94,7 +92,6 @@ def _on_engines(precision: str) -> list[Step]:
                 f"times {_DETECTOR} + {_RECOGNIZER} {precision}{', CUDA graph' if graph else ''}",
                 "times.stages",
                 (*_FIRST, precision, graph),
-                120,
             )
             for graph in (True, False)
         ),

@@ -42,7 +42,7 @@ class Step:
     name: str
     function: str
     arguments: tuple[Any, ...] = ()
-    limit: float = 60.0
+    limit: float = 120.0
     needs_ros: bool = False
     is_needed: bool = False
 
