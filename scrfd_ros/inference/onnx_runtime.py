@@ -21,6 +21,7 @@ from scrfd_ros.inference.onnx_file import normalizes_input, read_model
 
 try:
     import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 except ModuleNotFoundError as error:
     raise BackendError(
         f"running a network takes the Python package {error.name}, which is not installed: "
@@ -108,7 +109,7 @@ def _load(
         before = _state(path)
         content = read_model(path)
         try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+            session = _session(path, options, providers)
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
             if _state(path) != before:
                 continue
@@ -126,6 +127,21 @@ def _load(
         f"{path}: was replaced {_MAX_READS} times while it was being loaded; load it when it is "
         f"complete"
     )
+
+
+def _session(
+    path: Path, options: onnxruntime.SessionOptions, providers: list[str]
+) -> onnxruntime.InferenceSession:
+    """A session, with the channels where the file has them if another layout has no kernel.
+
+    That is so for MaxPool in FP16, such as in 2.5g, on aarch64 with FP16: ONNX Runtime 1.32.
+    """
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except NoKernel:
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=providers, disabled_optimizers=["NhwcTransformer"]
+        )
 
 
 def _state(path: Path) -> tuple[int, ...]:

@@ -48,6 +48,21 @@ def test_real_detectors_do_not_normalize(detector_path: Callable[[str], Path], n
     assert not OnnxRuntimeNetwork(detector_path(name)).normalizes_input
 
 
+def test_pooling_in_fp16(tmp_path: Path) -> None:
+    """On aarch64 with FP16, ONNX Runtime gives this pooling a layout that it has no kernel for."""
+    nodes = [
+        helper.make_node("Cast", ["input.1"], ["half"], to=TensorProto.FLOAT16),
+        helper.make_node("Conv", ["half", "weights"], ["first"]),
+        helper.make_node("MaxPool", ["first"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Conv", ["pooled", "weights"], ["second"]),
+        helper.make_node("Cast", ["second"], ["out"], to=TensorProto.FLOAT),
+    ]
+    weights = {"weights": np.full((8, 8, 1, 1), 0.5, np.float16)}
+    path = write_graph(tmp_path / "half.onnx", nodes, (1, 8, 4, 4), {"out": (1, 8, 2, 2)}, weights)
+    found = OnnxRuntimeNetwork(path)({"input.1": np.ones((1, 8, 4, 4), np.float32)})["out"]
+    np.testing.assert_array_equal(found, np.full((1, 8, 2, 2), 16))
+
+
 def test_sub_and_mul_further_on_are_not_normalizing(tmp_path: Path) -> None:
     names = ["input.1", *"abcdefghi", "out"]
     kinds = ["Relu"] * 8 + ["Sub", "Mul"]
