@@ -32,6 +32,7 @@ Usage: ./run.sh COMMAND [ARGUMENTS]
   test-gpu ...      run the tests that need a GPU
   test-versions ... run the tests that need no ROS 2 with the Python, numpy and
                     OpenCV of ROS 2 Humble and Jazzy
+  test-aarch64 ...  run a part of the tests on an emulated aarch64 processor
   coverage ...      run the tests, list the code that they do not reach
   mutation ...      change the code in small ways, see if the tests notice
   fuzz ...          give damaged input to everything that reads input
@@ -81,8 +82,8 @@ ros_wheels=(
 test_packages=(
   "pytest>=7,<9" "hypothesis>=6,<7" "coverage>=7.10" ruff==0.17.6 mypy==2.4.1
   onnx requests scikit-image "cuda-bindings>=12.9,<13"
-  "rosbags>=0.11" rosbags-image cyclonedds
-  ncnn "tensorrt-rtx-cu13-"{libs,bindings}"; platform_machine == 'x86_64'"
+  "rosbags>=0.11" rosbags-image
+  ncnn {cyclonedds,tensorrt-rtx-cu13-{libs,bindings}}"; platform_machine == 'x86_64'"
   nvidia-cuda-{nvrtc-cu11==11.7.99,nvcc-cu12==12.9.86}"; platform_machine == 'x86_64'"
   catkin-pkg cmake ninja "setuptools<80" colcon-common-extensions
 )
@@ -374,6 +375,15 @@ case $command in
     setup
     scrfd models 500m 2.5g w600k_mbf
     exec python "$root/test/versions.py" "$@"
+    ;;
+  test-aarch64)
+    if [[ $(uname -m) == aarch64 ]]; then setup tests; else setup; fi
+    scrfd models 500m 2.5g w600k_mbf
+    if [[ $(uname -m) != aarch64 ]]; then
+      source "$root/test/aarch64/root.sh"
+      make_aarch64_root
+    fi
+    exec python "$root/test/aarch64" "$@"
     ;;
   coverage)
     setup tests

@@ -6,8 +6,13 @@ On the wire a string is its length and bytes: here any bytes, and a number of st
 
 from dataclasses import dataclass
 
-from cyclonedds.idl import IdlStruct
-from cyclonedds.idl.types import sequence, uint8, uint32
+import pytest
+
+try:
+    from cyclonedds.idl import IdlStruct
+    from cyclonedds.idl.types import sequence, uint8, uint32
+except ModuleNotFoundError:
+    pytest.skip("cyclonedds is missing: it has no wheel for aarch64", allow_module_level=True)
 
 TYPE = "rcl_interfaces::srv::dds_::GetParameters_Request_"
 

@@ -7,8 +7,13 @@ file does without `from __future__ import annotations`.
 
 from dataclasses import dataclass
 
-from cyclonedds.idl import IdlStruct
-from cyclonedds.idl.types import array, float64, int32, sequence, uint8, uint32
+import pytest
+
+try:
+    from cyclonedds.idl import IdlStruct
+    from cyclonedds.idl.types import array, float64, int32, sequence, uint8, uint32
+except ModuleNotFoundError:
+    pytest.skip("cyclonedds is missing: it has no wheel for aarch64", allow_module_level=True)
 
 
 @dataclass
