@@ -377,12 +377,14 @@ case $command in
     exec python "$root/test/versions.py" "$@"
     ;;
   test-aarch64)
-    if [[ $(uname -m) == aarch64 ]]; then setup tests; else setup; fi
-    scrfd models 500m 2.5g w600k_mbf
-    if [[ $(uname -m) != aarch64 ]]; then
+    if [[ $(uname -m) == aarch64 ]]; then
+      setup tests
+    else
+      setup
       source "$root/test/aarch64/root.sh"
       make_aarch64_root
     fi
+    scrfd models 500m 2.5g w600k_mbf
     exec python "$root/test/aarch64" "$@"
     ;;
   coverage)

@@ -98,7 +98,7 @@ def help_of_run_sh() -> str:
 
 def run_sh_commands() -> set[str]:
     """The commands that run.sh lists."""
-    return set(re.findall(r"^  ([a-z-]+) ", help_of_run_sh(), re.MULTILINE))
+    return set(re.findall(r"^  ([a-z0-9-]+) ", help_of_run_sh(), re.MULTILINE))
 
 
 def check_scrfd(words: list[str]) -> None:
