@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -214,6 +215,22 @@ def test_an_engine_that_stops_working(
     monkeypatch.setenv("SIMULATED_TENSORRT", "execute fails")
     assert open_network(model).backend == "onnxruntime CPU"
     assert "the engine does not run: [E] Error Code 1" in caplog.text
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+@pytest.mark.parametrize(
+    "function", ["cuMemAlloc_v2", "cuMemHostAlloc", "cuCtxPushCurrent_v2", "cuStreamSynchronize"]
+)
+def test_a_gpu_that_stops_working(
+    function: str, model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_network(model)
+    monkeypatch.setenv("SIMULATED_CUDA", f"{function} 2")
+    assert open_network(model).backend == "onnxruntime CPU"
+    assert re.search(
+        rf"runs on ONNX Runtime: .*{function.split('_')[0]}\w* failed with 2, out of memory",
+        caplog.text,
+    )
 
 
 @pytest.mark.usefixtures("simulated_gpu")
