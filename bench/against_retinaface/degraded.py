@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -21,6 +22,9 @@ NOISE = 2.0
 """Standard deviation of the noise in dark images, of 255."""
 
 
+Degrade = Callable[[Square, float], Image]
+
+
 class Degradation(NamedTuple):
     """A way to make faces harder to find.
 
@@ -32,7 +36,7 @@ class Degradation(NamedTuple):
 
     name: str
     levels: tuple[float, ...]
-    apply: Callable[[Square, float], Image]
+    apply: Degrade
 
 
 def _blurred(square: Square, level: float) -> Image:
@@ -55,6 +59,11 @@ def _covered(square: Square, left: float, top: float, right: float, bottom: floa
     return image
 
 
+def _degraded(apply: Degrade, level: float, face: Portrait, height: float, side: int) -> Square:
+    square = surroundings(face, height, side)
+    return Square(apply(square, level), square.box)
+
+
 TURNED = "turned by {:.0f} degrees"
 DEGRADATIONS = (
     Degradation("blurred, sigma {:.0%} of the height", (0.04, 0.08, 0.12, 0.16), _blurred),
@@ -70,20 +79,9 @@ def outcomes(
     detectors: Mapping[str, Detector], faces: Sequence[Portrait]
 ) -> dict[str, dict[str, Outcome]]:
     """What each detector makes of the faces, by degradation and detector."""
-    ways: dict[str, Callable[[Portrait, float, int], Square]] = {
-        TURNED.format(angle): lambda face, height, side, angle=angle: surroundings(
-            face, height, side, angle
-        )
-        for angle in ANGLES
-    }
+    ways = {TURNED.format(angle): partial(surroundings, angle=angle) for angle in ANGLES}
     for name, levels, apply in DEGRADATIONS:
-        for level in levels:
-
-            def way(face: Portrait, height: float, side: int, apply=apply, level=level) -> Square:
-                square = surroundings(face, height, side)
-                return Square(apply(square, level), square.box)
-
-            ways[name.format(level)] = way
+        ways |= {name.format(level): partial(_degraded, apply, level) for level in levels}
     found = {}
     for name, way in tqdm(ways.items(), "degraded faces", leave=False, disable=None):
         scenes = list(grids(faces, HEIGHT, way))
