@@ -335,6 +335,39 @@ def test_readme_python_runs(
     assert different_people.max() < SAME_PERSON
 
 
+def test_python_in_the_page_on_retinaface(
+    detector_path: Callable[[str], Path],
+    recognizer_path: Callable[[str], Path],
+    image: Callable[[str], NDArray[np.uint8]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before and after are the same faces, with their landmarks in one order."""
+    detector_path("2.5g")
+    recognizer_path("w600k_mbf")
+    write_image(tmp_path / "holiday.png", image("t1.jpg"))
+    monkeypatch.chdir(tmp_path)
+    code = (
+        (ROOT / "docs" / "retinaface.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
+    )
+    names: dict[str, Any] = {}
+    exec(code.replace("holiday.jpg", "holiday.png"), names)
+    before, after = (
+        [
+            array[np.argsort(array[:, 0])]
+            for array in (np.array(boxes), np.array(points).reshape(-1, 10))
+        ]
+        for boxes, points in (
+            (names["old_boxes"], names["old_landmarks"]),
+            (names["boxes"], names["landmarks"]),
+        )
+    )
+    for old, new in zip(before, after, strict=True):
+        assert old.shape == new.shape
+        assert len(old) == 6
+        assert np.abs(old - new).max() < 16  # pixels; the faces are 120 to 150 high
+
+
 @pytest.mark.parametrize(("kind", "prefix"), [("FaceArray", ""), ("Face", "faces[].")])
 def test_topics_name_every_field_of_a_message(kind: str, prefix: str) -> None:
     text = (ROOT / "docs" / "topics.md").read_text("utf-8")
