@@ -309,8 +309,8 @@ install_test_packages() {
 install_tensorrt() { # VERSION
   local bindings="cuda-bindings>=12.9,<13" # also for drivers of CUDA 13
   (($1 >= 12)) || bindings="cuda-bindings<12"
-  python -c 'from scrfd_ros.inference.cuda_api import cuda_api; cuda_api()' ||
-    pip_install "$bindings" || pip_install pycuda
+  python -c 'import cuda.bindings.driver' || pip_install "$bindings" ||
+    python -c 'import pycuda.driver' || pip_install pycuda
   python -c 'import tensorrt' && return
   [[ ! -e /proc/device-tree/model ]] || { say "TensorRT: apt install python3-libnvinfer"; return 1; }
   if ! { pip_install "tensorrt-cu$1" && python -c 'import tensorrt'; }; then

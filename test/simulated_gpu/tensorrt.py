@@ -18,6 +18,7 @@ import ctypes
 import enum
 import json
 import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -407,9 +408,11 @@ class _ExecutionContext:
     def _work_of(self, changes: int | None) -> Callable[[], int]:
         """What a run does with today's shape and addresses; recorded, only until they change."""
         engine, shape, addresses = self._engine, self._shape, dict(self._addresses)
+        context = weakref.ref(self)  # in no cycle, so that it is gone with its last reference
 
         def work() -> int:
-            if changes not in (None, self._changes) or _misbehaves("breaks the device"):
+            changed = getattr(context(), "_changes", None) != changes
+            if (changes is not None and changed) or _misbehaves("breaks the device"):
                 return 1
             size = int(np.prod(shape))
             memory = (ctypes.c_float * size).from_address(addresses[engine.input])
