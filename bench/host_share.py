@@ -36,11 +36,11 @@ class Stopwatch:
 
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: object) -> Any:
-            start = time.process_time()
+            start = time.thread_time()
             try:
                 return function(*arguments)
             finally:
-                self.seconds += time.process_time() - start
+                self.seconds += time.thread_time() - start
 
         return timed
 
@@ -70,11 +70,13 @@ def main() -> None:
     for size in SIZES:
         image = cv2.resize(photograph, size)
         times: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in tqdm(range(arguments.rounds), desc=f"{size[0]}x{size[1]}", leave=False):
+        for _ in tqdm(
+            range(arguments.rounds), desc=f"{size[0]}x{size[1]}", leave=False, disable=None
+        ):
             for name, detect in ways.items():
-                waiting.seconds, start = 0.0, time.process_time()
+                waiting.seconds, start = 0.0, time.thread_time()
                 detect(image)
-                times[name].append(time.process_time() - start - waiting.seconds)
+                times[name].append(time.thread_time() - start - waiting.seconds)
         processor, device = (1e3 * float(np.median(times[name])) for name in ways)
         ratio = device / processor
         print(f"| {size[0]}x{size[1]} | {processor:.2f} | {device:.2f} | {ratio:.2f} |")

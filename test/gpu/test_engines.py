@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from layer_plans import write_arcface, write_scrfd
 from numpy.typing import NDArray
-from pipelines import loaded
+from pipelines import detector_of, loaded
 
 from scrfd_ros.engines.agreement import compare_outputs
 from scrfd_ros.engines.build import build_engine
@@ -97,6 +97,27 @@ def test_a_cuda_graph_for_each_shape(engine: Callable[[str, str], Path]) -> None
         noise = random.standard_normal((number, 3, 112, 112)).astype(np.float32)
         expected = plain({tensor.name: noise})[output.name]
         np.testing.assert_array_equal(graph({tensor.name: noise})[output.name], expected)
+
+
+@pytest.mark.parametrize("cuda_graph", [False, True], ids=["one by one", "graph"])
+@pytest.mark.parametrize("name", ["500m", "2.5g"])
+def test_device_draws_and_chooses_as_the_processor_does(
+    name: str,
+    cuda_graph: bool,
+    engine: Callable[[str, str], Path],
+    image: Callable[[str], NDArray[np.uint8]],
+) -> None:
+    network = load_network(engine(name, "fp16"), cuda_graph=cuda_graph)
+    detector = detector_of(network, large_faces=True, tiles=(2, 1))
+    assert detector._device is not None, "see the log"
+    photograph = image("t1.jpg")
+    for picture in (photograph, photograph[:, ::-1], photograph[::2, ::2], photograph[:333]):
+        (found,) = detector.detect_all([picture])
+        (expected,) = detector.decode(map(detector.infer, detector.prepare([picture])))
+        assert len(found) == len(expected) > 0
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=1)
+        np.testing.assert_allclose(found.landmarks, expected.landmarks, atol=1)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=0.02)
 
 
 @pytest.mark.parametrize("number", [1, 2, 7, 32])
