@@ -103,7 +103,7 @@ def run_all(
                 row.reason = without_ros
             else:
                 row.reason = INTERRUPTED  # unless it ends
-                _run(step, row, folder, min(step.limit, left))
+                _run(step, row, folder, left)
             bar.write(_line(row))
             written(rows)
             if step.is_needed and row.outcome != PASSED:
@@ -114,7 +114,8 @@ def run_all(
     return rows
 
 
-def _run(step: Step, row: Row, folder: Path, limit: float) -> None:
+def _run(step: Step, row: Row, folder: Path, left: float) -> None:
+    """Run a step for at most its limit and the seconds left."""
     log, result = (folder / "logs" / f"{step.name}{end}" for end in (".log", ".json"))
     result.unlink(missing_ok=True)
     start = time.monotonic()
@@ -130,7 +131,7 @@ def _run(step: Step, row: Row, folder: Path, limit: float) -> None:
             start_new_session=True,  # so that what it starts ends with it
         )
         try:
-            while process.poll() is None and time.monotonic() < start + limit:
+            while process.poll() is None and time.monotonic() < start + min(step.limit, left):
                 time.sleep(_POLL)
             status = process.poll()
         finally:
@@ -140,8 +141,10 @@ def _run(step: Step, row: Row, folder: Path, limit: float) -> None:
             row.seconds = round(time.monotonic() - start, 1)
     found = json.loads(result.read_text()) if result.exists() else {"figures": {}}
     row.outcome, row.figures = FAILED, found["figures"]
-    if status is None:
-        row.reason = f"not done after {limit:.1f} s"
+    if status is None and left < step.limit:
+        row.outcome, row.reason = NOT_RUN, "no time left"
+    elif status is None:
+        row.reason = f"not done after {step.limit:.1f} s"
     elif status == 0 and result.exists():
         row.outcome, row.reason = found["outcome"], found["reason"]
     else:
