@@ -162,7 +162,10 @@ def rows_transposed(shape: Callable[[int], list[int]], axes: Sequence[int]) -> C
                     model,
                     name,
                     lambda a, b, x=apart, y=together: [
-                        helper.make_node("Reshape", [a, x], [f"{b} 1"]),
+                        # Without these two ONNX Runtime 1.23 fuses Reshapes, and fails.
+                        helper.make_node("Neg", [a], [f"{b} -"]),
+                        helper.make_node("Neg", [f"{b} -"], [f"{b} 0"]),
+                        helper.make_node("Reshape", [f"{b} 0", x], [f"{b} 1"]),
                         helper.make_node("Transpose", [f"{b} 1"], [f"{b} 2"], perm=[*axes, 3]),
                         helper.make_node("Reshape", [f"{b} 2", y], [b]),
                     ],
