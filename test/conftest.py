@@ -88,6 +88,24 @@ def simulated_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_device_after_the_simulated_one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where there is no real driver, there is none after tests with `simulated_gpu` either.
+
+    The simulated one stays loaded, and would be found by its name.
+    """
+    from scrfd_ros.inference import cuda
+
+    # In another process: loaded here, the real one would take the place of the simulated one.
+    probe = [sys.executable, "-c", "import ctypes; ctypes.CDLL('libcuda.so.1')"]
+    is_missing = subprocess.run(probe, stderr=subprocess.DEVNULL, check=False).returncode
+    with pytest.MonkeyPatch.context() as patch:
+        if is_missing:
+            nowhere = tmp_path_factory.mktemp("no_driver") / "libcuda.so.1"
+            patch.setattr(cuda, "_LIBRARY", str(nowhere))
+        yield
+
+
 @pytest.fixture
 def simulated_gpu(simulated_driver: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.CDLL]:
     """A machine with a GPU, TensorRT 10.3 and pycuda, of which nothing is real; gives its driver.

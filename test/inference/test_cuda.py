@@ -59,3 +59,14 @@ def test_memory_of_the_device() -> None:
 def test_no_memory_without_a_driver() -> None:
     with pytest.raises(BackendError, match="the NVIDIA driver is not installed"):
         device_memory()
+
+
+def test_the_simulated_driver_is_found_only_by_tests_that_ask_for_it(
+    simulated_driver: Path,
+) -> None:
+    if not Path(cuda._LIBRARY).is_absolute():
+        pytest.skip("this machine has a driver")
+    ctypes.CDLL(str(simulated_driver / "libcuda.so.1"))
+    assert ctypes.CDLL("libcuda.so.1")  # it stays loaded, under its name
+    with pytest.raises(BackendError, match="the NVIDIA driver is not installed"):
+        cuda_device()
