@@ -200,7 +200,7 @@ class Scrfd:
                 self.network, device, self.levels, anchors, size, self.batch, mean=mean, scale=scale
             )
             self._compare(search)
-        except ModelError as error:
+        except (ModelError, OSError) as error:
             logging.getLogger(__name__).warning(
                 "%s: the processor draws its input and looks for candidates, which takes longer: "
                 "%s",

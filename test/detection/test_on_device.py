@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import platform
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -292,21 +293,33 @@ def test_chooses_the_candidates_of_the_processor(
 
 
 @pytest.mark.parametrize(
-    ("name", "cuda_graph"), [("500m", False), ("500m", True), ("2.5g", True)], ids=str
+    ("name", "cuda_graph", "library"),
+    [
+        ("500m", False, "cuda-python"),
+        ("500m", True, "pycuda"),
+        ("2.5g", True, "cuda-python"),
+    ],
+    ids=str,
 )
 def test_faces_are_those_of_the_processor(
     name: str,
     cuda_graph: bool,
+    library: str,
     detector_path: Callable[[str], Path],
     image: Callable[[str], Image],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if library == "pycuda":
+        monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)
+    else:
+        pytest.importorskip("cuda.bindings.driver")
     model = detector_path(name)
     size, batch = ((320, 320), 2) if name == "500m" else ((640, 640), 1)
     path = write_engine(tmp_path / "real.engine", model, size, batch)
     device = detector_of(load_network(path, cuda_graph=cuda_graph), size)
     processor = detector_of(OnnxRuntimeNetwork(model), size)
-    assert device.batch == batch
+    assert device.batch == batch and search_of(device)._cuda.name.startswith(library)
     photograph = image("t1.jpg")
     turns: list[tuple[list[Image], dict[str, Any]]] = [
         ([photograph], {}),
@@ -400,6 +413,17 @@ def test_kernels_that_the_driver_refuses(
     assert f"{function} failed with {code}" in caplog.text
     np.testing.assert_array_equal(made_up.detect(noise(80, 60)).boxes, expected.boxes)
     assert list(made_up.device_milliseconds()) == ["copy_in", "network", "copy_out"]
+
+
+def test_kernels_that_are_not_installed(
+    detector: Callable[..., Scrfd],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(on_device, "_PTX", tmp_path / "kernels.ptx")
+    assert detector((64, 64))._device is None
+    assert f"No such file or directory: '{tmp_path}/kernels.ptx'" in caplog.text
 
 
 @pytest.mark.parametrize(
