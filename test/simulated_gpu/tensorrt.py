@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import functools
 import json
 import os
 import weakref
@@ -41,6 +42,7 @@ _recorded: list[object] = []  # work in graphs is kept
 _lost: list[object] = []
 
 
+@functools.cache  # what is deleted after a test still finds the driver
 def _driver() -> ctypes.CDLL:
     return ctypes.CDLL(cuda._LIBRARY)
 
