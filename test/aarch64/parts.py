@@ -24,7 +24,7 @@ PARTS = {
         "test/test_files.py",
         "test/test_config.py",
     ],
-    "bags": ["test/bags/test_image_topics.py", "test/bags/test_recordings.py"],
+    "bags": ["test/bags"],
     "networks": [
         "test/inference/test_blob.py",
         "test/inference/test_onnx_file.py",
@@ -59,6 +59,7 @@ LEFT_OUT = {
     "test/engines": NETWORKS,
     "test/evaluation": NETWORKS,
     "test/gpu": GPU,
+    "test/images/test_encodings.py::test_a_reduced_jpeg_has_the_same_faces": NETWORKS,
     "test/images/test_serialized.py": ROS,
     "test/inference/test_cores.py": PROCESSES,
     "test/inference/test_cuda.py": GPU,
@@ -92,6 +93,7 @@ LEFT_OUT = {
     "test/test_security.py": ROS,
     "test/test_soak.py": ROS,
     "test/test_versions.py": SOURCES,
+    "test/tracking/test_frame_clock.py::test_a_still_face_keeps_its_id": SLOW,
     "test/tracking/test_frame_clock.py::test_people_who_passed_are_let_go": SLOW,
     "test/tracking/test_tracker.py::test_people_who_pass_each_other": NETWORKS,
 }
