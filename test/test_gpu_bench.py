@@ -146,7 +146,9 @@ def test_a_run_on_the_simulated_gpu_that_fails_and_is_interrupted(
         env={
             **os.environ,
             "LD_LIBRARY_PATH": str(simulated_driver),
-            "PYTHONPATH": str(SIMULATED_GPU),
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [str(SIMULATED_GPU), os.environ.get("PYTHONPATH")])
+            ),
             "SIMULATED_TENSORRT": "fp16 gives NaN",
         },
         stdout=subprocess.PIPE,

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import pytest
 
 import scrfd_ros
@@ -37,7 +38,16 @@ def test_every_function_of_opencv_is_tried(guard_pages: ModuleType) -> None:
     assert called == {name for call in guard_pages.CALLS for name in call.functions}
 
 
-def test_opencv_stays_inside(guard_pages: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_opencv_stays_inside(
+    guard_pages: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if cv2.__version__.startswith("4.5."):  # it refuses arrays of one pixel
+        sizes = guard_pages.sizes
+        monkeypatch.setattr(
+            guard_pages, "sizes", lambda *known: [size for size in sizes(*known) if max(size) > 2]
+        )
     died = guard_pages.main(["--every", "100003", "--jobs", "2"])
     table = capsys.readouterr().out
     assert not died, table
