@@ -198,15 +198,15 @@ class CudaGraph:
         handle = ctypes.c_void_p(int(stream))
         graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
         try:
-            self._driver.call("cuStreamBeginCapture_v2", handle, _CAPTURE_MODE_THREAD_LOCAL)
-            try:
-                with _no_garbage_collection():
+            with _no_garbage_collection():
+                self._driver.call("cuStreamBeginCapture_v2", handle, _CAPTURE_MODE_THREAD_LOCAL)
+                try:
                     work()
-            except BaseException:
-                with contextlib.suppress(BackendError):  # the first error matters more
-                    self._driver.call("cuStreamEndCapture", handle, ctypes.byref(graph))
-                raise
-            self._driver.call("cuStreamEndCapture", handle, ctypes.byref(graph))
+                except BaseException:
+                    with contextlib.suppress(BackendError):  # the first error matters more
+                        self._driver.call("cuStreamEndCapture", handle, ctypes.byref(graph))
+                    raise
+                self._driver.call("cuStreamEndCapture", handle, ctypes.byref(graph))
             try:
                 self._driver.call(
                     "cuGraphInstantiateWithFlags",

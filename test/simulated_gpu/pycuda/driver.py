@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import struct
 from typing import Any
 
@@ -39,8 +40,13 @@ _OUT_OF_MEMORY, _ILLEGAL_ADDRESS = 2, 700
 _ERRORS = {_OUT_OF_MEMORY: MemoryError, _ILLEGAL_ADDRESS: LaunchError}
 
 
+@functools.cache  # what is deleted after a test still finds the driver
+def _driver() -> ctypes.CDLL:
+    return ctypes.CDLL(cuda._LIBRARY)
+
+
 def _call(function: str, *arguments: Any) -> None:
-    library = ctypes.CDLL(cuda._LIBRARY)
+    library = _driver()
     status = library[function](*arguments)
     if status:
         text = ctypes.c_char_p()
