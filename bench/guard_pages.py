@@ -7,7 +7,7 @@ Images lie between two pages that nobody may read or write, once at the end and 
 of the memory in between. Arrays that the package makes for results lie so too. Child processes go
 through the sizes from 1 to 700 pixels in both directions; the size at which one dies is reported,
 and the next goes on behind it. Prints a Markdown table; the exit status is 1 if a process died.
-Slow calls get a part of the sizes. All of it takes about two hours of one core; `--every 11` takes
+Slow calls get a part of the sizes. All of it takes about hours on two cores; `--every 11` takes
 one of eleven sizes, and always a few special ones.
 """
 
@@ -332,13 +332,23 @@ CALLS = (
 )
 
 
-def sizes(call: Call, every: int) -> list[Size]:
+class Sizes(Sequence[Size]):
     """Width and height of the images for a call: the special ones, and one of `every` others."""
-    step = call.one_in * every
-    while math.gcd(step, LARGEST) > 1:  # so that it meets every width and every height
-        step += 1
-    numbers = range(step // 2, LARGEST * LARGEST, step)
-    return [*SPECIAL, *((1 + number // LARGEST, 1 + number % LARGEST) for number in numbers)]
+
+    def __init__(self, call: Call, every: int) -> None:
+        step = call.one_in * every
+        while math.gcd(step, LARGEST) > 1:  # so that it meets every width and every height
+            step += 1
+        self._numbers = range(step // 2, LARGEST * LARGEST, step)
+
+    def __len__(self) -> int:
+        return len(SPECIAL) + len(self._numbers)
+
+    def __getitem__(self, place: Any) -> Any:
+        if place < len(SPECIAL):
+            return SPECIAL[place]
+        height, width = divmod(self._numbers[place - len(SPECIAL)], LARGEST)
+        return width + 1, height + 1
 
 
 @dataclass
@@ -347,7 +357,7 @@ class Trial:
 
     call: Call
     at_end: bool
-    sizes: list[Size]
+    sizes: Sizes
     died: list[Size] = field(default_factory=list)
     child: int = 0
 
@@ -458,7 +468,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     calls = [call for call in CALLS if options.only in call.name]
     trials = [
-        Trial(call, at_end, sizes(call, options.every))
+        Trial(call, at_end, Sizes(call, options.every))
         for call in calls
         for at_end in (True, False)
     ]
