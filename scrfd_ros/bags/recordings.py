@@ -13,13 +13,8 @@ from typing import NamedTuple
 from scrfd_ros.bags.bag import open_bag
 from scrfd_ros.bags.message_types import FACE_ARRAY, TYPES, deserialize
 from scrfd_ros.bags.times import nanoseconds, seconds
-from scrfd_ros.engines.agreement import (
-    LIMITS,
-    SCORE_THRESHOLD,
-    compare_faces,
-    judge,
-    worst,
-)
+from scrfd_ros.bags.tolerances import TOLERANCES
+from scrfd_ros.engines.agreement import SCORE_THRESHOLD, compare_faces, judge, worst
 from scrfd_ros.errors import MessageError, ScrfdError
 from scrfd_ros.faces import Faces
 from scrfd_ros.messages.faces import faces_of
@@ -28,20 +23,6 @@ _LOG = logging.getLogger(__name__)
 
 FrameKey = tuple[int, int]
 """The stamp of an image, nanoseconds, and a count from 0 for images with the same stamp."""
-
-_FLOAT = LIMITS["fp32"]
-RECORDING_LIMITS: Mapping[str, float] = {
-    "frames": 1,
-    "missing_frames": 0,
-    "missed_faces": 0,
-    "extra_faces": 0,
-    "min_iou": _FLOAT["min_iou"],
-    "max_score_difference": _FLOAT["max_score_difference"],
-    "max_landmark_distance": _FLOAT["max_landmark_distance"],
-    "max_embedding_distance": round(1 - _FLOAT["min_cosine"], 6),
-}
-"""The worst figures at which two recordings count as equal. They are the limits at which an engine
-counts as equal to its model, so that backend and machine may differ."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +98,14 @@ def read_recordings(path: Path) -> dict[str, Recording]:
 
 
 def compare(
-    found: Mapping[str, Recording], golden: Mapping[str, Recording]
+    found: Mapping[str, Recording],
+    golden: Mapping[str, Recording],
+    limits: Mapping[str, float] = TOLERANCES["another-backend"],
 ) -> dict[str, Comparison]:
     """Compare recordings of the same topics. Two single topics may have different names.
+
+    Args:
+        limits: one of `TOLERANCES`.
 
     Returns:
         How well `found` agrees with each topic of `golden`.
@@ -130,13 +116,15 @@ def compare(
     for topic, expected in golden.items():
         _warn_of_repeated_stamps(topic, found.get(topic, nothing).frames, expected.frames)
     return {
-        topic: compare_recordings(found.get(topic, nothing).frames, expected.frames)
+        topic: compare_recordings(found.get(topic, nothing).frames, expected.frames, limits)
         for topic, expected in golden.items()
     }
 
 
 def compare_recordings(
-    found: Mapping[FrameKey, Faces], expected: Mapping[FrameKey, Faces]
+    found: Mapping[FrameKey, Faces],
+    expected: Mapping[FrameKey, Faces],
+    limits: Mapping[str, float] = TOLERANCES["another-backend"],
 ) -> Comparison:
     """Compare the faces found in the frames of one camera with those of a reference.
 
@@ -146,6 +134,7 @@ def compare_recordings(
 
     Args:
         found, expected: the faces of each frame.
+        limits: one of `TOLERANCES`.
 
     Returns:
         Figures over all frames. frames: in both; missing_frames: in `expected` only; new_frames: in
@@ -169,16 +158,17 @@ def compare_recordings(
     }
     first_difference = None
     for key, reference in expected.items():
-        frame = _compare_frame(found[key], reference) if key in found else {"missing_frames": 1}
-        if first_difference is None and judge(frame, RECORDING_LIMITS):
+        frame: dict[str, float] = {"missing_frames": 1}
+        if key in found:
+            frame = _compare_frame(found[key], reference, limits["max_score_difference"])
+        if first_difference is None and judge(frame, limits):
             first_difference = key
         figures = worst((figures, frame))
-    return Comparison(figures, judge(figures, RECORDING_LIMITS), first_difference)
+    return Comparison(figures, judge(figures, limits), first_difference)
 
 
-def _compare_frame(found: Faces, expected: Faces) -> dict[str, float]:
-    certain = SCORE_THRESHOLD + RECORDING_LIMITS["max_score_difference"]
-    differences = compare_faces(found, expected, certain)
+def _compare_frame(found: Faces, expected: Faces, score_difference: float) -> dict[str, float]:
+    differences = compare_faces(found, expected, SCORE_THRESHOLD + score_difference)
     figures = differences.figures | {"faces": len(differences.values["min_iou"])}
     if "min_cosine" in figures:
         figures["max_embedding_distance"] = 1 - figures.pop("min_cosine")

@@ -12,7 +12,7 @@ damaged bag, every image that is intact is read.
 
 Exit status: 0 if every image could be read; 1 if an image was broken, or if part of the bag is
 damaged or missing; 2 if no image could be read, or for other bad input: then nothing is written.
-With --compare also 1 if the faces differ from those in GOLDEN by more than the limits. Frames that
+With --compare also 1 if the faces differ from those in GOLDEN by more than --tolerance. Frames that
 only the new bag has do not count: a node that was recorded live may have dropped them. Record such
 a node with tracking switched off, and replay with --no-tracking: with tracking, an embedding can
 come from an image that only one of the two has seen.
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scrfd_ros.bags.times import seconds
+from scrfd_ros.bags.tolerances import TOLERANCES
 from scrfd_ros.cli.arguments import add_pipeline_arguments, add_rotation_argument, pipeline_of
 from scrfd_ros.cli.output import say
 from scrfd_ros.files import refuse_existing
@@ -52,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="GOLDEN",
         help="a bag with faces that were replayed or recorded before",
+    )
+    parser.add_argument(
+        "--tolerance",
+        choices=tuple(TOLERANCES),
+        default="another-backend",
+        help="what may differ between both sides (default: another-backend); another-machine: one "
+        "was made on x86_64, the other on aarch64",
     )
     add_rotation_argument(parser)
     add_pipeline_arguments(parser)
@@ -91,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         return status
 
     found = read_recordings(args.output)
-    comparisons = compare(found, golden)
+    comparisons = compare(found, golden, TOLERANCES[args.tolerance])
     print(f"\ncompared with {args.compare}")
     ours, theirs = (
         " and ".join(sorted({recording.models for recording in side.values()}))

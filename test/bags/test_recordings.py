@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 
 from scrfd_ros.bags.recordings import compare_recordings
 from scrfd_ros.bags.times import seconds
+from scrfd_ros.bags.tolerances import TOLERANCES
 from scrfd_ros.faces import Faces
 
 
@@ -192,3 +193,31 @@ def test_two_empty_recordings_are_not_taken_for_equal() -> None:
 def test_seconds() -> None:
     assert seconds(1_700_000_000_000_000_007) == "1700000000.000000007"
     assert seconds(-1_500_000_000) == "-1.500000000"
+
+
+@pytest.mark.parametrize(
+    ("found", "within"),
+    [
+        (moved(0.5), {"another-backend", "another-machine"}),
+        (moved(1.5), {"another-machine"}),
+        (moved(3), set()),
+        (turned(0.001), {"another-backend", "another-machine"}),
+        (turned(0.03), {"another-machine"}),
+        (turned(0.05), set()),
+        (replace(faces(), scores=np.full(3, 0.825, np.float32)), {"another-machine"}),
+        (with_landmark(2), {"another-machine"}),
+        (with_landmark(5), set()),
+        (without(1), set()),
+    ],
+)
+def test_tolerances(found: Faces, within: set[str]) -> None:
+    def is_equal(limits: Mapping[str, float]) -> bool:
+        return not compare_recordings({(1, 0): found}, {(1, 0): faces()}, limits).failures
+
+    assert {name for name, limits in TOLERANCES.items() if is_equal(limits)} == within
+
+
+def test_a_face_near_the_threshold_may_be_on_one_side_only() -> None:
+    sides = {(1, 0): faces(0)}, {(1, 0): faces(1, 0.525)}
+    assert compare_recordings(*sides).failures
+    assert not compare_recordings(*sides, TOLERANCES["another-machine"]).failures

@@ -240,6 +240,19 @@ def test_a_difference_is_told_by_the_status(
     assert out.endswith(f"first in the image of stamp 1700000000.{ones}\n")
 
 
+def test_another_machine_may_differ_by_more(
+    bag: Path, golden: Path, run: Run, tmp_path: Path
+) -> None:
+    def shift(message: Any) -> None:
+        message.faces[0].detection.bbox.center.position.x += 1.5
+
+    options = ["--compare", changed(golden, tmp_path / "changed", shift)]
+    status, out, _ = run(bag, *options, output="strict")
+    assert status == 1 and "min iou: 0.9" in out
+    status, out, _ = run(bag, *options, "--tolerance", "another-machine")
+    assert status == 0 and "/camera/faces: equal" in out
+
+
 def test_other_models_are_named(bag: Path, golden: Path, run: Run) -> None:
     status, out, _ = run(bag, "--compare", golden, "--detector", "2.5g")
     assert status == 1
