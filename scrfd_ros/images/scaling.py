@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scale images: the only place where `cv2.resize` is called.
 
-OpenCV 4.13 to 5.0 for aarch64 uses KleidiCV 26.03 to scale down linearly, with two faults that are
+OpenCV 4.14 and 5.0 for aarch64 use KleidiCV 26.03 to scale down linearly, with two faults that are
 kept away from here: docs/opencv-aarch64.md.
 """
 
