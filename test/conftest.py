@@ -97,8 +97,15 @@ def no_device_after_the_simulated_one(tmp_path_factory: pytest.TempPathFactory) 
     from scrfd_ros.inference import cuda
 
     # In another process: loaded here, the real one would take the place of the simulated one.
-    probe = [sys.executable, "-c", "import ctypes; ctypes.CDLL('libcuda.so.1')"]
-    is_missing = subprocess.run(probe, stderr=subprocess.DEVNULL, check=False).returncode
+    # A fork, since an emulated Python cannot be started by its name.
+    child = os.fork()
+    if not child:
+        try:
+            ctypes.CDLL("libcuda.so.1")
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    is_missing = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with pytest.MonkeyPatch.context() as patch:
         if is_missing:
             nowhere = tmp_path_factory.mktemp("no_driver") / "libcuda.so.1"

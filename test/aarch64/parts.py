@@ -5,7 +5,7 @@ Under emulation a network takes a minute for an image, and no other program can 
 """
 
 PARTS = {
-    "images": ["test/images", "test/properties/test_images.py"],
+    "images": ["test/images", "test/properties/test_images.py", "test/properties/test_targets.py"],
     "tracking": [
         "test/tracking",
         "test/properties/test_tracking.py",
@@ -77,7 +77,6 @@ LEFT_OUT = {
     "test/node": ROS,
     "test/properties/test_buffers.py": NETWORKS,
     "test/properties/test_messages.py": ROS,
-    "test/properties/test_targets.py": SOURCES,
     "test/recognition/test_quality.py::test_real_faces": NETWORKS,
     "test/recognition/test_quality.py::test_the_faces_left_out": NETWORKS,
     "test/recognition/test_super_resolution.py": NETWORKS,
