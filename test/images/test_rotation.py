@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pipelines import loaded
@@ -50,6 +50,7 @@ def test_upright_turns_back(rotation: int, size: tuple[int, int]) -> None:
 sides = st.integers(1, 3000)
 
 
+@settings(deadline=None)  # which an emulated processor does not keep
 @given(st.data(), sides, sides, st.sampled_from(ROTATIONS), st.sampled_from((1, 2, 4, 8)))
 def test_every_pixel_is_found_where_it_was_sent(
     data: st.DataObject, width: int, height: int, rotation: int, reduction: int
