@@ -142,7 +142,7 @@ def test_a_run_on_the_simulated_gpu_that_fails_and_is_interrupted(
     detector_path("500m")
     command = [sys.executable, str(PROGRAM), "--folder", str(tmp_path)]
     process = subprocess.Popen(
-        [*command, "--only", "engine 500m fp16", "layers of 34g", "tests"],
+        [*command, "--only", "engine for cameras", "layers of 34g", "tests"],
         env={
             **os.environ,
             "LD_LIBRARY_PATH": str(simulated_driver),
@@ -166,7 +166,7 @@ def test_a_run_on_the_simulated_gpu_that_fails_and_is_interrupted(
     assert engine["outcome"] == FAILED
     assert engine["reason"].startswith("only the engine in fp32 is right: ")
     assert "fp16 disagrees: non finite values" in engine["reason"]
-    assert (tmp_path / "engines" / "500m-fp32.engine").exists()
+    assert (tmp_path / "engines" / "500m-batch-fp32.engine").exists()
     assert (layers["outcome"], layers["reason"]) == (NOT_RUN, "interrupted")
     assert (tests["outcome"], tests["reason"]) == (NOT_RUN, "the run ended before it")
     table = (tmp_path / "gpu.md").read_text()

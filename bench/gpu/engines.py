@@ -94,19 +94,19 @@ def pipeline(
 
 def build(folder: Path, name: str, precision: str) -> dict[str, Any]:
     """Build an engine, which `convert` compares with its model; the figures are those of that."""
-    return _built(folder, name, precision, None)
+    return _built(folder, name, name, precision, None)
 
 
 def build_batches(folder: Path, name: str) -> dict[str, Any]:
     """Build an engine that takes the images of several cameras at once."""
-    return _built(folder, name, "fp16", _BATCHES)
+    return _built(folder, name, f"{name}-batch", "fp16", _BATCHES)
 
 
 def _built(
-    folder: Path, name: str, precision: str, batch: tuple[int, int, int] | None
+    folder: Path, name: str, stem: str, precision: str, batch: tuple[int, int, int] | None
 ) -> dict[str, Any]:
     source = model(name)
-    path = engine_path(folder, f"{name}-batch" if batch else name, precision)
+    path = engine_path(folder, stem, precision)
     path.parent.mkdir(exist_ok=True)
     refusals = _Messages()
     logging.getLogger(convert.__module__).addHandler(refusals)
@@ -123,7 +123,7 @@ def _built(
     }
     if metadata.precision == precision:
         return figures
-    right = engine_path(folder, name, metadata.precision)
+    right = engine_path(folder, stem, metadata.precision)
     for before, after in ((path, right), (metadata_path(path), metadata_path(right))):
         before.replace(after)
     raise Failure(
