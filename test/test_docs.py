@@ -25,6 +25,7 @@ from bag_files import raw, write_bag
 from numpy.typing import NDArray
 from pipelines import loaded
 
+from scrfd_ros.bags.tolerances import TOLERANCES
 from scrfd_ros.cli.main import _COMMANDS, _parser, main
 from scrfd_ros.config import options
 from scrfd_ros.images.drawing import draw_faces
@@ -316,42 +317,39 @@ def test_readme_is_short() -> None:
     assert len(README.read_text("utf-8").splitlines()) <= 130
 
 
-def test_readme_python_runs(
+@pytest.fixture
+def ran(
     detector_path: Callable[[str], Path],
     recognizer_path: Callable[[str], Path],
     image: Callable[[str], NDArray[np.uint8]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> Callable[[Path], dict[str, Any]]:
+    """Runs the Python code of a document with a photograph of six people; returns its names."""
     detector_path("2.5g")
     recognizer_path("w600k_mbf")
     write_image(tmp_path / "holiday.png", image("t1.jpg"))
     monkeypatch.chdir(tmp_path)
-    code = README.read_text("utf-8").split("```python\n")[1].split("```")[0]
-    names: dict[str, Any] = {}
-    exec(code.replace("holiday.jpg", "holiday.png"), names)
+
+    def run(document: Path) -> dict[str, Any]:
+        code = document.read_text("utf-8").split("```python\n")[1].split("```")[0]
+        names: dict[str, Any] = {}
+        exec(code.replace("holiday.jpg", "holiday.png"), names)
+        return names
+
+    return run
+
+
+def test_readme_python_runs(ran: Callable[[Path], dict[str, Any]]) -> None:
+    names = ran(README)
     assert len(names["faces"]) == 6
     different_people = names["similarity"][~np.eye(6, dtype=bool)]
     assert different_people.max() < SAME_PERSON
 
 
-def test_python_in_the_page_on_retinaface(
-    detector_path: Callable[[str], Path],
-    recognizer_path: Callable[[str], Path],
-    image: Callable[[str], NDArray[np.uint8]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_python_in_the_page_on_retinaface(ran: Callable[[Path], dict[str, Any]]) -> None:
     """Before and after are the same faces, with their landmarks in one order."""
-    detector_path("2.5g")
-    recognizer_path("w600k_mbf")
-    write_image(tmp_path / "holiday.png", image("t1.jpg"))
-    monkeypatch.chdir(tmp_path)
-    code = (
-        (ROOT / "docs" / "retinaface.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
-    )
-    names: dict[str, Any] = {}
-    exec(code.replace("holiday.jpg", "holiday.png"), names)
+    names = ran(ROOT / "docs" / "retinaface.md")
     before, after = (
         [
             array[np.argsort(array[:, 0])]
@@ -450,6 +448,24 @@ def test_tests_named_in_the_page_on_reliability_exist() -> None:
         if f"def {name}(" not in (ROOT / file).read_text("utf-8"):
             missing.append(f"{file}::{name}")
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("page", "columns"),
+    [
+        ("bags.md", r"\| `([a-z-]+)`.*?"),
+        ("opencv-aarch64.md", r"\| limits of ([a-z-]+).*?"),
+    ],
+)
+def test_tolerances_are_documented(page: str, columns: str) -> None:
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    rows = re.findall(
+        rf"^{columns} \| ([\d.]+ \| [\d.]+ \| [\d.]+ \| [\d.]+) \|$", text, re.MULTILINE
+    )
+    names = ("min_iou", "max_score_difference", "max_landmark_distance", "max_embedding_distance")
+    assert {name: [float(value) for value in row.split(" | ")] for name, row in rows} == {
+        name: [limits[figure] for figure in names] for name, limits in TOLERANCES.items()
+    }
 
 
 def test_packages_to_carry_are_those_of_run_sh() -> None:
