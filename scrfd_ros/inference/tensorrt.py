@@ -90,7 +90,8 @@ class TensorRtNetwork:
         plan: content of that file.
         metadata: of the engine; None if there is none.
         cuda_graph: record the work of the first call and replay it in all others, which saves
-            launching kernels one by one. Of an engine with free sizes, the first 8 shapes.
+            launching kernels one by one. Of an engine with free sizes, the first 8 shapes, from
+            TensorRT 10 on.
 
     Attributes:
         shapes: of its input.
@@ -224,6 +225,14 @@ class DeviceEngine:
         fixed = engine.get_tensor_shape(name)
         ranges = engine.get_tensor_profile_shape(name, 0) if None in declared else (fixed,) * 3
         self.shapes = ShapeRange(*map(tuple, ranges))
+        is_shared = hasattr(trt, "ExecutionContextAllocationStrategy")  # from TensorRT 10.0 on
+        if max_lasting and None in declared and not is_shared:
+            # Its contexts cannot have the one profile of such an engine in common.
+            self._max_lasting = 0
+            logging.getLogger(__name__).warning(
+                "%s runs without a CUDA graph: with free sizes that takes TensorRT 10 or newer",
+                path,
+            )
         self.stream = cuda.stream()
         # Scratch memory of all execution contexts, which run one after another.
         if hasattr(engine, "device_memory_size_v2"):  # from TensorRT 10.1 on

@@ -88,9 +88,16 @@ def test_gives_what_the_model_gives(recognizer: Path, engine: Path) -> None:
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.0.1"])
 def test_older_tensorrt(
-    version: str, recognizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    version: str,
+    recognizer: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Execution contexts of older versions get their scratch memory in other ways."""
+    """Execution contexts of older versions get their scratch memory in other ways.
+
+    And before 10.0 only one of them can run an engine with free sizes.
+    """
     monkeypatch.setenv("SIMULATED_TENSORRT_VERSION", version)
     path = tmp_path / "older.engine"
     convert(recognizer, path, Settings(batch=(1, 2, 4)))
@@ -98,6 +105,23 @@ def test_older_tensorrt(
     for number in (1, 2, 1, 2):
         inputs = {"input.1": faces(number)}
         np.testing.assert_array_equal(network(inputs)["516"], reference(inputs)["516"])
+    is_recorded = version == "10.0.1"
+    assert len(network._graphs) == (2 if is_recorded else 0)
+    assert ("older.engine runs without a CUDA graph" in caplog.text) == (not is_recorded)
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.0.1"])
+def test_graph_of_one_shape_in_older_tensorrt(
+    version: str, recognizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIMULATED_TENSORRT_VERSION", version)
+    path = tmp_path / "older.engine"
+    convert(recognizer, path, Settings(batch=(2, 2, 2)))
+    network, reference = load_network(path, cuda_graph=True), OnnxRuntimeNetwork(recognizer)
+    inputs = {"input.1": faces(2)}
+    for _ in range(3):
+        np.testing.assert_array_equal(network(inputs)["516"], reference(inputs)["516"])
+    assert len(network._graphs) == 1
 
 
 def test_tensors_are_bound_by_name(

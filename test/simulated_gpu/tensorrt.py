@@ -178,6 +178,7 @@ class _BuilderConfig:
         self.flags: list[BuilderFlag] = []
         self.workspace: int | None = None
         self.profile: _Profile | None = None
+        self._cache: _TimingCache | None = None
 
     def set_flag(self, flag: BuilderFlag) -> None:
         self.flags.append(flag)
@@ -189,8 +190,6 @@ class _BuilderConfig:
     def add_optimization_profile(self, profile: _Profile) -> int:
         self.profile = profile
         return 0
-
-        self._cache: _TimingCache | None = None
 
     def create_timing_cache(self, content: bytes) -> _TimingCache | None:
         return _TimingCache(content) if content in (b"", b"times", b"of another GPU") else None
@@ -271,6 +270,7 @@ class _Engine:
     def __init__(self, log: ILogger, head: dict[str, Any], content: bytes) -> None:
         self.log, self.head = log, head
         self.shapes: dict[Shape, dict[str, Shape]] = {}
+        self.contexts: weakref.WeakSet[_ExecutionContext] = weakref.WeakSet()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(
@@ -339,6 +339,10 @@ class _Engine:
 class _ExecutionContext:
     def __init__(self, engine: _Engine) -> None:
         self._engine = engine
+        # Before 10.0 the profile of an engine with free sizes is that of one context at a time.
+        is_free = engine.head["profile"] is not None
+        self._has_profile = _VERSION >= (10, 0) or not is_free or not engine.contexts
+        engine.contexts.add(self)
         self._shape = engine.largest
         self._addresses: dict[str, int] = {}
         self._changes = 0  # of shapes and addresses; a graph lasts until the next
@@ -365,8 +369,9 @@ class _ExecutionContext:
         fits = len(shape) == len(low) and all(
             a <= b <= c for a, b, c in zip(low, shape, high, strict=True)
         )
-        if not fits:
-            _fail(engine.log, "[E] Error Code 3: API Usage Error (shape not in the profile)")
+        if not fits or not self._has_profile:
+            reason = "shape not in the profile" if self._has_profile else "no profile is set"
+            _fail(engine.log, f"[E] Error Code 3: API Usage Error ({reason})")
             return False
         self._shape = tuple(shape)
         self._changes += 1
