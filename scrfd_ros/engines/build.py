@@ -100,11 +100,14 @@ def _creation_flags(trt: ModuleType) -> int:
 
 
 def _builder_flags(trt: ModuleType, precision: str) -> list[Any]:
+    # TensorRT-RTX records an engine in a CUDA graph only if it never allocates memory by itself.
+    no_allocation = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+    flags = [] if no_allocation is None else [no_allocation]
     if precision == "fp32" or is_strongly_typed(trt):
-        return []
+        return flags
     # With int8, layers that are not quantized run in FP16.
     fp16, int8 = getattr(trt.BuilderFlag, "FP16", None), getattr(trt.BuilderFlag, "INT8", None)
-    return [fp16, int8] if precision == "int8" else [fp16]
+    return [*flags, fp16, *([int8] if precision == "int8" else [])]
 
 
 def _use_timing_cache(config: Any, path: Path) -> None:

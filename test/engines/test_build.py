@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,6 +42,23 @@ def face_shapes(batch: tuple[int, int, int]) -> ShapeRange:
 def test_is_strongly_typed(trt: ModuleType) -> None:
     assert is_strongly_typed(trt)
     assert product(trt).startswith("tensorrt_rtx 1.")
+
+
+def test_engine_can_be_recorded(
+    trt: ModuleType, recognizer_path: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT-RTX builds an engine that never allocates memory, which a CUDA graph needs."""
+    flags = []
+    set_flag = trt.IBuilderConfig.set_flag
+
+    def seen(config: Any, flag: Any) -> None:
+        flags.append(flag)
+        set_flag(config, flag)
+
+    monkeypatch.setattr(trt.IBuilderConfig, "set_flag", seen)
+    model = recognizer_path("w600k_mbf").read_bytes()
+    assert build_engine(trt, model, face_shapes((1, 2, 4)), "fp32")
+    assert flags == [trt.BuilderFlag.REQUIRE_USER_ALLOCATION]
 
 
 @pytest.mark.parametrize(
