@@ -27,7 +27,7 @@ from onnx_files import scrfd_outputs, write_graph
 from pipelines import detector_of
 from tqdm import tqdm
 
-from scrfd_ros.detection import on_device
+from scrfd_ros.detection import letterbox, on_device
 from scrfd_ros.detection.levels import ChosenAnchors
 from scrfd_ros.detection.on_device import DeviceSearch
 from scrfd_ros.detection.scrfd import Scrfd
@@ -430,8 +430,12 @@ def test_kernels_that_are_not_installed(
     ("changed", "reason"),
     [
         (
-            lambda planes, outputs, chosen: (planes + 1 / 32, outputs, chosen),
-            "differ by up to 4 of",
+            lambda planes, outputs, chosen: (planes + 5 / 128, outputs, chosen),
+            "differ by up to 5 of",
+        ),
+        (
+            lambda planes, outputs, chosen: (np.roll(planes, 1, axis=2), outputs, chosen),
+            "differ by up to 2",
         ),
         (lambda planes, outputs, chosen: (planes * np.nan, outputs, chosen), "differ by up to nan"),
         (
@@ -443,7 +447,7 @@ def test_kernels_that_are_not_installed(
             "chooses 168 candidates",
         ),
     ],
-    ids=["pixels", "no pixels", "candidates"],
+    ids=["pixels", "shifted pixels", "no pixels", "candidates"],
 )
 def test_device_that_differs_from_the_processor(
     changed: Callable[..., Any],
@@ -458,6 +462,34 @@ def test_device_that_differs_from_the_processor(
     made_up = detector((64, 64))
     assert made_up._device is None
     assert reason in caplog.text
+
+
+@pytest.mark.parametrize("weight_bits", [6, 7, 8, 16])
+def test_processor_with_another_arithmetic(
+    weight_bits: int,
+    detector: Callable[..., Scrfd],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Stands for an OpenCV that scales with other weights, as builds for some processors do."""
+
+    def places(source: int, target: int) -> tuple[Any, ...]:
+        at = (np.arange(target) + 0.5) * source / target - 0.5
+        first = np.floor(at)
+        weight = np.rint((at - first) * 2**weight_bits) / 2**weight_bits
+        both = np.clip([first, first + 1], 0, source - 1).astype(int)
+        return *both, weight
+
+    def scaled(image: Image, target: Image) -> None:
+        (height, width), (source_height, source_width) = target.shape[:2], image.shape[:2]
+        left, right, across = places(source_width, width)
+        upper, lower, down = places(source_height, height)
+        across, down = across[:, None], down[:, None, None]
+        rows = image[:, left] * (1 - across) + image[:, right] * across
+        target[:] = np.rint(rows[upper] * (1 - down) + rows[lower] * down)
+
+    monkeypatch.setattr(letterbox, "scale_linear", scaled)
+    assert detector((320, 320))._device is not None, caplog.text
 
 
 @pytest.mark.parametrize(
