@@ -29,6 +29,7 @@ from scrfd_ros.bags.times import seconds
 from scrfd_ros.bags.tolerances import TOLERANCES
 from scrfd_ros.cli.arguments import add_pipeline_arguments, add_rotation_argument, pipeline_of
 from scrfd_ros.cli.output import say
+from scrfd_ros.errors import ScrfdError
 from scrfd_ros.files import refuse_existing
 
 if TYPE_CHECKING:
@@ -57,7 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance",
         choices=tuple(TOLERANCES),
-        default="another-backend",
         help="what may differ between both sides (default: another-backend); another-machine: one "
         "was made on x86_64, the other on aarch64",
     )
@@ -75,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
     from scrfd_ros.bags.recordings import compare, read_recordings
     from scrfd_ros.bags.replay import replay
 
+    if args.tolerance and args.compare is None:
+        raise ScrfdError("--tolerance is for --compare: give the golden bag to compare with")
     refuse_existing(args.output)
     golden = None if args.compare is None else read_recordings(args.compare)
     pipeline = pipeline_of(args)
@@ -99,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         return status
 
     found = read_recordings(args.output)
-    comparisons = compare(found, golden, TOLERANCES[args.tolerance])
+    comparisons = compare(found, golden, TOLERANCES[args.tolerance or "another-backend"])
     print(f"\ncompared with {args.compare}")
     ours, theirs = (
         " and ".join(sorted({recording.models for recording in side.values()}))

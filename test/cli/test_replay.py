@@ -344,9 +344,9 @@ def test_a_golden_bag_that_cannot_be_used_is_refused_first(
     [
         (["--topic", "/camera/image"], "there are no images on /camera/image; expected"),
         (["--detector", "600m"], "600m"),
-        (["--input-size", "100x100"], "in multiples of 32"),
+        (["--tolerance", "another-machine"], "--tolerance is for --compare"),
     ],
-    ids=["unknown topic", "unknown model", "wrong size"],
+    ids=["unknown topic", "unknown model", "nothing to compare with"],
 )
 def test_bad_input_is_refused(
     bag: Path, options: list[str], words: str, run: Run, tmp_path: Path
