@@ -3,12 +3,13 @@
 
     ./run.sh setup && .venv/bin/python bench/guard_pages.py --jobs 2
 
-Images lie between two pages that nobody may read or write, once at the end and once at the start
-of the memory in between. Arrays that the package makes for results lie so too. Child processes go
-through the sizes from 1 to 700 pixels in both directions; the size at which one dies is reported,
-and the next goes on behind it. Prints a Markdown table; the exit status is 1 if a process died.
-Slow calls get a part of the sizes. All of it takes hours on two cores; `--every 11` takes one of
-eleven sizes, and always a few special ones.
+Images lie between two pages that nobody may read or write, once at the end and
+once at the start of the memory in between. Arrays that the package makes for
+results lie so too. Child processes go through the sizes from 1 to 700 pixels in
+both directions; the size at which one dies is reported, and the next goes on
+behind it. Prints a Markdown table; the exit status is 1 if a process died. Slow
+calls get a part of the sizes. All of it takes hours on two cores; `--every 11`
+takes one of eleven sizes, and always a few special ones.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The faces found in some pictures on this machine, and how they differ from another machine's.
+"""The faces found in some pictures on this machine, and on another machine.
 
-    ./run.sh setup && .venv/bin/python bench/machines.py here.npz --compare other.npz
+    ./run.sh setup
+    .venv/bin/python bench/machines.py here.npz --compare other.npz
 
-The pictures are parts of photographs, of sizes at which OpenCV for aarch64 scales other values than
-on x86_64. The detector is 500m at 640x640, the recognizer w600k_mbf for two faces of each
-picture, both on ONNX Runtime. test/bags/machines/ has the files of two machines.
+Prints how they differ. The pictures are parts of photographs, of sizes at which
+OpenCV for aarch64 scales to other values than on x86_64. The detector is 500m
+at 640x640, the recognizer w600k_mbf for two faces of each picture, both on ONNX
+Runtime. test/bags/machines/ has the files of two machines.
 """
 
 from __future__ import annotations

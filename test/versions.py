@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run the tests that need no ROS 2 with the versions of Humble and of Jazzy.
 
-That is with the Python, numpy and OpenCV of Ubuntu 22.04 and 24.04, each in an environment of its
-own below .venv/versions, which is kept. Interpreters are taken from the machine, not installed; a
-row without one is not run, and the exit status is 1. Arguments after the names go to pytest:
+That is with the Python, numpy and OpenCV of Ubuntu 22.04 and 24.04, each in an
+environment of its own below .venv/versions, which is kept. Interpreters are
+taken from the machine, not installed; a row without one is not run, and the
+exit status is 1. Arguments after the names go to pytest:
 
     ./run.sh test-versions
     ./run.sh test-versions humble -k nms
