@@ -18,7 +18,7 @@ PARTS = {
         "test/properties/test_decoding.py",
     ],
     "recognition": ["test/recognition", "test/properties/test_alignment.py"],
-    "values, files and options": [
+    "values and files": [
         "test/test_arrays.py",
         "test/test_faces.py",
         "test/test_files.py",
