@@ -265,7 +265,8 @@ class CudaPython(CudaApi):
     def _call(self, function: Callable[..., Any], *arguments: object) -> Any:
         try:
             status, *results = function(*arguments)
-        except RuntimeError as error:  # the driver lacks this function
+        # The driver lacks this function, or has newer errors than cuda-python knows.
+        except (RuntimeError, ValueError) as error:
             raise BackendError(f"{function.__name__} failed: {error}") from error
         if status != self._driver.CUresult.CUDA_SUCCESS:
             _, text = self._driver.cuGetErrorString(status)

@@ -291,6 +291,15 @@ def test_a_device_that_breaks_takes_a_new_process(
             api.synchronize(stream)
 
 
+def test_an_error_that_the_library_does_not_know(
+    cuda: CudaApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a driver may give that is newer than the library."""
+    monkeypatch.setenv("SIMULATED_CUDA", "cuMemAlloc_v2 9999")
+    with pytest.raises(BackendError, match=r"^cuMemAlloc failed: (9999|unknown)"):
+        cuda.memory(10)
+
+
 def test_nothing_works_without_a_context(simulated_gpu: ctypes.CDLL) -> None:
     api = PyCuda()
     with pytest.raises(BackendError, match=r"cuMemAlloc failed.*without a current context"):
