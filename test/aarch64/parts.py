@@ -50,6 +50,7 @@ LEFT_OUT = {
     "test/cli": NETWORKS,
     "test/detection/test_geometry.py::test_a_real_network_sees_no_drift_across_the_image": NETWORKS,
     "test/detection/test_kernels.py": GPU,
+    "test/detection/test_on_device.py": GPU,
     "test/detection/test_views.py::test_a_crowd_of_small_faces": NETWORKS,
     "test/detection/test_views.py::test_large_faces": NETWORKS,
     "test/detection/test_views.py::test_long_images": NETWORKS,
