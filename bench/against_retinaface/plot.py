@@ -60,6 +60,7 @@ def write_curves(
     collages.set(
         title="Collages", xlabel="share found", ylabel="precision", ylim=(0.8, 1.005), xlim=(0, 0.8)
     )
+    collages.set_yticks((0.8, 0.85, 0.9, 0.95, 1))
     collages.xaxis.set_major_formatter(PercentFormatter(1, 0))
     _draw(angles, turned, ms=4)
     angles.set(title="Turned faces", xlabel="degrees", xticks=range(0, 181, 30))
