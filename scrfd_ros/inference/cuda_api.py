@@ -205,6 +205,7 @@ class CudaGraph:
                 except BaseException:
                     with contextlib.suppress(BackendError):  # the first error matters more
                         self._driver.call("cuStreamEndCapture", handle, ctypes.byref(graph))
+                        self._driver.call("cuGraphDestroy", graph)
                     raise
                 self._driver.call("cuStreamEndCapture", handle, ctypes.byref(graph))
             try:

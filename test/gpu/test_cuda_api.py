@@ -53,7 +53,7 @@ def test_times(cuda: CudaApi) -> None:
 
 
 def test_everything_is_given_back_in_any_thread(cuda: CudaApi) -> None:
-    for _ in range(20):  # together more memory than there is
+    for _ in range(20):  # together more memory than most GPUs have
         things = [Adder(cuda), cuda.memory(1 << 30), cuda.pinned(1 << 20, np.uint8)]
         thread = threading.Thread(target=things.clear)
         thread.start()

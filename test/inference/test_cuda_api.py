@@ -195,13 +195,15 @@ def test_garbage_does_not_spoil_a_graph(cuda: CudaApi) -> None:
         gc.set_threshold(*thresholds)
 
 
-def test_what_goes_wrong_while_recording_is_told(cuda: CudaApi) -> None:
+def test_what_goes_wrong_while_recording_is_told(cuda: CudaApi, simulated_gpu: ctypes.CDLL) -> None:
     def work() -> None:
         raise ZeroDivisionError
 
     stream = cuda.stream()
+    before = simulated_gpu.simulated_handles()
     with pytest.raises(ZeroDivisionError):
         cuda.graph(stream, work)
+    assert simulated_gpu.simulated_handles() == before, "what was recorded is given back"
     cuda.synchronize(stream)
 
 
