@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles detection/kernels.cu to PTX: `python test/nvrtc.py` writes kernels.ptx beside it.
 
-NVRTC 11.7 is an old one, so that drivers of CUDA 11.7 and newer take its PTX.
+NVRTC 11.7 is an old one, so that drivers of CUDA 11.7 and newer take its PTX. The tests start this
+as a program, since NVRTC leaves the locale C behind, in which Python reads only ASCII.
 """
 
 from __future__ import annotations
 
 import ctypes
+import sys
 from importlib import metadata
 from pathlib import Path
 
 KERNELS = Path(__file__).parents[1] / "scrfd_ros" / "detection" / "kernels.cu"
+PTX = KERNELS.with_suffix(".ptx")
 NVRTC_PACKAGE, PTXAS_PACKAGE = "nvidia-cuda-nvrtc-cu11", "nvidia-cuda-nvcc-cu12"
 # Fused multiplications and additions would round otherwise than OpenCV.
 OPTIONS = (b"--gpu-architecture=compute_75", b"--fmad=false")
@@ -48,4 +51,4 @@ def compiled() -> bytes:
 
 
 if __name__ == "__main__":
-    KERNELS.with_suffix(".ptx").write_bytes(compiled())
+    Path(sys.argv[1] if sys.argv[1:] else PTX).write_bytes(compiled())
