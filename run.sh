@@ -384,7 +384,7 @@ case $command in
       source "$root/test/aarch64/root.sh"
       make_aarch64_root
     fi
-    scrfd models 500m 2.5g w600k_mbf
+    scrfd models 500m 2.5g det_500m w600k_mbf
     exec python "$root/test/aarch64" "$@"
     ;;
   coverage)
