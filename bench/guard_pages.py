@@ -387,7 +387,6 @@ class Trial:
     def _go_on(self) -> None:
         faulthandler.disable()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        cv2.setNumThreads(1)
         guarded = Guarded(self.at_end)
         with ExitStack() as stack:
             for module in (letterbox, blob, alignment, scaling):
@@ -423,15 +422,20 @@ def run(trials: list[Trial], jobs: int) -> None:
     """Go through all trials, `jobs` at a time."""
     total = sum(len(trial.sizes) for trial in trials)
     waiting, running = trials[::-1], list[Trial]()
-    with tqdm(total=total, unit="size", ncols=80, smoothing=0.02) as bar:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                running.append(waiting.pop())
-                running[-1].start()
-                bar.set_description(f"{running[-1].call.name:.20}")
-            time.sleep(_PAUSE)
-            running = [trial for trial in running if not trial.has_ended()]
-            bar.update(sum(trial.tried for trial in trials) - bar.n)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # here, as a child would wait for threads that it does not have
+    try:
+        with tqdm(total=total, unit="size", ncols=80, smoothing=0.02) as bar:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    running.append(waiting.pop())
+                    running[-1].start()
+                    bar.set_description(f"{running[-1].call.name:.20}")
+                time.sleep(_PAUSE)
+                running = [trial for trial in running if not trial.has_ended()]
+                bar.update(sum(trial.tried for trial in trials) - bar.n)
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def table(trials: list[Trial]) -> Iterator[str]:
