@@ -173,7 +173,10 @@ def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
     if layout.value_bytes == 2:
         pixels = cv2.convertScaleAbs(pixels.astype(np.uint16), alpha=1 / 257)
     if layout.conversion is not None:
-        pixels = cv2.cvtColor(pixels, layout.conversion)
+        if pixels.shape[:2] == (1, 1):  # refused by OpenCV 4.5
+            pixels = cv2.cvtColor(np.repeat(pixels, 2, axis=0), layout.conversion)[:1]
+        else:
+            pixels = cv2.cvtColor(pixels, layout.conversion)
     return np.asarray(pixels, np.uint8)
 
 

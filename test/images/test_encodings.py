@@ -150,10 +150,11 @@ def test_a_converted_image_does_not_hang_on_the_message(encoding: str) -> None:
     assert not np.shares_memory(bgr_from_image(message), np.frombuffer(message.data, np.uint8))
 
 
+@pytest.mark.parametrize("lines", [1, HEIGHT])
 @pytest.mark.parametrize("encoding", ["bgr8", "rgb8", "rgba8", "mono8", "mono16", "bgra16"])
-def test_one_column_is_enough(encoding: str) -> None:
-    values = random_values(encoding)[:, :1]
-    message = replace(message_of(values, encoding, padding=5), width=1)
+def test_one_column_is_enough(encoding: str, lines: int) -> None:
+    values = random_values(encoding)[:lines, :1]
+    message = replace(message_of(values, encoding, padding=5), width=1, height=lines)
     assert np.array_equal(bgr_from_image(message), np.rint(by_hand(values, encoding)))
 
 
