@@ -182,11 +182,14 @@ def run_tests(name: str, arguments: Sequence[str]) -> Row:
     # The checkout itself is tested: without ROS 2 there are no generated messages to find.
     paths = os.pathsep.join([str(ROOT), str(ROOT / "test")])
     hidden = ("AMENT_PREFIX_PATH", "COLCON_PREFIX_PATH", "LD_LIBRARY_PATH")
+    environ = {k: v for k, v in os.environ.items() if k not in hidden}
+    environ["PYTHONPATH"] = paths
+    environ["PATH"] = os.pathsep.join([str(Path(python).parent), os.environ["PATH"]])
     options = ["-q", "-p", "without_ros", "--continue-on-collection-errors", f"--ignore={NOT_RUN}"]
     status = subprocess.run(
         [python, "-m", "pytest", *options, f"--junit-xml={results}", *arguments],
         cwd=ROOT,
-        env={k: v for k, v in os.environ.items() if k not in hidden} | {"PYTHONPATH": paths},
+        env=environ,
         check=False,
     ).returncode
     if not results.is_file():
