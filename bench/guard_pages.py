@@ -65,6 +65,7 @@ SPECIAL: tuple[Size, ...] = (
 )
 _PAGE = mmap.PAGESIZE
 _PAUSE = 0.01  # seconds between two looks at the processes
+_LIMIT = 60  # seconds for a call with images of one size
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -387,6 +388,8 @@ class Trial:
     def _go_on(self) -> None:
         faulthandler.disable()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_LIMIT)  # also to prepare
         guarded = Guarded(self.at_end)
         with ExitStack() as stack:
             for module in (letterbox, blob, alignment, scaling):
@@ -395,6 +398,7 @@ class Trial:
             while self.tried < len(self.sizes):
                 number = self.tried
                 self._next[0] = number + 1
+                signal.alarm(_LIMIT)
                 function(*self.sizes[number])
 
     def has_ended(self) -> bool:
@@ -412,7 +416,8 @@ class Trial:
         if code == 0:
             return True
         if -code not in (signal.SIGSEGV, signal.SIGBUS):
-            raise RuntimeError(f"{self.call.name}: ended by {signal.Signals(-code).name}")
+            where = f"at {shown(self._last)}" if self.tried else "before the first size"
+            raise RuntimeError(f"{self.call.name}: ended by {signal.Signals(-code).name} {where}")
         self.died.append(self._last)
         self.start()
         return False
@@ -435,6 +440,10 @@ def run(trials: list[Trial], jobs: int) -> None:
                 running = [trial for trial in running if not trial.has_ended()]
                 bar.update(sum(trial.tried for trial in trials) - bar.n)
     finally:
+        for trial in running:  # after an error
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(trial.child, signal.SIGKILL)
+                os.waitpid(trial.child, 0)
         cv2.setNumThreads(threads)
 
 

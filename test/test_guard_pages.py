@@ -6,12 +6,14 @@ from __future__ import annotations
 import ctypes
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 import scrfd_ros
@@ -27,6 +29,8 @@ def guard_pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(BENCH))
     import guard_pages
 
+    # OpenCV starts its threads, as it has long done when all tests run.
+    cv2.GaussianBlur(np.zeros((2000, 2000), np.uint8), (31, 31), 5)
     yield guard_pages
     del sys.modules["guard_pages"]
 
@@ -111,3 +115,15 @@ def test_a_call_that_fails_is_no_result(
     monkeypatch.setattr(guard_pages, "CALLS", (call,))
     with pytest.raises(RuntimeError, match="a failure: failed at 1x1"):
         guard_pages.main(["--every", "1000000"])
+
+
+def test_a_call_that_hangs_is_told(
+    guard_pages: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(guarded: Any) -> Callable[[int, int], object]:
+        return lambda width, height: time.sleep(3600)
+
+    monkeypatch.setattr(guard_pages, "CALLS", (guard_pages.Call("a wait", (), prepare),))
+    monkeypatch.setattr(guard_pages, "_LIMIT", 1)
+    with pytest.raises(RuntimeError, match="a wait: ended by SIGALRM at 1x1"):
+        guard_pages.main(["--every", "1000000", "--jobs", "2"])
