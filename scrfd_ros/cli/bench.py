@@ -100,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.gpu is not None:
-        return subprocess.run([sys.executable, str(_program("gpu")), *args.gpu]).returncode
+        return subprocess.run([sys.executable, str(_program("gpu", "onnx")), *args.gpu]).returncode
     if args.peers:
         return _compare_with_peers(args)
     if args.json:
@@ -188,7 +188,7 @@ def _compare_with_peers(args: argparse.Namespace) -> int:
     return subprocess.run(command).returncode
 
 
-def _program(name: str, module: str = "onnx") -> Path:
+def _program(name: str, module: str) -> Path:
     """A program of the checkout, in bench/, which needs a module that its run.sh installs."""
     program = default_model_directory().parent / "bench" / name
     if not program.exists() or find_spec(module) is None:
