@@ -61,12 +61,7 @@ def check_array(
     Raises:
         ValueError: it is not a numpy array of this shape and type.
     """
-    if (
-        isinstance(array, np.ndarray)
-        and (array.dtype.kind in "iuf" if dtype is None else array.dtype == dtype)
-        and array.ndim == len(shape)
-        and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
-    ):
+    if isinstance(array, np.ndarray) and _has(array, shape, dtype):
         return
     kind = "real numbers" if dtype is None else str(np.dtype(dtype))
     sizes = ", ".join("any" if size is None else str(size) for size in shape)
@@ -76,6 +71,15 @@ def check_array(
     elif dtype is not None and array.dtype != dtype:
         hint = f"; convert it with .astype('{kind}')"
     raise ValueError(f"{name} must be {kind} [{sizes}], got {described(array)}{hint}")
+
+
+def _has(array: NDArray[Any], shape: tuple[int | None, ...], dtype: DTypeLike | None) -> bool:
+    if array.ndim != len(shape):
+        return False
+    for want, have in zip(shape, array.shape, strict=True):
+        if want is not None and want != have:
+            return False
+    return array.dtype.kind in "iuf" if dtype is None else array.dtype == dtype
 
 
 def check_finite(array: NDArray[Any], name: str) -> None:

@@ -71,8 +71,12 @@ def pixel_ious(boxes: _Boxes, others: _Boxes) -> _Boxes:
 
 def _columns(boxes: _Boxes) -> _Boxes:
     """x1, y1, x2, y2 and area of boxes, [5, N]."""
-    x1, y1, x2, y2 = corners = np.ascontiguousarray(boxes.T, np.result_type(boxes, np.float32))
-    return np.vstack((corners, (x2 - x1 + 1) * (y2 - y1 + 1)))
+    columns = np.empty((5, len(boxes)), np.promote_types(boxes.dtype, np.float32))
+    columns[:4] = boxes.T
+    sides = columns[2:4] - columns[:2]
+    sides += 1
+    np.multiply(sides[0], sides[1], out=columns[4])
+    return columns
 
 
 def _overlaps(ones: _Boxes, others: _Boxes) -> _Boxes:

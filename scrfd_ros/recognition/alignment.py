@@ -69,7 +69,7 @@ def similarity_transforms(landmarks: NDArray[np.float32]) -> NDArray[np.float64]
     check_landmarks(landmarks)
     check_finite(landmarks, "landmarks")
     points = landmarks.astype(np.float64)
-    center = points.mean(axis=1)
+    center = points.sum(axis=1) / len(TEMPLATE)
     points -= center[:, None]
     spread = np.square(points).sum(axis=(1, 2))
     spread[spread == 0] = np.inf

@@ -25,6 +25,8 @@ BATCH_TOLERANCE = 2e-2
 In FP16, where kernels differ between batch sizes, it is 0.009.
 """
 
+_TINY = np.finfo(np.float32).tiny
+
 
 class ArcFace:
     """An ArcFace network as a function from aligned faces to embeddings.
@@ -116,5 +118,6 @@ class ArcFace:
         raw = np.empty((len(crops), self.dimensions), np.float32)
         for rows, output in run_in_batches(self.network, blob, self.takes_batches):
             raw[rows] = output
-        norms = np.linalg.norm(raw, axis=1)
-        return raw / np.maximum(norms, np.finfo(np.float32).tiny)[:, None], norms
+        norms = np.sqrt((raw * raw).sum(axis=1))  # np.linalg.norm: the same bits, 60 us later
+        raw /= np.maximum(norms, _TINY)[:, None]
+        return raw, norms
