@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compared libraries, each called as by its users, with the same ONNX files.
 
-All take ONNX Runtime's own number of threads (one for each core) and the same size of input.
+All take their own number of threads: one for each core.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from insightface.app import FaceAnalysis
 from insightface.app.common import Face
 from numpy.typing import NDArray
 
+from peers.pictures import Image
 from scrfd_ros.config import DetectorConfig, PipelineConfig, RecognizerConfig
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
 from scrfd_ros.models.download import ensure_model
@@ -30,9 +31,9 @@ try:
 except ImportError:
     uniface = None
 
-INPUT_SIZE = (640, 640)
+OURS, INSIGHTFACE, UNIFACE = "scrfd_ros", "insightface", "uniface"
 
-Image = NDArray[np.uint8]
+INPUT_SIZE = (640, 640)
 
 
 class Library(NamedTuple):
@@ -49,12 +50,17 @@ class Library(NamedTuple):
     analyze: Callable[[Image], Any]
 
 
-def libraries(pipeline: FacePipeline) -> dict[str, Library]:
-    """The installed libraries by name; the pipeline is that of scrfd_ros."""
-    sides = {"scrfd_ros": ours(pipeline), "insightface": insightface_library()}
+def libraries(pipeline: FacePipeline) -> tuple[dict[str, Library], list[str]]:
+    """The installed libraries by name, and why others are missing; the pipeline is ours."""
+    sides, missing = {OURS: ours(pipeline), INSIGHTFACE: insightface_library()}, []
     if uniface is not None:
-        sides["uniface"] = uniface_library()
-    return sides
+        sides[UNIFACE] = uniface_library()
+    else:
+        missing.append(
+            f"{UNIFACE}: not installed; it needs Python 3.11 or later, and "
+            f"./run.sh bench --peers installs it there"
+        )
+    return sides, missing
 
 
 def detector_path() -> Path:
@@ -65,12 +71,12 @@ def recognizer_path() -> Path:
     return ensure_model(load_catalogue().find("w600k_mbf", RECOGNIZER))
 
 
-def own_pipeline() -> FacePipeline:
+def own_pipeline(recognize: bool = True) -> FacePipeline:
     return load_pipeline(
         PipelineConfig(
             backend="onnxruntime",
             detector=DetectorConfig(engine_path=detector_path(), input_size=INPUT_SIZE),
-            recognizer=RecognizerConfig(engine_path=recognizer_path()),
+            recognizer=RecognizerConfig(enabled=recognize, engine_path=recognizer_path()),
         )
     )
 

@@ -15,10 +15,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import rclpy
 from clips import PERIOD, people_passing
-from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
@@ -26,9 +24,8 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
+from peers.pictures import photograph
 from peers.timing import Summary, summary
-from scrfd_ros.images.files import read_image
-from scrfd_ros.models.download import ensure_picture
 from scrfd_ros.node.images import image_message
 
 SIZE = (1280, 720)
@@ -69,7 +66,7 @@ class Feeder:
         self.node = Node("feeder", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
-        clip = people_passing(_photograph, seconds, _CLIP_RATE, SIZE)
+        clip = people_passing(photograph, seconds, _CLIP_RATE, SIZE)
         self._images = [image_message(frame.image, Header()) for frame in clip]
 
     def spin(self, seconds: float) -> None:
@@ -203,11 +200,12 @@ class Record(NamedTuple):
     stretches: list[Stretch]
 
     def at(self, rate: int) -> dict[str, Summary]:
-        """Milliseconds, for images at this rate.
+        """Milliseconds, for images of each camera at this rate.
 
         age: from the image's stamp until its detections have been published. pipeline: the part of
         that for finding the faces. in_node: from the image's arrival in the middleware. overhead:
         in_node without the pipeline. interval: between detections, the mean of each stretch.
+        throughput: detections per second, of each stretch.
         """
         images: list[dict[str, float]] = []
         intervals: list[float] = []
@@ -219,13 +217,10 @@ class Record(NamedTuple):
         columns = {name: [image[name] for image in images] for name in _COLUMNS}
         columns["overhead"] = [image["in_node"] - image["pipeline"] for image in images]
         columns["interval"] = intervals
+        columns["throughput"] = [1e3 / interval for interval in intervals]
         return {name: summary(values) for name, values in columns.items()}
 
     def summary(self) -> dict[str, Any]:
         """`at` each rate, and the peak memory, MiB."""
         rates = {one.rate for one in self.stretches}
         return {f"{rate}_hz": self.at(rate) for rate in rates} | {"peak_memory": self.peak_memory}
-
-
-def _photograph(name: str) -> NDArray[np.uint8]:
-    return read_image(ensure_picture(name))

@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import rclpy
 from insightface.app import FaceAnalysis
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 
 class PlainNode(Node):
-    """Publishes the faces in bgr8 images, and embeds them if the parameter `recognize` is true."""
+    """Publishes the faces in bgr8 images of cameras.
+
+    Parameters: models, a folder; recognize, whether faces are embedded; cameras, namespaces.
+    """
 
     def __init__(self) -> None:
         super().__init__("plain_node")
@@ -23,10 +29,13 @@ class PlainNode(Node):
             tasks.append("recognition")
         self.analysis = FaceAnalysis(models, allowed_modules=tasks)
         self.analysis.prepare(ctx_id=-1, det_size=(640, 640))
-        self.publisher = self.create_publisher(Detection2DArray, "detections", 10)
-        self.create_subscription(Image, "image", self.find_faces, qos_profile_sensor_data)
+        for camera in self.declare_parameter("cameras", [""]).value:
+            prefix = f"{camera}/" if camera else ""
+            publisher = self.create_publisher(Detection2DArray, f"{prefix}detections", 10)
+            find_faces = partial(self.find_faces, publisher)
+            self.create_subscription(Image, f"{prefix}image", find_faces, qos_profile_sensor_data)
 
-    def find_faces(self, image: Image) -> None:
+    def find_faces(self, publisher: Publisher, image: Image) -> None:
         pixels = np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3)
         message = Detection2DArray(header=image.header)
         for face in self.analysis.get(pixels):
@@ -41,7 +50,7 @@ class PlainNode(Node):
             result.hypothesis.score = float(face.det_score)
             detection.results.append(result)
             message.detections.append(detection)
-        self.publisher.publish(message)
+        publisher.publish(message)
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 import struct
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 import rclpy.node
 import rclpy.publisher
+from memory import peak_memory
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
@@ -90,12 +90,6 @@ def watch_detections() -> None:
             )
 
     rclpy.publisher.Publisher.publish = noted
-
-
-def peak_memory() -> float:
-    """Of this process, MiB."""
-    (kibibytes,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(kibibytes) / 1024
 
 
 def main() -> None:

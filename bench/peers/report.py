@@ -1,189 +1,174 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ratios and their targets, and tables that fit 80 columns and are also Markdown."""
+"""The results as tables that fit 80 columns and are also Markdown."""
 
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from peers.libraries import versions
 from peers.nodes import FAST, SLOW
+from peers.ratios import RATIOS, Results
 from scrfd_ros.evaluation.benchmark import machine_info
 
-RATIOS = {
-    **{
-        f"{name}_vs_{peer}": (path.format("scrfd_ros"), path.format(peer))
-        for peer in ("insightface", "uniface")
-        for name, path in {
-            "detection_outside_network": "detection/{}/outside",
-            "recognition_outside_network": "recognition/{}/outside",
-            "end_to_end": "end_to_end/{}/total",
-        }.items()
-    },
-    "tracked_clip_time_vs_insightface": (
-        "tracked_clip/scrfd_ros/mean",
-        "tracked_clip/insightface/mean",
-    ),
-    "plain_node_time_vs_node": (
-        f"node/plain_node/{FAST}_hz/interval",
-        f"node/scrfd_ros/{FAST}_hz/interval",
-    ),
-    "plain_node_time_vs_node_detection_only": (
-        f"node_detection_only/plain_node/{FAST}_hz/interval",
-        f"node_detection_only/scrfd_ros/{FAST}_hz/interval",
-    ),
-    "overload_age_vs_pipeline": (
-        f"node_detection_only/scrfd_ros/{FAST}_hz/age",
-        f"node_detection_only/scrfd_ros/{FAST}_hz/pipeline",
-    ),
-    "overload_age_vs_pipeline_of_plain_node": (
-        f"node_detection_only/plain_node/{FAST}_hz/age",
-        f"node_detection_only/plain_node/{FAST}_hz/pipeline",
-    ),
-    "node_overhead_vs_plain_node": (
-        f"node_detection_only/scrfd_ros/{SLOW}_hz/overhead",
-        f"node_detection_only/plain_node/{SLOW}_hz/overhead",
-    ),
-    "peak_memory_vs_plain_node": ("node/scrfd_ros/peak_memory", "node/plain_node/peak_memory"),
-    "outside_network_29_vs_6_faces": ("faces/29/scrfd_ros/outside", "faces/6/scrfd_ros/outside"),
-    "outside_network_500_vs_250_faces": ("crowds/500/all", "crowds/250/all"),
-}
-"""Dividend and divisor: places in the medians. Ratios with a missing peer are left out.
-
-Below 1, scrfd_ros is better than the peer; in `plain_node_time_vs_node` above 1.
-"""
-
-TARGETS = {
-    "detection_outside_network_vs_insightface": "at most 0.4",
-    "recognition_outside_network_vs_insightface": "at most 0.1",
-    "end_to_end_vs_insightface": "at most 0.9",
-    "tracked_clip_time_vs_insightface": "at most 0.33",
-    "plain_node_time_vs_node": "at least 1.3",
-    "overload_age_vs_pipeline": "at most 2",
-    "peak_memory_vs_plain_node": "at most 1",
-    "outside_network_29_vs_6_faces": "less than 4.83",
-}
-
-TIMES = {
-    "detection_outside_network": ("detection/scrfd_ros/outside", "at most 3"),
-    "node_overhead": (f"node/scrfd_ros/{SLOW}_hz/overhead", "at most 3"),
-}
-"""Times with a target in milliseconds: places in the medians."""
-
-Results = Mapping[str, Any]
+_WIDTH = 80
+_NODES = {"node": "with recognition", "node_detection_only": "without recognition"}
 
 
-def look_up(medians: Results, path: str) -> Any:
-    """The value at a place in the results, keys joined by /; None if it was not measured."""
-    found: Any = medians
-    for key in path.split("/"):
-        found = found.get(key)
-        if found is None:
-            return None
-    return found
+def results(medians: Results, repeat: int, missing: Sequence[str]) -> dict[str, Any]:
+    """The results of a run that ends now, for JSON.
 
-
-def number(medians: Results, path: str) -> float | None:
-    """The figure at a place in the results, or the median of a summary there."""
-    found = look_up(medians, path)
-    return found["median"] if isinstance(found, dict) else found
-
-
-def ratios(medians: Results) -> dict[str, float]:
-    """All measured ones of `RATIOS`."""
-    pairs = {name: (number(medians, a), number(medians, b)) for name, (a, b) in RATIOS.items()}
-    return {name: one / other for name, (one, other) in pairs.items() if one and other}
-
-
-def results(medians: Results, repeat: int) -> dict[str, Any]:
-    """The results of a run that ends now, for JSON."""
+    Args:
+        missing: what was not measured, and why.
+    """
+    ratios = {row.name: row.of(medians) for row in RATIOS}
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "machine": machine_info() | versions() | {"load_average": os.getloadavg()},
         "repeat": repeat,
-        "ratios": ratios(medians),
+        "ratios": {name: ratio for name, ratio in ratios.items() if ratio is not None},
+        "not_measured": list(missing),
         "medians": medians,
     }
 
 
 def print_report(found: Results) -> None:
-    machine, medians = found["machine"], found["medians"]
-    print(f"{machine['processor']}, {machine['processors']} processors, {machine['system']}")
+    _print_machine(found)
+    _print_ratios(found)
+    medians = found["medians"]
+    _print_libraries(medians)
+    _print_nodes(medians)
+    _print_growth(medians)
+
+
+def _print_machine(found: Results) -> None:
+    machine = found["machine"]
     tools = ("python", "numpy", "opencv", "onnxruntime", "insightface", "uniface")
-    print(", ".join(f"{name} {machine[name] or '-'}" for name in tools))
     load = ", ".join(f"{one:.1f}" for one in machine["load_average"])
-    print(f"{found['date']}; load of the last 1, 5 and 15 minutes: {load}\n")
-    _table(
-        ("ratio", "measured", "wanted"),
-        [(name, f"{value:.2f}", TARGETS.get(name, "")) for name, value in found["ratios"].items()],
-    )
-    print()
-    _table(
-        ("ms", "measured", "wanted"),
-        [(name, _spread(look_up(medians, path)), wanted) for name, (path, wanted) in TIMES.items()],
-    )
-    print("\nLibraries, ms: 1280x886, six people; clip: 1280x720, eight people, mean")
+    for text in (
+        f"{machine['processor']}, {machine['processors']} processors, {machine['system']}",
+        ", ".join(f"{name} {machine[name] or '-'}" for name in tools),
+        f"{found['date']}; load of the last 1, 5 and 15 minutes: {load}",
+    ):
+        print(textwrap.fill(text, _WIDTH))
+
+
+def _print_ratios(found: Results) -> None:
+    print("\nOurs to theirs")
     rows = []
-    for what in ("detection", "recognition", "end_to_end", "tracked_clip"):
-        for side, times in medians[what].items():
-            total = f"{times['mean']:.1f}" if "mean" in times else _spread(times["total"])
-            rows.append((what.replace("_", " "), side, total, _spread(times["outside"])))
-    _table(("", "", "total", "outside the network"), rows)
-    print("\nNodes, 1280x720, eight people, ms")
-    rows = []
-    for what in ("node", "node_detection_only"):
-        for side, times in medians[what].items():
-            for rate in (SLOW, FAST):
-                at = times[f"{rate}_hz"]
-                cells = [_spread(at[name]) for name in ("interval", "age", "pipeline", "overhead")]
-                rows.append((f"{side}{', det.' if what != 'node' else ''}", f"{rate}", *cells))
-    _table(("", "Hz", "interval", "age", "pipeline", "overhead"), rows)
-    print("\nPeak memory of the nodes, MiB")
-    _table(
-        ("", "scrfd_ros", "plain node"),
+    for row in RATIOS:
+        value = found["ratios"].get(row.name)
+        met = "" if value is None or not row.wanted else "yes" if row.is_met(value) else "no"
+        cell = "-" if value is None else f"{value:.2f}"
+        rows.append((row.what, row.to, cell, row.wanted, met))
+    _print_table(("", "to", "ratio", "wanted", "met"), rows)
+    for reason in found["not_measured"]:
+        print(textwrap.fill(f"- {reason}", _WIDTH, subsequent_indent="  "))
+
+
+def _print_libraries(medians: Results) -> None:
+    print("\nImages in memory, six people, ms; median (p10-p90)")
+    rows = [
+        (task.replace("_", " "), size, side, _spread(times["total"]), _spread(times["outside"]))
+        for task in ("detection", "recognition", "end_to_end")
+        for size, sides in medians[task].items()
+        for side, times in sides.items()
+    ]
+    _print_table(("", "", "", "total", "outside network"), rows)
+    print("\nClip of eight people, 1280x720, ms for each frame")
+    _print_table(
+        ("", "mean", "median (p10-p90)", "outside network"),
         [
-            (label, *(f"{medians[what][side]['peak_memory']:.0f}" for side in medians[what]))
-            for what, label in (("node", "with recognition"), ("node_detection_only", "without"))
+            (side, _short(times["mean"]), _spread(times["total"]), _spread(times["outside"]))
+            for side, times in medians["video"].items()
         ],
     )
-    print("\nOur stages outside the networks, ms: six people, all embedded")
-    _table(
-        ("", "median and p10 to p90"),
-        [(name, _spread(at)) for name, at in medians["stages"].items()],
+    print("\nFrom a message with a JPEG to the faces of six people, ms")
+    _print_table(
+        ("", "", *medians["compressed"]["detection"]["1280x720"]),
+        [
+            (task.replace("_", " "), size, *(_spread(times["total"]) for times in sides.values()))
+            for task, sizes in medians["compressed"].items()
+            for size, sides in sizes.items()
+        ],
     )
-    for what, title in (
-        ("faces", "Outside the networks, ms, by faces in 1280x1280, detected and embedded"),
-        ("resolution", "Outside the network, ms, by resolution, detection only"),
-    ):
-        print(f"\n{title}")
-        _table(
-            ("", "scrfd_ros", "insightface"),
+    print("\nA new process, until it has the faces of six people")
+    _print_table(
+        ("", "first face, ms", "processor, ms", "peak, MiB"),
+        [
+            (side, *(_spread(times[key]) for key in ("first_face", "processor", "peak_memory")))
+            for side, times in medians["cold_start"].items()
+        ],
+    )
+
+
+def _print_nodes(medians: Results) -> None:
+    for what, title in _NODES.items():
+        print(f"\nNodes {title}, 1280x720, eight people, ms")
+        _print_table(
+            ("", "Hz", "/s", "age", "pipeline", "overhead"),
             [
-                (level, *(_spread(side["outside"]) for side in sides.values()))
-                for level, sides in medians[what].items()
+                (
+                    side,
+                    f"{rate}",
+                    _short(times[f"{rate}_hz"]["throughput"]["median"]),
+                    _spread(times[f"{rate}_hz"]["age"]),
+                    _short(times[f"{rate}_hz"]["pipeline"]["median"]),
+                    _spread(times[f"{rate}_hz"]["overhead"]),
+                )
+                for side, times in medians[what].items()
+                for rate in (SLOW, FAST)
             ],
         )
-    print("\nMany faces, ms: decode, track, and message with its serialization")
-    _table(
-        ("", "decode", "track", "message"),
+    print("\nPeak memory of the nodes, MiB")
+    _print_table(
+        ("", *medians["node"]),
         [
-            (level, *(_spread(times[name]) for name in ("decode", "track", "message")))
-            for level, times in medians["crowds"].items()
+            (label, *(f"{figures['peak_memory']:.0f}" for figures in medians[what].values()))
+            for what, label in _NODES.items()
         ],
     )
     print(f"\nCameras that send {FAST} images/s together, with recognition")
-    _table(
-        ("", "results/s", "age, ms", "peak, MiB"),
+    _print_table(
+        ("", "", "results/s", "age, ms", "peak, MiB"),
         [
             (
-                level,
-                f"{camera['results_per_second']:.1f}",
+                count,
+                side,
+                _short(camera["throughput"]["median"]),
                 _spread(camera["age"]),
                 f"{camera['peak_memory']:.0f}",
             )
-            for level, camera in medians["cameras"].items()
+            for count, sides in medians["cameras"].items()
+            for side, camera in sides.items()
+        ],
+    )
+
+
+def _print_growth(medians: Results) -> None:
+    print("\nOur stages outside the networks, ms: six people, all embedded")
+    _print_table(
+        ("", "median (p10-p90)"),
+        [(name, _spread(at)) for name, at in medians["stages"].items()],
+    )
+    print("\nFaces in 1280x1280, detected and embedded, ms outside the networks")
+    _print_table(
+        ("", *medians["faces"]["0"]),
+        [
+            (count, *(_spread(times["outside"]) for times in sides.values()))
+            for count, sides in medians["faces"].items()
+        ],
+    )
+    print("\nCrowds, ms: decode, track, and message with its serialization")
+    stages = ("decode", "track", "message")
+    _print_table(
+        ("", *stages),
+        [
+            (count, *(_spread(times[name]) for name in stages))
+            for count, times in medians["crowds"].items()
         ],
     )
 
@@ -197,10 +182,10 @@ def _short(value: float) -> str:
     return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def _print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = [heads, *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    table.insert(1, ["-" * width for width in widths])
+    table.insert(1, ["-" * max(width, 1) for width in widths])
     for row in table:
-        first, *rest = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print(f"| {' | '.join([first, *rest])} |")
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(f"| {' | '.join(cells)} |")

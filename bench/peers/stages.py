@@ -5,26 +5,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 from tqdm import tqdm
 
-from peers.libraries import own_pipeline
-from peers.library import photograph
-from peers.timing import NetworkClock, Summary, summary
+from peers.pictures import photograph
+from peers.timing import NetworkClock, summary
 from scrfd_ros.images.encodings import bgr_from_image
 from scrfd_ros.images.serialized import parse_image
 from scrfd_ros.messages.faces import ModelNames, detection_array, face_array
 from scrfd_ros.node.images import image_message
+from scrfd_ros.pipeline import FacePipeline
 
 Returned = TypeVar("Returned")
 
 
-def measure(clock: NetworkClock, repeat: int) -> dict[str, Summary]:
+def measure(clock: NetworkClock, pipeline: FacePipeline, repeat: int) -> dict[str, Any]:
     """Milliseconds by stage, for an image of six people, all of whom are embedded."""
-    pipeline = own_pipeline()
     header, models = Header(), ModelNames.of(pipeline)
     serialized = serialize_message(image_message(photograph("t1.jpg"), header))
     times: dict[str, list[float]] = {}
@@ -51,4 +50,4 @@ def measure(clock: NetworkClock, repeat: int) -> dict[str, Summary]:
             times.setdefault(name, []).append(value)
         timed("detections: write", lambda: detection_array(faces, header))  # noqa: B023
         timed("faces: write", lambda: face_array(faces, header, models))  # noqa: B023
-    return {name: summary(values[1:]) for name, values in times.items()}
+    return {"stages": {name: summary(values[1:]) for name, values in times.items()}}
