@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         say(f"agrees with the model: {figures}", indent="")
         print(f"metadata in {metadata_path(args.output)}")
     else:
-        write_bytes(args.output, prepared_model(load_model(model), settings))
+        write_bytes(args.output, prepared_model(load_model(model, args.input_size), settings))
         print(f"{args.output}: {args.precision}, ready for TensorRT")
     return 0
 
@@ -131,9 +131,10 @@ def _print_trtexec(model: Path, engine: Path, settings: Settings, wanted: str) -
         tensorrt = tuple(map(int, wanted.split(".")))
         if tensorrt < OLDEST:
             raise ModelError(f"TensorRT {wanted} is too old; expected 8.5 or newer")
-    network = load_model(model)
+    network = load_model(model, settings.input_size)
     shapes = input_shapes(network, settings)
     step = preparation(network, settings, tensorrt)
+    source = model
     if step is not None:
         prepared = engine.with_suffix(".trtexec.onnx")
         words = ["scrfd", "convert", str(model), str(prepared), "--precision", step]
@@ -156,7 +157,7 @@ def _print_trtexec(model: Path, engine: Path, settings: Settings, wanted: str) -
             )
         )
     )
-    print(f"scrfd verify {shlex.quote(str(engine))} --onnx {shlex.quote(str(network.path))}")
+    print(f"scrfd verify {shlex.quote(str(engine))} --onnx {shlex.quote(str(source))}")
 
 
 def _command(words: list[str]) -> str:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from scrfd_ros.config import SIZE_MULTIPLE, DetectorConfig
 from scrfd_ros.detection.levels import OUTPUT_COUNTS
 from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.engines.adapted import original_sha256
 from scrfd_ros.engines.agreement import (
     Agreement,
     compare_detectors,
@@ -29,6 +30,7 @@ from scrfd_ros.engines.agreement import (
 )
 from scrfd_ros.engines.build import build_engine
 from scrfd_ros.engines.drawn_faces import drawn_faces, drawn_landmarks
+from scrfd_ros.engines.free_size import load_for_size
 from scrfd_ros.engines.model_check import check_network
 from scrfd_ros.errors import BackendError, ModelError
 from scrfd_ros.images.files import list_images, read_image
@@ -109,7 +111,7 @@ def convert(model: Path, engine: Path, settings: Settings) -> EngineMetadata:
     """
     trt, here = load_tensorrt()
     cuda_api()
-    reference = load_model(model)
+    reference = load_model(model, settings.input_size)
     shapes = input_shapes(reference, settings)
     _check(reference, shapes)
     failures = []
@@ -133,6 +135,7 @@ def convert(model: Path, engine: Path, settings: Settings) -> EngineMetadata:
             continue
         metadata = _metadata(
             plan,
+            model,
             reference,
             here,
             precision,
@@ -170,16 +173,17 @@ def verify(engine: Path, model: Path) -> EngineMetadata:
     """
     trt, here = load_tensorrt()
     plan = read_plan(engine)
-    reference = load_model(model)
     metadata = read_metadata(engine)
     if metadata is not None:
         check_metadata(engine, plan, metadata, here)
-        if metadata.model_sha256 != reference.sha256:
-            raise ModelError(
-                f"{engine}: built from {metadata.model} with SHA-256 {metadata.model_sha256}, "
-                f"while {model} has {reference.sha256}"
-            )
     candidate = TensorRtNetwork(trt, engine, plan, metadata)
+    *_, height, width = candidate.shapes.opt
+    reference = load_model(model, (width, height))
+    if metadata is not None and metadata.model_sha256 != reference.sha256:
+        raise ModelError(
+            f"{engine}: built from {metadata.model} with SHA-256 {metadata.model_sha256}, "
+            f"while {model} has {reference.sha256}"
+        )
     names = [tensor.name for network in (candidate, reference) for tensor in network.inputs]
     if len(set(names)) != 1:
         raise ModelError(
@@ -188,7 +192,7 @@ def verify(engine: Path, model: Path) -> EngineMetadata:
     candidate.normalizes_input = reference.normalizes_input
     if metadata is None:
         built = datetime.fromtimestamp(engine.stat().st_mtime, timezone.utc)
-        metadata = _metadata(plan, reference, here, "unknown", candidate.shapes, {}, built)
+        metadata = _metadata(plan, model, reference, here, "unknown", candidate.shapes, {}, built)
     precision = metadata.precision if metadata.precision in PRECISIONS else "fp16"
     agreement = measure_agreement(candidate, reference, candidate.shapes, precision)
     if not agreement.accepted:
@@ -200,7 +204,8 @@ def verify(engine: Path, model: Path) -> EngineMetadata:
 
 def _metadata(
     plan: bytes,
-    model: Network,
+    model: Path,
+    reference: Network,
     here: Platform,
     precision: str,
     shapes: ShapeRange,
@@ -210,9 +215,9 @@ def _metadata(
     """Metadata of an engine that has not been compared with its model yet."""
     return EngineMetadata(
         engine_sha256=hashlib.sha256(plan).hexdigest(),
-        model=str(model.path),
-        model_sha256=model.sha256,
-        normalizes_input=model.normalizes_input,
+        model=str(model),
+        model_sha256=reference.sha256,
+        normalizes_input=reference.normalizes_input,
         platform=here,
         precision=precision,
         shapes=shapes,
@@ -222,15 +227,19 @@ def _metadata(
     )
 
 
-def load_model(path: Path) -> Network:
+def load_model(path: Path, input_size: tuple[int, int] | None = None) -> Network:
     """Load an ONNX file, to build from it or to compare with it.
+
+    Args:
+        path: the file.
+        input_size: see `load_for_size`.
 
     Raises:
         ModelError: it is an engine, or cannot be used.
     """
     if path.suffix == ENGINE_SUFFIX:
         raise ModelError(f"{path}: expected the .onnx file of a model, not an engine")
-    return load_network(path)
+    return load_for_size(path, input_size)
 
 
 def _check(network: Network, shapes: ShapeRange) -> None:
@@ -326,7 +335,7 @@ def typed_model(reference: Network, settings: Settings, precision: str, fp16_ins
     """
     # Imports come late: they need the package onnx, which FP32 and, on a Jetson, FP16 do without.
     content = read_model(reference.path)
-    if hashlib.sha256(content).hexdigest() != reference.sha256:
+    if original_sha256(reference.path, content) != reference.sha256:
         raise ModelError(f"{reference.path}: was replaced while it was being used; try again")
     if precision == "int8":
         from scrfd_ros.engines.onnx_precision import to_int8

@@ -22,6 +22,7 @@ def open_network(
     backend: str = "auto",
     *,
     input_size: tuple[int, int] | None = None,
+    any_size: bool = False,
     batch: int = 1,
     cuda_graph: bool = False,
     threads: int = 0,
@@ -35,7 +36,11 @@ def open_network(
         path: an ONNX file, or an engine, which only TensorRT runs.
         backend: one of `BACKENDS`; auto is TensorRT where there is a CUDA device and an engine, or
             the means to build one, else ONNX Runtime.
-        input_size: width and height, pixels, of the engine's input; None for the model's own.
+        input_size: width and height, pixels, of the engine's input, and of images that a detector
+            has to take; None for the model's own. A detector's file that takes another size only
+            is changed, see `scrfd_ros.engines.free_size`.
+        any_size: on other backends than TensorRT, change such a detector's file even if it takes
+            `input_size`, so that it takes any; where that is impossible, it is logged once.
         batch: maximum batch size of the engine; 1 where the model has a fixed batch of 1.
         cuda_graph, threads: see `load_network`.
 
@@ -52,6 +57,14 @@ def open_network(
                 f"built from, or choose the backend tensorrt"
             )
         return load_network(path, cuda_graph=cuda_graph)
+
+    def load_onnx(backend: str | None = None) -> Network:
+        if input_size is None and not any_size:
+            return load_network(path, backend, threads=threads)
+        from scrfd_ros.engines.free_size import load_for_size
+
+        return load_for_size(path, input_size, backend, any_size=any_size, threads=threads)
+
     if backend == "tensorrt":
         return _open_engine(path, input_size, batch, cuda_graph)
     if backend == "auto":
@@ -59,7 +72,7 @@ def open_network(
             cuda_device()
         except BackendError as error:
             _log_no_device(str(error))
-            return load_network(path, threads=threads)
+            return load_onnx()
         try:
             return _open_engine(path, input_size, batch, cuda_graph)
         except ScrfdError as error:
@@ -69,8 +82,8 @@ def open_network(
                 path.name,
                 error,
             )
-        return load_network(path, threads=threads)
-    return load_network(path, backend, threads=threads)
+        return load_onnx()
+    return load_onnx(backend)
 
 
 def _open_engine(

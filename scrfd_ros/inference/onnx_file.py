@@ -111,10 +111,10 @@ def is_onnx(content: bytes) -> bool:
     """
     found = set()
     try:
-        for number, kind, _ in read_fields(memoryview(content)):
-            if kind not in (VARINT, BYTES):
+        for field in read_fields(memoryview(content)):
+            if field.kind not in (VARINT, BYTES):
                 return False
-            found.add(number)
+            found.add(field.number)
     except ValueError:
         return False
     return {_MODEL_IR_VERSION, _MODEL_GRAPH, _MODEL_OPSETS} <= found

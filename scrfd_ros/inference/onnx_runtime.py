@@ -42,6 +42,30 @@ def load(path: Path, *, threads: int, cuda_graph: bool) -> OnnxRuntimeNetwork:
     return OnnxRuntimeNetwork(path, threads)
 
 
+def output_shapes(
+    content: bytes, inputs: Mapping[str, NDArray[np.float32]]
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model's outputs, of any type, in a run on the processor, by name.
+
+    Args:
+        content: an ONNX model with its weights inside.
+        inputs: float32 arrays by input name.
+
+    Raises:
+        ModelError: ONNX Runtime cannot load or run it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_cores()
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=_PROVIDERS[-1:])
+        names = [tensor.name for tensor in session.get_outputs()]
+        arrays = session.run(names, dict(inputs))
+        return {name: array.shape for name, array in zip(names, arrays, strict=True)}
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
+        raise ModelError(_one_line(error)) from error
+
+
 class OnnxRuntimeNetwork:
     """A `Network` from an ONNX file.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 VARINT, BYTES = 0, 2  # wire types
 _FLOAT32 = 5
@@ -17,6 +18,22 @@ _SIZES = {1: 8, 3: 0, 4: 0, _FLOAT32: 4}
 """Bytes of the other wire types: numbers, and the marks at the ends of groups, an old form."""
 
 _MAX_VARINT = 10  # bytes
+
+
+class Field(NamedTuple):
+    """A field of a message.
+
+    Attributes:
+        number: says what it is.
+        kind: its wire type.
+        content: its value as bytes; of text, raw data and messages without their length.
+        whole: all its bytes, as they stand in the message.
+    """
+
+    number: int
+    kind: int
+    content: memoryview
+    whole: memoryview
 
 
 def field(number: int, value: int | float | str | bytes) -> bytes:
@@ -38,8 +55,8 @@ def _varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-def read_fields(message: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-    """Number, wire type and content of each field of a message.
+def read_fields(message: memoryview) -> Iterator[Field]:
+    """The fields of a message, in order; all of them `whole`, one after the other, are the message.
 
     Raises:
         ValueError: the message is malformed or cut off.
@@ -60,6 +77,7 @@ def read_fields(message: memoryview) -> Iterator[tuple[int, int, memoryview]]:
         raise ValueError(f"a number of more than {_MAX_VARINT} bytes")
 
     while at < len(message):
+        begin = at
         number, kind = divmod(varint(), 8)
         start = at
         if kind == VARINT:
@@ -76,7 +94,7 @@ def read_fields(message: memoryview) -> Iterator[tuple[int, int, memoryview]]:
             raise ValueError("a field with the number 0")
         if at > len(message):
             raise ValueError(f"cut off within field {number}")
-        yield number, kind, message[start:at]
+        yield Field(number, kind, message[start:at], message[begin:at])
 
 
 def byte_fields(message: memoryview, *wanted: int) -> Iterator[memoryview]:
@@ -85,6 +103,25 @@ def byte_fields(message: memoryview, *wanted: int) -> Iterator[memoryview]:
     Raises:
         ValueError: the message is malformed or cut off.
     """
-    for number, kind, content in read_fields(message):
-        if kind == BYTES and number in wanted:
-            yield content
+    for each in read_fields(message):
+        if each.kind == BYTES and each.number in wanted:
+            yield each.content
+
+
+def integers(message: memoryview, number: int) -> list[int]:
+    """The values of a field of whole numbers, signed, 64 bits; written one by one or packed.
+
+    Raises:
+        ValueError: the message is malformed or cut off.
+    """
+    values = []
+    for each in read_fields(message):
+        if each.number == number:
+            value = shift = 0
+            for byte in each.content:
+                value |= (byte & 0x7F) << shift
+                shift += 7
+                if byte < 0x80:
+                    values.append(value - (value >> 63 << 64))
+                    value = shift = 0
+    return values

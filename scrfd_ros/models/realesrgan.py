@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import struct
 from math import prod
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scrfd_ros.errors import ModelError
+from scrfd_ros.inference.onnx_parts import INITIALIZER, INPUT, NODE, OUTPUT, node, tensor, value
 from scrfd_ros.inference.protobuf import field
 
 _BLOCKS, _FEATURES, _GROWTH = 23, 64, 32
 _HALF_PRECISION = struct.pack("<I", 0x01306B47)  # ncnn's mark before such weights
 _IR_VERSION, _OPSET = 7, 13  # supported by TensorRT 8.5 and newer
-_FLOAT = 1  # TensorProto.DataType
 _OTHER_WEIGHTS = "these are not ncnn's weights of Real-ESRGAN x4plus, or they are damaged"
 
 
@@ -69,8 +67,8 @@ class _Network:
         self._taken = 0
         self._nodes: list[bytes] = []
         self._tensors = [
-            _tensor("fifth", [], np.array([0.2])),
-            _tensor("twice", [4], np.array([1, 1, 2, 2])),
+            tensor("fifth", np.array(0.2)),
+            tensor("twice", np.array([1, 1, 2, 2])),
         ]
 
     def convolution(
@@ -82,8 +80,8 @@ class _Network:
         shape = [features, channels, 3, 3]
         weight = np.frombuffer(self._take(2 * prod(shape)), "<f2")
         bias = np.frombuffer(self._take(4 * features), "<f4")
-        self._tensors.append(_tensor(f"{name}.weight", shape, weight))
-        self._tensors.append(_tensor(f"{name}.bias", [features], bias))
+        self._tensors.append(tensor(f"{name}.weight", weight.reshape(shape)))
+        self._tensors.append(tensor(f"{name}.bias", bias))
         x = inputs[0] if len(inputs) == 1 else self.node("Concat", f"{name}.in", inputs, axis=1)
         parameters = [x, f"{name}.weight", f"{name}.bias"]
         return self.node("Conv", output or name, parameters, pads=[1, 1, 1, 1])
@@ -108,21 +106,18 @@ class _Network:
     def node(
         self, kind: str, output: str, inputs: list[str], **attributes: float | str | list[int]
     ) -> str:
-        """Add a NodeProto; returns the name of its output, which is also the node's."""
-        content = b"".join(field(1, name) for name in inputs) + field(2, output)
-        content += field(3, output) + field(4, kind)
-        content += b"".join(field(5, _attribute(*item)) for item in attributes.items())
-        self._nodes.append(content)
+        """Add a node; returns the name of its output."""
+        self._nodes.append(node(kind, output, inputs, **attributes))
         return output
 
     def model(self) -> bytes:
         """The finished ModelProto."""
         if self._taken != len(self._weights):
             raise ModelError(_OTHER_WEIGHTS)
-        graph = b"".join(field(1, node) for node in self._nodes) + field(2, "realesrgan_x4plus")
-        graph += b"".join(field(5, tensor) for tensor in self._tensors)
-        graph += field(11, _value("input", ["batch", 3, "height", "width"]))
-        graph += field(12, _value("output", ["batch", 3, "4*height", "4*width"]))
+        graph = b"".join(field(NODE, each) for each in self._nodes) + field(2, "realesrgan_x4plus")
+        graph += b"".join(field(INITIALIZER, each) for each in self._tensors)
+        graph += field(INPUT, value("input", ["batch", 3, "height", "width"]))
+        graph += field(OUTPUT, value("output", ["batch", 3, "4*height", "4*width"]))
         opset = field(1, "") + field(2, _OPSET)
         return field(1, _IR_VERSION) + field(2, "scrfd_ros") + field(7, graph) + field(8, opset)
 
@@ -131,28 +126,3 @@ class _Network:
         if self._taken > len(self._weights):
             raise ModelError(_OTHER_WEIGHTS)
         return self._weights[start : self._taken]
-
-
-def _tensor(name: str, shape: list[int], values: NDArray[Any]) -> bytes:
-    """A TensorProto of float32."""
-    dims = b"".join(field(1, size) for size in shape)
-    return dims + field(2, _FLOAT) + field(8, name) + field(9, values.astype("<f4").tobytes())
-
-
-def _attribute(name: str, value: float | str | list[int]) -> bytes:
-    """An AttributeProto."""
-    if isinstance(value, float):
-        return field(1, name) + field(2, value) + field(20, 1)
-    if isinstance(value, int):
-        return field(1, name) + field(3, value) + field(20, 2)
-    if isinstance(value, str):
-        return field(1, name) + field(4, value) + field(20, 3)
-    return field(1, name) + b"".join(field(8, item) for item in value) + field(20, 7)
-
-
-def _value(name: str, shape: list[int | str]) -> bytes:
-    """A ValueInfoProto: name, element type and shape of an input or output."""
-    sizes = (field(1, size) if isinstance(size, int) else field(2, size) for size in shape)
-    shape_proto = b"".join(field(1, size) for size in sizes)
-    tensor_type = field(1, _FLOAT) + field(2, shape_proto)
-    return field(1, name) + field(2, field(1, tensor_type))

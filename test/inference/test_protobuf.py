@@ -6,7 +6,7 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from scrfd_ros.inference.protobuf import byte_fields, field, read_fields
+from scrfd_ros.inference.protobuf import byte_fields, field, integers, read_fields
 
 
 def test_fields_are_read_by_the_package_onnx() -> None:
@@ -21,7 +21,7 @@ def test_fields_of_the_package_onnx_are_read() -> None:
     content = memoryview(tensor.SerializeToString())
     assert [bytes(part) for part in byte_fields(content, 8)] == [b"weight"]
     assert [bytes(part) for part in byte_fields(content, 8, 9)] == [b"weight", b"\0" * 300]
-    assert [(number, kind) for number, kind, _ in read_fields(content)] == [
+    assert [field[:2] for field in read_fields(content)] == [
         (1, 0),
         (2, 0),
         (8, 2),
@@ -43,3 +43,18 @@ def test_fields_of_the_package_onnx_are_read() -> None:
 def test_malformed_messages_are_refused(content: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         list(read_fields(memoryview(content)))
+
+
+def test_whole_fields_are_the_message() -> None:
+    content = field(1, 300) + b"\x8a\x80\x00\x04some" + field(2, 0.5) + field(3, b"")
+    fields = list(read_fields(memoryview(content)))
+    assert b"".join(each.whole for each in fields) == content
+    assert [(each.number, bytes(each.content)) for each in fields[1::2]] == [(1, b"some"), (3, b"")]
+
+
+def test_whole_numbers_are_read() -> None:
+    unpacked = onnx.TensorProto(dims=[3, 1 << 40, 0])
+    packed = onnx.TensorProto(int64_data=[-1, 1, -(2**63), 2**63 - 1])
+    assert integers(memoryview(unpacked.SerializeToString()), 1) == [3, 1 << 40, 0]
+    assert integers(memoryview(packed.SerializeToString()), 7) == [-1, 1, -(2**63), 2**63 - 1]
+    assert integers(memoryview(packed.SerializeToString()), 1) == []
