@@ -75,7 +75,7 @@ def own_pipeline(recognize: bool = True) -> FacePipeline:
     return load_pipeline(
         PipelineConfig(
             backend="onnxruntime",
-            detector=DetectorConfig(engine_path=detector_path(), input_size=INPUT_SIZE),
+            detector=DetectorConfig(engine_path=detector_path()),
             recognizer=RecognizerConfig(enabled=recognize, engine_path=recognizer_path()),
         )
     )

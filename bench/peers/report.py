@@ -57,37 +57,39 @@ def _print_machine(found: Results) -> None:
 
 
 def _print_ratios(found: Results) -> None:
-    print("\nOurs to theirs")
     rows = []
     for row in RATIOS:
         value = found["ratios"].get(row.name)
         met = "" if value is None or not row.wanted else "yes" if row.is_met(value) else "no"
         cell = "-" if value is None else f"{value:.2f}"
         rows.append((row.what, row.to, cell, row.wanted, met))
-    _print_table(("", "to", "ratio", "wanted", "met"), rows)
-    for reason in found["not_measured"]:
-        print(textwrap.fill(f"- {reason}", _WIDTH, subsequent_indent="  "))
+    title = "scrfd_ros to others: less is better, of throughput more"
+    _print_table(title, ("", "to", "ratio", "wanted", "met"), rows)
+    if found["not_measured"]:
+        print("\nNot measured (-)\n")
+        for reason in found["not_measured"]:
+            print(textwrap.fill(f"- {reason}", _WIDTH, subsequent_indent="  "))
 
 
 def _print_libraries(medians: Results) -> None:
-    print("\nImages in memory, six people, ms; median (p10-p90)")
+    title = "Images in memory, six people, ms; median (p10-p90)"
     rows = [
         (task.replace("_", " "), size, side, _spread(times["total"]), _spread(times["outside"]))
         for task in ("detection", "recognition", "end_to_end")
         for size, sides in medians[task].items()
         for side, times in sides.items()
     ]
-    _print_table(("", "", "", "total", "outside network"), rows)
-    print("\nClip of eight people, 1280x720, ms for each frame")
+    _print_table(title, ("", "", "", "total", "outside network"), rows)
     _print_table(
+        "Clip of eight people, 1280x720, ms for each frame",
         ("", "mean", "median (p10-p90)", "outside network"),
         [
             (side, _short(times["mean"]), _spread(times["total"]), _spread(times["outside"]))
             for side, times in medians["video"].items()
         ],
     )
-    print("\nFrom a message with a JPEG to the faces of six people, ms")
     _print_table(
+        "From a message with a JPEG to the faces of six people, ms",
         ("", "", *medians["compressed"]["detection"]["1280x720"]),
         [
             (task.replace("_", " "), size, *(_spread(times["total"]) for times in sides.values()))
@@ -95,8 +97,8 @@ def _print_libraries(medians: Results) -> None:
             for size, sides in sizes.items()
         ],
     )
-    print("\nA new process, until it has the faces of six people")
     _print_table(
+        "A new process, until it has the faces of six people",
         ("", "first face, ms", "processor, ms", "peak, MiB"),
         [
             (side, *(_spread(times[key]) for key in ("first_face", "processor", "peak_memory")))
@@ -107,8 +109,8 @@ def _print_libraries(medians: Results) -> None:
 
 def _print_nodes(medians: Results) -> None:
     for what, title in _NODES.items():
-        print(f"\nNodes {title}, 1280x720, eight people, ms")
         _print_table(
+            f"Nodes {title}, 1280x720, eight people, ms",
             ("", "Hz", "/s", "age", "pipeline", "overhead"),
             [
                 (
@@ -123,16 +125,16 @@ def _print_nodes(medians: Results) -> None:
                 for rate in (SLOW, FAST)
             ],
         )
-    print("\nPeak memory of the nodes, MiB")
     _print_table(
+        "Peak memory of the nodes, MiB",
         ("", *medians["node"]),
         [
             (label, *(f"{figures['peak_memory']:.0f}" for figures in medians[what].values()))
             for what, label in _NODES.items()
         ],
     )
-    print(f"\nCameras that send {FAST} images/s together, with recognition")
     _print_table(
+        f"Cameras that send {FAST} images/s together, with recognition",
         ("", "", "results/s", "age, ms", "peak, MiB"),
         [
             (
@@ -149,22 +151,22 @@ def _print_nodes(medians: Results) -> None:
 
 
 def _print_growth(medians: Results) -> None:
-    print("\nOur stages outside the networks, ms: six people, all embedded")
     _print_table(
+        "Our stages outside the networks, ms: six people, all embedded",
         ("", "median (p10-p90)"),
         [(name, _spread(at)) for name, at in medians["stages"].items()],
     )
-    print("\nFaces in 1280x1280, detected and embedded, ms outside the networks")
     _print_table(
+        "Faces in 1280x1280, detected and embedded, ms outside the networks",
         ("", *medians["faces"]["0"]),
         [
             (count, *(_spread(times["outside"]) for times in sides.values()))
             for count, sides in medians["faces"].items()
         ],
     )
-    print("\nCrowds, ms: decode, track, and message with its serialization")
     stages = ("decode", "track", "message")
     _print_table(
+        "Crowds, ms: decode, track, and message with its serialization",
         ("", *stages),
         [
             (count, *(_spread(times[name]) for name in stages))
@@ -182,10 +184,11 @@ def _short(value: float) -> str:
     return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
-def _print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def _print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = [heads, *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     table.insert(1, ["-" * max(width, 1) for width in widths])
+    print(f"\n{title}\n")
     for row in table:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print(f"| {' | '.join(cells)} |")
