@@ -209,7 +209,7 @@ def drawn(side: int, tiles: Size = (1, 1), large_faces: bool = False) -> Any:
 
         def draw(width: int, height: int) -> None:
             image = guarded.place(height, width, 3)
-            views = plan_views(width, height, side, side, tiles, large_faces)
+            views = plan_views(width, height, side, side, tiles, large_faces).views
             for number in range(views[-1].canvas + 1):
                 canvas.draw(image, [view for view in views if view.canvas == number])
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, get_type_hints
 
 import scrfd_ros
-from scrfd_ros.config import Group, Option, OptionField, options
+from scrfd_ros.config import Group, InputSize, Option, OptionField, options
 from scrfd_ros.node.config import NodeConfig, effect, to_parameter
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +29,7 @@ _ROS_TYPES: Final[Mapping[Any, str]] = {
     int: "integer",
     float: "double",
     str: "string",
+    InputSize: "string, integer or integer array",
     Path | None: "string",
     tuple[int, int]: "integer array",
     tuple[int, ...]: "integer array",

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final, NamedTuple, TypeVar, get_type_hints
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar, get_type_hints
 
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.inference.cores import MAX_THREADS
@@ -25,6 +25,14 @@ SIZE_MULTIPLE: Final = 32
 
 MAX_INPUT_PIXELS: Final = 4096 * 4096
 """Width times height of a detector's input; networks take some 400 bytes for each pixel."""
+
+AUTO: Final = "auto"
+"""Value of `detector.input_size`: what fits the image, with a longer side of `AUTO_SIDE` pixels."""
+
+AUTO_SIDE: Final = 640
+
+InputSize: TypeAlias = str | int | tuple[int, int]
+"""`AUTO`; a longer side, pixels; or width and height, pixels."""
 
 MAX_TILES: Final = 8
 """In a row or column; each tile is a run of the network."""
@@ -94,11 +102,14 @@ fraction = functools.partial(option, limits=(0.0, 1.0))
 seconds = functools.partial(option, limits=(0.0, 1e6))
 
 
-def _is_input_size(value: tuple[int, ...]) -> bool:
+def _is_input_size(value: str | int | tuple[int, ...]) -> bool:
+    if isinstance(value, str):
+        return value == AUTO
+    sides = (value, value) if isinstance(value, int) else value
     return (
-        len(value) == 2
-        and all(side % SIZE_MULTIPLE == 0 and side >= SIZE_MULTIPLE for side in value)
-        and math.prod(value) <= MAX_INPUT_PIXELS
+        len(sides) == 2
+        and all(side % SIZE_MULTIPLE == 0 and side >= SIZE_MULTIPLE for side in sides)
+        and math.prod(sides) <= MAX_INPUT_PIXELS
     )
 
 
@@ -147,6 +158,10 @@ _TYPES: Final[Mapping[Any, tuple[str, Callable[[Any], bool]]]] = {
     float: ("a number", lambda value: isinstance(value, float) or _is_whole(value)),
     str: ("a text", lambda value: isinstance(value, str)),
     tuple[int, int]: ("a tuple of two whole numbers", _are(int)),
+    InputSize: (
+        "a text, a whole number, or a tuple of two whole numbers",
+        lambda value: isinstance(value, str) or _is_whole(value) or _are(int)(value),
+    ),
     tuple[int, ...]: ("a tuple of whole numbers", _are(int)),
     tuple[str, ...]: ("a tuple of texts", _are(str)),
     Path | None: ("a Path or None", lambda value: value is None or isinstance(value, Path)),
@@ -191,13 +206,15 @@ class DetectorConfig(Group):
     engine_path: Path | None = option(
         None, "Your own model file, .onnx or .engine. It takes precedence over `model`."
     )
-    input_size: tuple[int, int] = option(
+    input_size: str | int | tuple[int, int] = option(
         (640, 640),
-        "Width and height of the detector's input, in pixels; images are scaled to fit. Smaller is "
-        "faster and misses small faces. Some model files take one size only.",
+        "Size of the detector's input, in pixels; images are scaled to fit. A number is the longer "
+        "side, and the other is as long as the image needs, which saves time; auto is the number "
+        f"{AUTO_SIDE}. [width, height] is that input for every image. Smaller is faster and misses "
+        "small faces. Some model files take one size only.",
         check=_is_input_size,
-        form=f"a width and a height in multiples of {SIZE_MULTIPLE}, "
-        f"at most {MAX_INPUT_PIXELS} pixels in total, such as [640, 640]",
+        form=f"auto, a longer side, or a width and a height, in multiples of {SIZE_MULTIPLE}, at "
+        f"most {MAX_INPUT_PIXELS} pixels in total, such as auto, 960 or [640, 480]",
     )
     score_threshold: float = fraction(
         0.5, "Faces with a lower score are not reported.", is_live=True
@@ -227,6 +244,23 @@ class DetectorConfig(Group):
         "nothing for others.",
         is_live=True,
     )
+
+    @property
+    def largest_input(self) -> tuple[int, int]:
+        """Width and height of the largest input, pixels. Images are scaled to fit into it."""
+        side = AUTO_SIDE if isinstance(self.input_size, str) else self.input_size
+        return (side, side) if isinstance(side, int) else side
+
+    @property
+    def input_text(self) -> str:
+        """`input_size` as it is written for commands: auto, 960 or 640x480."""
+        size = self.input_size
+        return "x".join(map(str, size)) if isinstance(size, tuple) else str(size)
+
+    @property
+    def fits_images(self) -> bool:
+        """Whether the input for an image is only as large as the image needs."""
+        return not isinstance(self.input_size, tuple)
 
 
 @dataclass(frozen=True)

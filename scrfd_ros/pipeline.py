@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from scrfd_ros.arrays import checked_image, described
 from scrfd_ros.config import UPSCALER, PipelineConfig
-from scrfd_ros.detection.scrfd import MAX_BATCH, Scrfd
+from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.detection.search import MAX_BATCH
 from scrfd_ros.engines.model_check import check_detector, check_recognizer
 from scrfd_ros.engines.open import open_network
 from scrfd_ros.faces import Faces, FloatArray
@@ -121,7 +122,7 @@ class FacePipeline:
         """
         if self.recognizer is not None or self._config.detector.tiles != (1, 1):
             return None
-        return self._config.detector.input_size
+        return self._config.detector.largest_input
 
     @property
     def config(self) -> PipelineConfig:
@@ -325,7 +326,7 @@ def _load_detector(
     path = options.engine_path or installed_model(options.model, DETECTOR, config.model_directory)
     views = 1 if options.tiles == (1, 1) else 1 + math.prod(options.tiles)
     batch = min(max_images * views, MAX_BATCH)
-    network = open_model(path, input_size=options.input_size, batch=batch)
+    network = open_model(path, input_size=options.largest_input, batch=batch)
     detector = Scrfd(network, options)
     _warn(check_detector(detector))
     return detector

@@ -12,6 +12,7 @@ import pytest
 
 from scrfd_ros.config import (
     DetectorConfig,
+    InputSize,
     PipelineConfig,
     from_values,
     options,
@@ -35,16 +36,42 @@ from scrfd_ros.models.catalogue import DETECTOR, load_catalogue
         ("detector.score_threshold", math.nan, "nan is not within 0 to 1"),
         ("detector.score_threshold", "0.5", "'0.5' is not a number"),
         ("detector.score_threshold", True, "True is not a number"),
-        ("detector.input_size", [640, 640], "[640, 640] is not a tuple of two whole numbers"),
-        ("detector.input_size", (640, 640.0), "(640, 640.0) is not a tuple of two whole numbers"),
-        ("detector.input_size", (640,), "[640] is not a width and a height in multiples of 32"),
-        ("detector.input_size", (640, 650), "[640, 650] is not a width and a height"),
-        ("detector.input_size", (0, 640), "[0, 640] is not a width and a height"),
+        ("detector.input_size", [640, 640], "[640, 640] is not a text, a whole number, or a tuple"),
+        (
+            "detector.input_size",
+            (640, 640.0),
+            "(640, 640.0) is not a text, a whole number, or a tuple",
+        ),
+        (
+            "detector.input_size",
+            (640,),
+            "[640] is not auto, a longer side, or a width and a height, in",
+        ),
+        ("detector.input_size", (640, 650), "[640, 650] is not auto, a longer side, or"),
+        ("detector.input_size", (0, 640), "[0, 640] is not auto, a longer side, or"),
         (
             "detector.input_size",
             (4096, 4128),
-            "[4096, 4128] is not a width and a height in multiples of 32, at most 16777216 pixels",
+            "[4096, 4128] is not auto, a longer side, or a width and a height, in multiples of 32, "
+            "at most 16777216 pixels in total, such as auto, 960 or [640, 480]",
         ),
+        *(
+            ("detector.input_size", value, f"{shown} is not auto, a longer side, or a width and a")
+            for value, shown in (
+                ("Auto", "'Auto'"),
+                ("", "''"),
+                ("640x384", "'640x384'"),
+                (0, "0"),
+                (-640, "-640"),
+                (33, "33"),
+                (10**9, "1000000000"),
+                (4128, "4128"),
+                ((640, 640, 3), "[640, 640, 3]"),
+                ((), "[]"),
+            )
+        ),
+        ("detector.input_size", True, "True is not a text, a whole number, or a tuple"),
+        ("detector.input_size", 640.0, "640.0 is not a text, a whole number, or a tuple"),
         ("detector.tiles", (3, 9), "[3, 9] is not a number of columns and of rows, each 1 to 8"),
         ("super_resolution.max_size", 7, "7 is not within 8 to 112"),
         ("tracking.max_age", math.inf, "inf is not within 0 to 1000000"),
@@ -58,6 +85,21 @@ def test_refuses_values(name: str, value: Any, complaint: str) -> None:
 
 def test_takes_the_highest_image_of_wider_face() -> None:
     assert DetectorConfig(input_size=(1024, 4448)).input_size == (1024, 4448)
+
+
+@pytest.mark.parametrize(
+    ("value", "largest", "fits", "text"),
+    [
+        ("auto", (640, 640), True, "auto"),
+        (960, (960, 960), True, "960"),
+        ((640, 480), (640, 480), False, "640x480"),
+    ],
+)
+def test_forms_of_input_sizes(
+    value: InputSize, largest: tuple[int, int], fits: bool, text: str
+) -> None:
+    config = DetectorConfig(input_size=value)
+    assert (config.largest_input, config.fits_images, config.input_text) == (largest, fits, text)
 
 
 def test_the_description_names_the_detectors_without_landmarks() -> None:

@@ -77,7 +77,7 @@ def _own_milliseconds(
     input and choosing candidates. Frames come in between, for the same clocks of the GPU.
     """
     network = found.detector.network
-    width, height = found.config.detector.input_size
+    width, height = found.detector.size
     blank = {network.inputs[0].name: np.zeros((1, 3, height, width), np.float32)}
     own, recognition = [], []
     for _ in range(repeat):

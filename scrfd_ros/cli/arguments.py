@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scrfd_ros.cli.output import say
-from scrfd_ros.config import UPSCALER, Option, PipelineConfig, from_values, options
+from scrfd_ros.config import UPSCALER, InputSize, Option, PipelineConfig, from_values, options
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.images.orientation import ROTATIONS
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, SUPER_RESOLUTION, load_catalogue
@@ -39,7 +39,7 @@ _METAVARS: Final[Mapping[Any, str]] = {
     float: "X",
     tuple[int, int]: "NxN",
     Path | None: "PATH",
-    "input_size": "WxH",
+    InputSize: "SIZE",
     "score": "S",
     "nms": "IOU",
     "tiles": "CxR",
@@ -118,6 +118,8 @@ def add_option(
     elif kind == tuple[int, int]:
         assert metavar is not None
         parse = _pair(metavar, shown, option)
+    elif kind == InputSize:
+        parse = _input_size(option)
     elif kind == Path | None:
         parse = Path
     parser.add_argument(
@@ -257,11 +259,29 @@ def _pair(
             )
         pair = int(match[1]), int(match[2])
         if option is not None and (reason := option.refusal(pair)):
-            # As it is written here, not in YAML.
-            raise argparse.ArgumentTypeError(re.sub(r"\[(\d+), (\d+)\]", r"\1x\2", reason))
+            raise argparse.ArgumentTypeError(_as_argument(reason))
         return pair
 
     return parse
+
+
+def _input_size(option: Option) -> Callable[[str], InputSize]:
+    def parse(text: str) -> InputSize:
+        value: InputSize = text
+        if match := re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text, re.ASCII):
+            value = (int(match[1]), int(match[2])) if match[2] else int(match[1])
+        if option.refusal(value):
+            raise argparse.ArgumentTypeError(
+                _as_argument(f"expected {option.form}, found {text!r}")
+            )
+        return value
+
+    return parse
+
+
+def _as_argument(text: str) -> str:
+    """A text with pairs of numbers as they are written here, not in YAML."""
+    return re.sub(r"\[(\d+), (\d+)\]", r"\1x\2", text)
 
 
 image_size = _pair("WxH", "640x640")

@@ -199,7 +199,7 @@ def _options(setup: Setup, path: Path, args: argparse.Namespace) -> argparse.Nam
 def _title(pipeline: FacePipeline) -> str:
     detector = pipeline.detector
     recognizer = f", {pipeline.recognizer.network.name}" if pipeline.recognizer else ""
-    size = "x".join(map(str, pipeline.config.detector.input_size))
+    size = pipeline.config.detector.input_text
     return f"{detector.network.name}, {size}, {detector.network.backend}{recognizer}"
 
 

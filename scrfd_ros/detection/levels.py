@@ -17,6 +17,12 @@ _STRIDES_AND_ANCHORS = {3: ((8, 16, 32), 2), 5: ((8, 16, 32, 64, 128), 1)}
 OUTPUT_COUNTS = (6, 9, 10, 15)
 """The numbers of outputs that an SCRFD network can have."""
 
+
+def coarsest_stride(outputs: int) -> int:
+    """The coarsest stride of an SCRFD network with so many outputs, pixels."""
+    return _STRIDES_AND_ANCHORS[3 if outputs < OUTPUT_COUNTS[2] else 5][0][-1]
+
+
 _KIND_OF_WIDTH = {1: "score", 4: "box", 2 * len(LANDMARK_NAMES): "landmark"}
 
 

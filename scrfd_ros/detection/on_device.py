@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -129,7 +129,7 @@ class DeviceSearch:
 
     def search(
         self,
-        images: Sequence[NDArray[np.uint8]],
+        images: Mapping[int, NDArray[np.uint8]],
         batches: Iterable[Sequence[Input]],
         threshold: float,
         done: Callable[[str], None] = lambda stage: None,
@@ -139,7 +139,7 @@ class DeviceSearch:
         The images go to the device together, before the first batch.
 
         Args:
-            images: uint8 [H, W, 3] BGR, of any sizes.
+            images: by number, uint8 [H, W, 3] BGR, of any sizes.
             batches: what lies on the inputs.
             threshold: of the score.
             done: called with "prepare" when the work for a batch is described, and with "detect"
@@ -179,7 +179,7 @@ class DeviceSearch:
         Raises:
             ModelError: the device or the network fails.
         """
-        ((chosen,),) = self.search([image], [[(0, views)]], -np.inf)
+        ((chosen,),) = self.search({0: image}, [[(0, views)]], -np.inf)
         width, height = self._size
         with self._current():
             prepared = self._device.prepare((1, 3, height, width))
@@ -200,21 +200,23 @@ class DeviceSearch:
                 for part, start, end in zip(self._marks[1:], events, events[1:], strict=False)
             }
 
-    def _stage(self, images: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], list[int]]:
+    def _stage(
+        self, images: Mapping[int, NDArray[np.uint8]]
+    ) -> tuple[NDArray[np.uint8], dict[int, int]]:
         """Write images into pinned memory.
 
         Returns:
             Their pixels there, and the address of each image on the device.
         """
-        size = sum(image.size for image in images)
+        size = sum(image.size for image in images.values())
         if size > len(self._pixels):
             # Both or none, if memory is short.
             pixels, memory = self._cuda.pinned(size, np.uint8), self._cuda.memory(size)
             self._pixels, self._pixel_memory = pixels, memory
-        addresses = []
+        addresses = {}
         end = 0
-        for image in images:
-            addresses.append(int(self._pixel_memory) + end)
+        for number, image in images.items():
+            addresses[number] = int(self._pixel_memory) + end
             start, end = end, end + image.size
             np.copyto(self._pixels[start:end].reshape(image.shape), image)
         return self._pixels[:end], addresses

@@ -9,50 +9,40 @@ offsets of five landmarks, in units of the grid's stride.
 
 from __future__ import annotations
 
-import logging
-import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import groupby
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.arrays import checked_image
-from scrfd_ros.config import DetectorConfig
-from scrfd_ros.detection.letterbox import Letterbox
+from scrfd_ros.config import AUTO, DetectorConfig
 from scrfd_ros.detection.levels import (
     OUTPUT_COUNTS,
     ChosenAnchors,
-    Level,
-    match_outputs,
+    coarsest_stride,
     unrecognized,
 )
 from scrfd_ros.detection.nms import nms
-from scrfd_ros.detection.on_device import DeviceSearch, Input
-from scrfd_ros.detection.views import View, plan_views
+from scrfd_ros.detection.on_device import Input
+from scrfd_ros.detection.search import Candidates, Outputs, Search
+from scrfd_ros.detection.views import Plan, View, plan_views
 from scrfd_ros.errors import ModelError
-from scrfd_ros.faces import LANDMARK_NAMES, Faces, FloatArray
-from scrfd_ros.inference.blob import BlobWriter
+from scrfd_ros.faces import Faces, FloatArray
 from scrfd_ros.inference.network import Network
 
-PIXEL_MEAN = 127.5
-PIXEL_SCALE = 128.0
+NetworkOfSize: TypeAlias = "Callable[[tuple[int, int]], Network | None]"
+"""From width and height of the input, pixels, to the network of that size.
 
-_MAX_PIXEL_DIFFERENCE = 4
-"""Of 255, between noise that the device draws and that the processor draws.
-
-OpenCV's arithmetic is not the same in every build: with float instead of its integers noise
-differs by 1, with weights in 1/64 by 3. A shift by 1/64 of a pixel makes 6 or more, by 1/8 over 50.
+None if there is none, or none yet. Called for every image whose size is not in use, so it must not
+take long.
 """
 
-Outputs: TypeAlias = "Mapping[str, NDArray[np.float32]]"
-"""Arrays by output name, for one input."""
-
-MAX_BATCH = 8
-"""Maximum batch if the network itself has no limit; activations take memory."""
+_MAX_OTHERS = 4
+"""Sizes of input that are kept ready besides the first; each takes some MiB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +54,15 @@ class Batch:
         images: number of the image on each of the N inputs.
         views: of that image on each of the N inputs.
         config: what the inputs were prepared by, and their outputs are decoded by.
-        turn: counts the batches of a detector, which share their memory; None for a blob with
-            memory of its own.
+        search: what drew them; it runs the network on them and reads its outputs.
+        turn: counts what it drew, in the same memory; None for a blob with memory of its own.
     """
 
     blob: FloatArray
     images: tuple[int, ...]
     views: tuple[tuple[View, ...], ...]
     config: DetectorConfig
+    search: Search
     turn: int | None
 
     def with_blob(self, blob: FloatArray) -> Batch:
@@ -98,9 +89,12 @@ class Scrfd:
         network: one input [1 or N, 3, H, W] float32, and outputs as `match_outputs` expects them.
         config: may be replaced between calls by one of the same input size. Its model and
             engine_path have no effect here.
+        sized: gives this network for other sizes of input, where each takes a network of its own.
+            Where it gives none, the network itself is used.
 
     Attributes:
         network: as given.
+        takes_all_sizes: whether it takes every width and height of input.
         levels: what its outputs are, from the finest stride to the coarsest.
         batch: how many inputs it takes at once.
 
@@ -108,32 +102,28 @@ class Scrfd:
         ModelError: the network is not an SCRFD network, or does not take this input size.
     """
 
-    def __init__(self, network: Network, config: DetectorConfig = DetectorConfig()) -> None:
+    def __init__(
+        self,
+        network: Network,
+        config: DetectorConfig = DetectorConfig(),
+        sized: NetworkOfSize | None = None,
+    ) -> None:
         self.network = network
         self._config = config
-        width, height = config.input_size
-        self._check_input(width, height)
-        self._letterboxes: list[Letterbox] = []
-        self._blob = np.empty((0, 3, height, width), np.float32)
-        self._turn = 0  # how often the blob was drawn
-        self._normalization = (0.0, 1.0) if network.normalizes_input else (PIXEL_MEAN, PIXEL_SCALE)
-        self._writer = BlobWriter(*self._normalization)
-        # Declared shapes can be symbolic or wrong; those of a first run's outputs are not.
-        black = np.zeros((height, width, 3), np.uint8)
-        blob = self._draw([(black, plan_views(width, height, width, height))])
-        (outputs,) = self._run(blob)
-        shapes = {name: output.shape for name, output in outputs.items()}
-        try:
-            self.levels = match_outputs(shapes, width, height)
-        except ModelError as error:
-            raise ModelError(f"{network.path}: {error}") from None
-        centers = [_anchor_centers(level, shapes[level.score]) for level in self.levels]
-        self._centers = np.concatenate(centers)
-        self._firsts = np.cumsum([0, *map(len, centers)])
-        strides = np.array([level.stride for level in self.levels], np.float32)
-        self._strides = np.repeat(strides, np.diff(self._firsts))[:, None, None]
-        self.batch = self._max_batch(blob)
-        self._device = self._device_search()
+        self._sized = sized
+        self._check_network()
+        _, _, height, width = network.inputs[0].shape
+        self.takes_all_sizes = width is None and height is None
+        self._canvas = width or config.largest_input[0], height or config.largest_input[1]
+        fits = config.fits_images and (self.takes_all_sizes or sized is not None)
+        self._step = coarsest_stride(len(network.outputs)) if fits else None
+        size = self._canvas
+        if self._step is not None and self.takes_all_sizes:  # rather than square, as cameras are
+            size = plan_views(4, 3, *size, step=self._step).size
+        self._first = self._last = Search(network, size)
+        self._others: OrderedDict[tuple[int, int], Search] = OrderedDict()  # by last use
+        self.levels = self._first.levels
+        self.batch = self._first.batch
 
     @property
     def config(self) -> DetectorConfig:
@@ -152,16 +142,22 @@ class Scrfd:
     @property
     def has_landmarks(self) -> bool:
         """Whether the network finds landmarks, which recognition needs."""
-        return self.levels[0].landmark is not None
+        return self._first.has_landmarks
 
-    def _check_input(self, width: int, height: int) -> None:
-        inputs = self.network.inputs
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, pixels, of the input that was tried when the detector was made."""
+        return self._first.size
+
+    def _check_network(self) -> None:
+        inputs, config = self.network.inputs, self._config
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] not in (3, None):
             found = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in inputs)
             raise ModelError(
                 f"{self.network.path}: an SCRFD network has one input [1, 3, height, width]; "
                 f"found {found}"
             )
+        width, height = config.largest_input
         # Checked before the sizes, so that the error says it if the network is a recognizer.
         if len(self.network.outputs) not in OUTPUT_COUNTS:
             declared = {tensor.name: tensor.shape for tensor in self.network.outputs}
@@ -172,71 +168,13 @@ class Scrfd:
             raise ModelError(
                 f"{self.network.path}: takes {batch} images at once; expected a batch of 1 or any"
             )
+        if config.input_size == AUTO:
+            return
         if fixed_height not in (height, None) or fixed_width not in (width, None):
             raise ModelError(
                 f"{self.network.path}: takes images of {fixed_width}x{fixed_height} only, not "
                 f"{width}x{height}; set the detector's input size to "
-                f"[{fixed_width}, {fixed_height}]"
-            )
-
-    def _max_batch(self, blob: FloatArray) -> int:
-        """How many inputs to run as one batch."""
-        limit = self.network.max_batch
-        if self.network.inputs[0].shape[0] is not None or limit == 1 or not self.network.on_gpu:
-            return 1
-        # Some exports declare a free batch yet refuse it, or flatten it into the rows.
-        try:
-            outputs = self.network({self.network.inputs[0].name: np.repeat(blob, 2, axis=0)})
-        except ModelError:
-            return 1
-        return (limit or MAX_BATCH) if all(len(array) == 2 for array in outputs.values()) else 1
-
-    def _device_search(self) -> DeviceSearch | None:
-        """The detector's steps on the network's device, if that works there.
-
-        Pixels that are wrong by a little would only cost faces. So what the device makes of an
-        image is compared with what the processor makes of it.
-        """
-        device = self.network.device
-        if device is None:
-            return None
-        size, (mean, scale) = self._config.input_size, self._normalization
-        anchors = np.diff(self._firsts).tolist()
-        try:
-            search = DeviceSearch(
-                self.network, device, self.levels, anchors, size, self.batch, mean=mean, scale=scale
-            )
-            self._compare(search)
-        except (ModelError, OSError) as error:
-            logging.getLogger(__name__).warning(
-                "%s: the processor draws its input and looks for candidates, which takes longer: "
-                "%s",
-                self.network.path,
-                error,
-            )
-            return None
-        return search
-
-    def _compare(self, search: DeviceSearch) -> None:
-        """Raise `ModelError` if the device draws or chooses otherwise than the processor."""
-        width, height = self._config.input_size
-        shape = max(3 * height // 4, 1), 4 * width // 3, 3
-        image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        views = plan_views(shape[1], shape[0], width, height, large_faces=True)
-        views = tuple(view for view in views if view.canvas == 0)
-        planes, outputs, chosen = search.trial(image, views)
-        (drawn,) = self._draw([(image, views)])
-        difference = float(np.rint(np.abs(planes - drawn).max() * self._normalization[1]))
-        if not difference <= _MAX_PIXEL_DIFFERENCE:
-            raise ModelError(
-                f"the device draws pixels that differ by up to {difference:.3g} of 255 from the "
-                f"processor's"
-            )
-        expected = self._chosen(outputs, -np.inf)
-        if not all(map(partial(np.array_equal, equal_nan=True), chosen, expected)):
-            raise ModelError(
-                f"the device chooses {len(chosen.rows)} candidates, the processor "
-                f"{len(expected.rows)}, or others"
+                f"[{fixed_width}, {fixed_height}] or {AUTO}"
             )
 
     def detect(self, image: NDArray[np.uint8]) -> Faces:
@@ -252,36 +190,37 @@ class Scrfd:
         self,
         images: Sequence[NDArray[np.uint8]],
         done: Callable[[str], None] = lambda stage: None,
+        plans: Sequence[Plan] | None = None,
     ) -> list[Faces]:
         """Faces of several images, each in pixels of its own image.
 
-        They are processed in batches of at most `batch` inputs, so that memory does not grow with
-        their number; only the images themselves lie together on a device that draws the inputs.
+        They are processed in batches of at most `batch` inputs of one size, so that memory does not
+        grow with their number; only the images themselves lie together on a device that draws the
+        inputs.
 
         Args:
             images: uint8 [H, W, 3] BGR, of any sizes.
             done: called with the name of each stage that ends, repeatedly: prepare (letterbox and
                 normalize), detect (run the network), decode.
+            plans: how each image is searched; None for what the options say.
 
         Raises:
             ValueError: an image is another array.
             ModelError: the network fails.
         """
-
-        if self._device is not None:
-            return self._detect_on_device(self._device, images, done)
-
-        def inferred() -> Iterator[BatchOutputs]:
-            for batch in self.prepare(images):
-                done("prepare")
-                outputs = self.infer(batch)
-                done("detect")
-                yield outputs
+        config = self._config
+        images = [checked_image(image) for image in images]
+        if plans is None:
+            plans = self._plans(images, config)
+        candidates: dict[int, list[Candidates]] = {}
+        for search, batches in self._work(plans):
+            self._last = search
+            for inputs, chosen in self._chosen(search, images, batches, config, done):
+                _collect(search, inputs, chosen, candidates)
                 done("decode")
-
-        found = self.decode(inferred())
+        faces = self._faces(candidates, config)
         done("decode")
-        return found
+        return faces
 
     def device_milliseconds(self) -> dict[str, float]:
         """Milliseconds that the last batch took on the device.
@@ -290,9 +229,9 @@ class Scrfd:
         candidates, draw and candidates. With a CUDA graph these two are part of network. Empty
         where the backend does not measure them.
         """
-        if self._device is not None:
-            return self._device.milliseconds()
-        return self.network.device_milliseconds()
+        if self._last.device is not None:
+            return self._last.device.milliseconds()
+        return self._last.network.device_milliseconds()
 
     def prepare(
         self, images: Sequence[NDArray[np.uint8]], config: DetectorConfig | None = None
@@ -323,7 +262,8 @@ class Scrfd:
             ModelError: the network fails.
         """
         self._check_turn(batch)
-        return BatchOutputs(batch, self._run(batch.blob))
+        self._last = batch.search
+        return BatchOutputs(batch, batch.search.run(batch.blob))
 
     def decode(self, outputs: Iterable[BatchOutputs]) -> list[Faces]:
         """The faces of each image that was given to one call of `prepare`, in its own pixels.
@@ -334,85 +274,85 @@ class Scrfd:
         Raises:
             ValueError: a batch has been overwritten by a later one.
         """
-        candidates: dict[int, list[_Candidates]] = {}
+        candidates: dict[int, list[Candidates]] = {}
         config = self._config
         for batch, rows in outputs:
             self._check_turn(batch)
-            config = batch.config
-            chosen = (self._chosen(row, config.score_threshold) for row in rows)
-            self._collect(zip(batch.images, batch.views, strict=True), chosen, candidates)
+            config, search = batch.config, batch.search
+            chosen = [search.chosen(row, config.score_threshold) for row in rows]
+            inputs = list(zip(batch.images, batch.views, strict=True))
+            _collect(search, inputs, chosen, candidates)
         return self._faces(candidates, config)
 
-    def _detect_on_device(
-        self,
-        device: DeviceSearch,
-        images: Sequence[NDArray[np.uint8]],
-        done: Callable[[str], None],
-    ) -> list[Faces]:
-        config = self._config
-        images = [checked_image(image) for image in images]
-        candidates: dict[int, list[_Candidates]] = {}
-        batches = list(self._inputs(images, config))
-        found = device.search(images, batches, config.score_threshold, done)
-        for inputs, chosen in zip(batches, found, strict=True):
-            self._collect(inputs, chosen, candidates)
-            done("decode")
-        faces = self._faces(candidates, config)
-        done("decode")
-        return faces
-
-    def _inputs(
-        self, images: Sequence[NDArray[np.uint8]], config: DetectorConfig
-    ) -> Iterator[Sequence[Input]]:
-        """The number of the image and its views on each input, in batches."""
-        inputs = [
-            (number, tuple(views))
-            for number, image in enumerate(images)
-            for _, views in groupby(_views(image, config), key=lambda view: view.canvas)
+    def _plans(self, images: Sequence[NDArray[np.uint8]], config: DetectorConfig) -> list[Plan]:
+        return [
+            plan_views(width, height, *self._canvas, config.tiles, config.large_faces, self._step)
+            for height, width in (image.shape[:2] for image in images)
         ]
-        for start in range(0, len(inputs), self.batch):
-            yield inputs[start : start + self.batch]
+
+    def _work(self, plans: Sequence[Plan]) -> Iterator[tuple[Search, list[list[Input]]]]:
+        """The inputs of images in batches, by their size."""
+        by_size: dict[tuple[int, int], list[Input]] = {}
+        for number, (size, views) in enumerate(plans):
+            for _, on_input in groupby(views, key=lambda view: view.canvas):
+                by_size.setdefault(size, []).append((number, tuple(on_input)))
+        for size, inputs in by_size.items():
+            search = self._search(size)
+            batch = search.batch
+            yield search, [inputs[at : at + batch] for at in range(0, len(inputs), batch)]
+
+    def _search(self, size: tuple[int, int]) -> Search:
+        """What searches inputs of this size: larger ones if the network has no others."""
+        if size == self._first.size:
+            return self._first
+        search = self._others.pop(size, None)
+        if search is None:
+            network = self.network if self.takes_all_sizes else None
+            if network is None and self._sized is not None:
+                network = self._sized(size)
+            if network is None:
+                return self._first
+            if len(self._others) == _MAX_OTHERS:
+                self._others.popitem(last=False)
+            search = Search(network, size, self.levels if network is self.network else None)
+        self._others[size] = search
+        return search
+
+    def _chosen(
+        self,
+        search: Search,
+        images: Sequence[NDArray[np.uint8]],
+        batches: Sequence[Sequence[Input]],
+        config: DetectorConfig,
+        done: Callable[[str], None],
+    ) -> Iterator[tuple[Sequence[Input], Sequence[ChosenAnchors]]]:
+        """The inputs of each batch, and the anchors chosen on them."""
+        threshold = config.score_threshold
+        if search.device is not None:
+            used = {number: images[number] for inputs in batches for number, _ in inputs}
+            found = search.device.search(used, batches, threshold, done)
+            yield from zip(batches, found, strict=True)
+            return
+        for inputs in batches:
+            blob = search.draw([(images[number], views) for number, views in inputs])
+            done("prepare")
+            rows = search.run(blob)
+            done("detect")
+            yield inputs, [search.chosen(row, threshold) for row in rows]
 
     def _batches(
         self, images: Sequence[NDArray[np.uint8]], config: DetectorConfig
     ) -> Iterator[Batch]:
-        for inputs in self._inputs(images, config):
-            numbers, views = zip(*inputs, strict=True)
-            blob = self._draw([(images[number], of_image) for number, of_image in inputs])
-            yield Batch(blob, numbers, views, config, self._turn)
-
-    def _collect(
-        self,
-        inputs: Iterable[Input],
-        chosen: Iterable[ChosenAnchors],
-        candidates: dict[int, list[_Candidates]],
-    ) -> None:
-        """Add what was chosen on some inputs to the candidates of their images."""
-        for (number, views), of_input in zip(inputs, chosen, strict=True):
-            located = self._located(of_input)
-            candidates.setdefault(number, []).extend(_in_image(located, views))
+        for search, batches in self._work(self._plans(images, config)):
+            for inputs in batches:
+                numbers, views = zip(*inputs, strict=True)
+                blob = search.draw([(images[number], of_image) for number, of_image in inputs])
+                yield Batch(blob, numbers, views, config, search, search.turn)
 
     def _faces(
-        self, candidates: Mapping[int, Sequence[_Candidates]], config: DetectorConfig
+        self, candidates: Mapping[int, Sequence[Candidates]], config: DetectorConfig
     ) -> list[Faces]:
         return [self._best(candidates[number], config) for number in sorted(candidates)]
-
-    def _draw(self, inputs: Sequence[tuple[NDArray[np.uint8], Sequence[View]]]) -> FloatArray:
-        """Letterbox and normalize some images' views, float32 [N, 3, H, W]; a buffer."""
-        if len(inputs) > len(self._letterboxes):
-            self._blob = np.empty((len(inputs), *self._blob.shape[1:]), np.float32)
-            self._letterboxes = [Letterbox(planes, self._writer) for planes in self._blob]
-        self._turn += 1
-        for (image, views), letterbox in zip(inputs, self._letterboxes, strict=False):
-            letterbox.draw(image, views)
-        return self._blob[: len(inputs)]
-
-    def _run(self, blob: FloatArray) -> tuple[Outputs, ...]:
-        outputs = self.network({self.network.inputs[0].name: blob})
-        if len(blob) == 1:
-            return (outputs,)
-        rows = range(len(blob))
-        return tuple({name: array[row] for name, array in outputs.items()} for row in rows)
 
     def _check_size(self, config: DetectorConfig) -> None:
         if config.input_size != self._config.input_size:
@@ -422,13 +362,13 @@ class Scrfd:
             )
 
     def _check_turn(self, batch: Batch) -> None:
-        if batch.turn not in (None, self._turn):
+        if batch.turn not in (None, batch.search.turn):
             raise ValueError(
                 "a later batch has overwritten this one: infer and decode each batch before the "
                 "next one is prepared"
             )
 
-    def _best(self, parts: Sequence[_Candidates], config: DetectorConfig) -> Faces:
+    def _best(self, parts: Sequence[Candidates], config: DetectorConfig) -> Faces:
         """The faces among all candidates of an image."""
         scores, points, _ = parts[0] if len(parts) == 1 else _joined(parts)
         # Half precision overflows without an error. A box with its corners exchanged is no face.
@@ -445,68 +385,24 @@ class Scrfd:
             landmarks=points[:, 2:] if self.has_landmarks else None,
         )
 
-    def _chosen(self, outputs: Outputs, threshold: float) -> ChosenAnchors:
-        """The anchors of one input that score at least the threshold."""
-        scores = np.concatenate([outputs[level.score].reshape(-1) for level in self.levels])
-        rows = np.flatnonzero(scores >= threshold)
-        landmarks = len(LANDMARK_NAMES) if self.has_landmarks else 0
-        places = np.empty((len(rows), 2 + landmarks, 2), np.float32)
-        bounds = np.searchsorted(rows, self._firsts)
-        parts = zip(self.levels, self._firsts[:-1], bounds[:-1], bounds[1:], strict=True)
-        for level, first, begin, end in parts:
-            if begin == end:
-                continue
-            of_level = rows[begin:end] - first
-            places[begin:end, :2] = outputs[level.box].reshape(-1, 2, 2)[of_level]
-            if level.landmark is not None:
-                found = outputs[level.landmark].reshape(-1, landmarks, 2)
-                places[begin:end, 2:] = found[of_level]
-        return ChosenAnchors(rows, scores[rows], places)
 
-    def _located(self, chosen: ChosenAnchors) -> _Candidates:
-        """Chosen anchors in pixels of the input."""
-        points = chosen.places * self._strides[chosen.rows]
-        points[:, 0] *= -1  # distances to the left and to the top
-        centers = self._centers[chosen.rows]
-        points += centers[:, None]
-        return _Candidates(chosen.scores, points, centers)
+def _collect(
+    search: Search,
+    inputs: Sequence[Input],
+    chosen: Sequence[ChosenAnchors],
+    candidates: dict[int, list[Candidates]],
+) -> None:
+    """Add what was chosen on some inputs to the candidates of their images."""
+    for (number, views), of_input in zip(inputs, chosen, strict=True):
+        located = search.located(of_input)
+        candidates.setdefault(number, []).extend(_in_image(located, views))
 
 
-def _anchor_centers(level: Level, shape: tuple[int, ...]) -> FloatArray:
-    """Where the anchors of a level are, float32 [N, 2], pixels of the input.
-
-    Args:
-        shape: of the level's scores, N values.
-    """
-    # Locations run row by row, with the anchors of one location next to each other.
-    y, x = np.divmod(np.arange(math.prod(shape)) // level.anchors, level.columns)
-    return (np.stack((x, y), axis=1) * level.stride).astype(np.float32)
+def _joined(parts: Sequence[Candidates]) -> Candidates:
+    return Candidates(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-class _Candidates(NamedTuple):
-    """Scores [N], points [N, 2 or 7, 2] and centers [N, 2] of the anchors; float32.
-
-    The points are two corners of the box, top left and bottom right, and the landmarks.
-    """
-
-    scores: FloatArray
-    points: FloatArray
-    centers: FloatArray
-
-    def where(self, chosen: Any) -> _Candidates:
-        return _Candidates(*(array[chosen] for array in self))
-
-
-def _views(image: NDArray[np.uint8], config: DetectorConfig) -> tuple[View, ...]:
-    height, width = image.shape[:2]
-    return plan_views(width, height, *config.input_size, config.tiles, config.large_faces)
-
-
-def _joined(parts: Sequence[_Candidates]) -> _Candidates:
-    return _Candidates(*map(np.concatenate, zip(*parts, strict=True)))
-
-
-def _in_image(candidates: _Candidates, views: Sequence[View]) -> Iterator[_Candidates]:
+def _in_image(candidates: Candidates, views: Sequence[View]) -> Iterator[Candidates]:
     """The candidates on one input, in pixels of the image, by the view that each lies in.
 
     Those in no other view belong to the first.
@@ -522,7 +418,7 @@ def _in_image(candidates: _Candidates, views: Sequence[View]) -> Iterator[_Candi
     yield _seen_in(first, rest)
 
 
-def _seen_in(view: View, candidates: _Candidates) -> _Candidates:
+def _seen_in(view: View, candidates: Candidates) -> Candidates:
     """The candidates of a view that count there, in pixels of the image."""
     target, source = (np.array(part[:2], np.float32) for part in (view.target, view.source))
     points = candidates.points - target

@@ -14,6 +14,7 @@ if a side is cut to whole pixels: by 0.2 % at 1000x667, by half at 1300x1.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -68,6 +69,18 @@ class View(NamedTuple):
         return max(self.smallest) > 0 or self.bounds != _EVERYWHERE
 
 
+class Plan(NamedTuple):
+    """How an image is searched.
+
+    Attributes:
+        size: width and height of the network's inputs, pixels.
+        views: by number of the input, and the first view of each input before others on it.
+    """
+
+    size: tuple[int, int]
+    views: tuple[View, ...]
+
+
 @lru_cache(maxsize=32)
 def plan_views(
     width: int,
@@ -76,7 +89,8 @@ def plan_views(
     input_height: int,
     tiles: tuple[int, int] = (1, 1),
     large_faces: bool = False,
-) -> tuple[View, ...]:
+    step: int | None = None,
+) -> Plan:
     """The views of an image: the whole image first, then the second look, then the tiles.
 
     Args:
@@ -85,6 +99,8 @@ def plan_views(
         tiles: columns and rows of overlapping tiles; (1, 1) for none.
         large_faces: add the second look. It costs nothing if the letterbox leaves room for it, as
             with images of 4:3 or 16:9, and otherwise an input more.
+        step: cut off what no view covers, to the right and below, so that the sides of the input
+            are multiples of this many pixels. None for an input of the size given.
     """
     size = fitted_size(width, height, input_width, input_height)
     whole = View(0, (0, 0, width, height), (0, 0, *size))
@@ -106,7 +122,10 @@ def plan_views(
         )
         sure = max(min(_SURE * overlap, overlap - 2 * _EDGE / min(views[-1].scales)), 0.0)
         views[0] = whole._replace(smallest=(sure, sure))
-    return tuple(views)
+    canvas = input_width, input_height
+    if step is not None:
+        canvas = _covered(views, canvas, step)
+    return Plan(canvas, tuple(views))
 
 
 def fitted_size(width: int, height: int, input_width: int, input_height: int) -> tuple[int, int]:
@@ -119,6 +138,18 @@ def fitted_size(width: int, height: int, input_width: int, input_height: int) ->
     if aspect > input_height / input_width:
         return max(int(input_height / aspect), 1), input_height
     return input_width, max(int(input_width * aspect), 1)
+
+
+def _covered(views: Sequence[View], size: tuple[int, int], step: int) -> tuple[int, int]:
+    """Width and height of the part of inputs of this size that has views, in steps of pixels."""
+    width, height = (
+        min(step * math.ceil(max(begin + length for begin, length in spans) / step), limit)
+        for spans, limit in (
+            ([view.target[0::2] for view in views], size[0]),
+            ([view.target[1::2] for view in views], size[1]),
+        )
+    )
+    return width, height
 
 
 def _second_look(whole: View, input_width: int, input_height: int) -> View:

@@ -204,7 +204,7 @@ def compare_detectors(
     candidate: Network,
     reference: Network,
     images: Sequence[NDArray[np.uint8]],
-    input_size: tuple[int, int] = DetectorConfig.input_size,
+    input_size: tuple[int, int] = DetectorConfig().largest_input,
     precision: str = "fp32",
 ) -> Agreement:
     """Compare the faces that two SCRFD networks find.

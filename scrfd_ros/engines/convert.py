@@ -62,7 +62,7 @@ from scrfd_ros.recognition.arcface import ArcFace
 
 RECOGNIZER_BATCH = (1, 8, 32)
 _FALLBACKS = {"int8": ("int8", "fp16", "fp32"), "fp16": ("fp16", "fp32"), "fp32": ("fp32",)}
-DETECTOR_SIZE = DetectorConfig.input_size
+DETECTOR_SIZE = DetectorConfig().largest_input
 """Width and height, pixels, for detectors that take any."""
 
 _PHOTOGRAPH = "t1.jpg"  # six people

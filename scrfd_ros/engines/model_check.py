@@ -17,14 +17,8 @@ from numpy.typing import NDArray
 
 from scrfd_ros.config import DetectorConfig
 from scrfd_ros.detection.levels import Level
-from scrfd_ros.detection.scrfd import (
-    PIXEL_MEAN,
-    PIXEL_SCALE,
-    Batch,
-    BatchOutputs,
-    Outputs,
-    Scrfd,
-)
+from scrfd_ros.detection.scrfd import Batch, BatchOutputs, Scrfd
+from scrfd_ros.detection.search import PIXEL_MEAN, PIXEL_SCALE, Outputs
 from scrfd_ros.engines.drawn_faces import (
     BACKGROUND,
     drawn_boxes,
@@ -83,13 +77,13 @@ def check_detector(detector: Scrfd) -> str:
         ModelError: the detector cannot work as it is; names the likely cause.
     """
     path = detector.network.path
-    width, height = detector.config.input_size
+    width, height = detector.size
     drawing = drawn_faces()
     side = min(width, height, len(drawing))
     scale = side / len(drawing)
     image = np.full((height, width, 3), BACKGROUND, np.uint8)
     scale_by_area(drawing, image[:side, :side])
-    config = DetectorConfig(input_size=(width, height), score_threshold=_SCORE)
+    config = DetectorConfig(input_size=detector.config.input_size, score_threshold=_SCORE)
     (batch,) = detector.prepare([image], config)
     # Copies, since the next run may overwrite them.
     outputs = {name: array.copy() for name, array in detector.infer(batch).rows[0].items()}
@@ -143,7 +137,7 @@ class _Trial(NamedTuple):
     def changed(self, kinds: tuple[str, ...], change: _Change) -> Outputs:
         """The outputs after a change of those of some kinds."""
         changed: dict[str, NDArray[np.float32]] = dict(self.outputs)
-        for level in self.detector.levels:
+        for level in self.batch.search.levels:
             for kind in kinds:
                 name = getattr(level, kind)
                 if name is not None:

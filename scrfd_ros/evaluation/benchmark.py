@@ -315,18 +315,18 @@ def network_times(measurements: Sequence[Measurement]) -> list[NetworkTime]:
 def detection_times(measurements: Sequence[Measurement]) -> list[DetectionTime]:
     """Each detector on each hardware, from an image in memory to its faces."""
     sizes = {
-        each.configuration.detector: each.configuration.pipeline.config.detector.input_size
+        each.configuration.detector: each.configuration.pipeline.config.detector.input_text
         for each in measurements
     }
     rows = []
-    for name, (width, height) in sizes.items():
+    for name, size in sizes.items():
         for hardware in HARDWARE:
             milliseconds = _median(measurements, "detection", detector=name, hardware=hardware)
             rows.append(
                 DetectionTime(
                     hardware,
                     f"SCRFD {name}",
-                    f"{width}x{height}",
+                    size,
                     1e3 / milliseconds if milliseconds else None,
                     milliseconds,
                 )

@@ -15,7 +15,15 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSReliabilityPolicy
 
-from scrfd_ros.config import Option, OptionField, from_values, options, shown, with_values
+from scrfd_ros.config import (
+    InputSize,
+    Option,
+    OptionField,
+    from_values,
+    options,
+    shown,
+    with_values,
+)
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.node.config import NodeConfig, effect, from_parameter, to_parameter
 
@@ -109,6 +117,7 @@ def _descriptor(each: OptionField) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(
         description=f"{known.description} Takes effect {effect(known)}.",
         read_only=known.is_read_only,
+        dynamic_typing=each.type == InputSize,
     )
     if known.limits is None:
         descriptor.additional_constraints = known.constraint
@@ -133,7 +142,7 @@ def _refusal(change: Parameter, each: OptionField | None) -> str:
         is_override = change.name.startswith("qos_overrides.")
         reason = _qos_refusal(change) if is_override else ""
     else:
-        reason = _type_refusal(change, to_parameter(each.default)) or each.option.refusal(
+        reason = _type_refusal(change, each) or each.option.refusal(
             from_parameter(change.value, each.type)
         )
     return f"{change.name}: {reason}" if reason else ""
@@ -153,7 +162,16 @@ _TYPES = {
 }
 
 
-def _type_refusal(change: Parameter, default: Any) -> str:
+_SIZE_TYPES = (Parameter.Type.STRING, Parameter.Type.INTEGER, Parameter.Type.INTEGER_ARRAY)
+"""Of a parameter that takes an `InputSize`."""
+
+
+def _type_refusal(change: Parameter, each: OptionField) -> str:
+    given = "" if change.value is None else f"{shown(change.value)} is "
+    given += _TYPES[change.type_]
+    if each.type == InputSize:
+        return "" if change.type_ in _SIZE_TYPES else f"{given}; expected: {each.option.form}"
+    default = to_parameter(each.default)
     expected = Parameter.Type.from_parameter_value(default)
     if change.type_ == expected:
         return ""
@@ -163,8 +181,7 @@ def _type_refusal(change: Parameter, default: Any) -> str:
     elif expected == Parameter.Type.STRING_ARRAY:
         names = [change.value] if isinstance(change.value, str) else "[front, rear]"
         example = f'{names}, or [""] for one camera without a name'
-    given = "" if change.value is None else f"{shown(change.value)} is "
-    return f"{given}{_TYPES[change.type_]}; expected: {_TYPES[expected]}, such as {example}"
+    return f"{given}; expected: {_TYPES[expected]}, such as {example}"
 
 
 def _qos_refusal(change: Parameter) -> str:

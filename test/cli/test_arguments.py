@@ -69,9 +69,15 @@ def test_arguments_set_options(parser: argparse.ArgumentParser, detector_path: P
         ("--threads 1.5", "--threads: expected a whole number from 0 to 256, found '1.5'"),
         ("--score 1.5", "--score: expected a number from 0 to 1, found '1.5'"),
         ("--min-quality nan", "--min-quality: expected a number from 0 to 1, found 'nan'"),
-        ("--input-size 640", "--input-size: expected WxH such as 640x640, found '640'"),
-        ("--input-size 0x640", "--input-size: expected WxH such as 640x640, found '0x640'"),
-        ("--input-size 650x640", "--input-size: 650x640 is not a width and a height in multiples"),
+        *(
+            (
+                f"--input-size={text}",
+                "--input-size: expected auto, a longer side, or a width and a height, in multiples "
+                "of 32, at most 16777216 pixels in total, such as auto, 960 or 640x480, found "
+                f"'{text}'",
+            )
+            for text in ("650", "0", "-640", "0x640", "650x640", "640x640x3", "Auto", "", "1e9")
+        ),
         ("--tiles 3", "--tiles: expected CxR such as 1x1, found '3'"),
         (
             "--tiles 9x1",

@@ -62,7 +62,7 @@ def test_the_whole_image(size: tuple[int, int], input_size: tuple[int, int]) -> 
     boxes = spots_along(size)
     found = detector_of(SpotNetwork(), input_size, nms_threshold=1).detect(draw_spots(size, boxes))
     assert len(found) == len(boxes)
-    assert_agree(found, boxes, plan_views(*size, *input_size)[0].scales)
+    assert_agree(found, boxes, plan_views(*size, *input_size).views[0].scales)
 
 
 @pytest.mark.parametrize("input_size", [(640, 640), (320, 320)], ids=str)
@@ -73,7 +73,7 @@ def test_the_second_look(size: tuple[int, int], input_size: tuple[int, int]) -> 
     detector = detector_of(SpotNetwork(), input_size, nms_threshold=1, large_faces=True)
     found = detector.detect(draw_spots(size, [box]))
     assert len(found) == 2, "one in each look"
-    assert_agree(found, [box], plan_views(*size, *input_size, large_faces=True)[1].scales)
+    assert_agree(found, [box], plan_views(*size, *input_size, large_faces=True).views[1].scales)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_the_second_look(size: tuple[int, int], input_size: tuple[int, int]) -> 
     ids=str,
 )
 def test_tiles(size: tuple[int, int], tiles: tuple[int, int]) -> None:
-    whole, *others = plan_views(*size, 640, 640, tiles)
+    whole, *others = plan_views(*size, 640, 640, tiles).views
     side = 0.9 * min(*whole.smallest, *size)
     assert side > 10, "small enough for tiles, and large enough to measure"
     step = (
@@ -116,7 +116,7 @@ def test_jpegs_decoded_smaller(size: tuple[int, int], reduction: int) -> None:
     image = decoded.image
     image[image <= 3] = 0
     found = decoded.restore(detector_of(SpotNetwork(), nms_threshold=1).detect(image))
-    scales = plan_views(*image.shape[1::-1], 640, 640)[0].scales
+    scales = plan_views(*image.shape[1::-1], 640, 640).views[0].scales
     assert_agree(found, boxes, np.array(scales) / reduction)
 
 
@@ -143,7 +143,7 @@ def test_a_real_network_sees_no_drift_across_the_image(
         found = detector.detect(face.astype(np.uint8))
         assert len(found) == 1 and found.landmarks is not None
         errors.append((found.landmarks[0] - drawn_landmarks()[0] * scale - shift).mean(axis=0))
-    drift = np.abs(errors[1] - errors[0]) * plan_views(*size, 640, 640)[0].scales
+    drift = np.abs(errors[1] - errors[0]) * plan_views(*size, 640, 640).views[0].scales
     assert drift.max() < 0.5
 
 
@@ -160,7 +160,7 @@ def test_cameras_that_are_turned(size: tuple[int, int], rotation: int, reduction
     decoded.image[decoded.image <= 3] = 0
     turned = decoded.upright
     whole = decoded.restore(detector_of(SpotNetwork(), nms_threshold=1).detect(turned))
-    scales = plan_views(turned.shape[1], turned.shape[0], 640, 640)[0].scales
+    scales = plan_views(turned.shape[1], turned.shape[0], 640, 640).views[0].scales
     pixel = np.array(scales[::-1] if rotation % 180 else scales) / reduction
     expected = np.array(boxes, np.float32)
     rows = np.abs(whole.boxes[:, None] - expected).max(axis=2).argmin(axis=1)

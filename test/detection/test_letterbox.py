@@ -22,7 +22,7 @@ def test_image_in_the_corner_black_elsewhere(
     image_size: tuple[int, int], canvas_size: tuple[int, int]
 ) -> None:
     image = RANDOM.integers(1, 256, (*image_size[::-1], 3), np.uint8)
-    views = plan_views(*image_size, *canvas_size)
+    views = plan_views(*image_size, *canvas_size).views
     canvas = Canvas(*canvas_size)(image, views)
     assert canvas.shape == (*canvas_size[::-1], 3) and canvas.dtype == np.uint8
     _, _, width, height = views[0].target
@@ -33,7 +33,7 @@ def test_image_in_the_corner_black_elsewhere(
 
 def test_second_look_below_the_first() -> None:
     image = RANDOM.integers(1, 256, (480, 640, 3), np.uint8)
-    canvas = Canvas(640, 640)(image, plan_views(640, 480, 640, 640, large_faces=True))
+    canvas = Canvas(640, 640)(image, plan_views(640, 480, 640, 640, large_faces=True).views)
     expected = np.zeros(canvas.shape, np.uint8)
     expected[:480] = image
     expected[512:632, :160] = cv2.resize(image, (160, 120), interpolation=cv2.INTER_AREA)
@@ -42,7 +42,7 @@ def test_second_look_below_the_first() -> None:
 
 def test_a_tile_fills_the_canvas() -> None:
     image = RANDOM.integers(1, 256, (200, 640, 3), np.uint8)
-    _, *tiles = plan_views(640, 200, 64, 64, tiles=(4, 1))
+    _, *tiles = plan_views(640, 200, 64, 64, tiles=(4, 1)).views
     for tile in tiles:
         x, y, width, height = tile.source
         canvas = Canvas(64, 64)(image, [tile])
@@ -56,7 +56,7 @@ def test_no_pixel_of_the_image_before_stays() -> None:
     for width, height in ((96, 64), (30, 90), (90, 30), (90, 31), (30, 90), (30, 90), (5, 5)):
         image = RANDOM.integers(1, 256, (height, width, 3), np.uint8)
         for large_faces in (True, False):
-            views = plan_views(width, height, 96, 64, large_faces=large_faces)
+            views = plan_views(width, height, 96, 64, large_faces=large_faces).views
             views = tuple(view for view in views if view.canvas == 0)
             fresh = Canvas(96, 64)(image, views)
             np.testing.assert_array_equal(used(image, views), fresh)
@@ -64,7 +64,7 @@ def test_no_pixel_of_the_image_before_stays() -> None:
 
 def test_takes_an_image_with_padded_rows() -> None:
     padded = RANDOM.integers(0, 256, (48, 80, 3), np.uint8)
-    views = plan_views(64, 48, 32, 32)
+    views = plan_views(64, 48, 32, 32).views
     canvas = Canvas(32, 32)(padded[:, :64], views)
     expected = Canvas(32, 32)(padded[:, :64].copy(), views)
     np.testing.assert_array_equal(canvas, expected)
@@ -77,20 +77,20 @@ def test_what_changed_is_written_also_after_a_failure_and_no_more() -> None:
         image = RANDOM.integers(1, 256, (height, width, 3), np.uint8)
         if width == 0:  # has no views; OpenCV refuses it
             with pytest.raises(cv2.error):
-                canvas(image, plan_views(30, 30, 96, 64))
+                canvas(image, plan_views(30, 30, 96, 64).views)
             continue
-        views = plan_views(width, height, 96, 64)
+        views = plan_views(width, height, 96, 64).views
         np.testing.assert_array_equal(canvas(image, views), Canvas(96, 64)(image, views))
     for height in (30, 20):  # the second time, the rows below are made black
         canvas.planes[:, 30:] = 7
-        canvas(image[:height], plan_views(96, height, 96, 64))
+        canvas(image[:height], plan_views(96, height, 96, 64).views)
         assert (canvas.planes[:, 30:] == 7).all()
         assert not canvas.planes[:, height:30].any()
 
 
 def test_what_opencv_does_not_write_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     canvas = Canvas(96, 64)
-    views = plan_views(96, 30, 96, 64)
+    views = plan_views(96, 30, 96, 64).views
     canvas(np.full((30, 96, 3), 9, np.uint8), views)
     with pytest.raises(ValueError, match="broadcast"):
         canvas(np.full((30, 96, 4), 5, np.uint8), views)

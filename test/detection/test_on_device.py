@@ -111,8 +111,8 @@ def detector(tmp_path: Path) -> Callable[..., Scrfd]:
 
 
 def search_of(detector: Scrfd) -> DeviceSearch:
-    assert detector._device is not None
-    return detector._device
+    assert detector._first.device is not None
+    return detector._first.device
 
 
 def on_input(views: Sequence[View], number: int = 0) -> tuple[View, ...]:
@@ -132,8 +132,8 @@ def test_draws_the_pixels_of_the_letterbox(
     largest, different = 0.0, 0
     for width, height in tqdm(sizes, disable=not every):
         image = noise(width, height)
-        views = on_input(plan_views(width, height, *size, large_faces=True))
-        list(search.search([image], [[(0, views)]], 2.0))
+        views = on_input(plan_views(width, height, *size, large_faces=True).views)
+        list(search.search({0: image}, [[(0, views)]], 2.0))
         canvas(image, views)
         (planes,) = drawn(search, 1)
         differences = np.abs(planes * 128 + 127.5 - canvas.planes)
@@ -148,7 +148,7 @@ def test_draws_tiles_and_the_second_look(
 ) -> None:
     search, canvas = search_of(detector((96, 96))), Canvas(96, 96)
     image = noise(*shape)
-    views = plan_views(*shape, 96, 96, (3, 2), large_faces=True)
+    views = plan_views(*shape, 96, 96, (3, 2), large_faces=True).views
     for number in range(views[-1].canvas + 1):
         planes, _, _ = search.trial(image, on_input(views, number))
         canvas(image, on_input(views, number))
@@ -159,7 +159,7 @@ def test_rows_may_have_gaps_or_run_backwards(detector: Callable[..., Scrfd]) -> 
     search = search_of(detector((64, 64)))
     whole = noise(200, 90)
     for image in (whole[10:60, 20:120], whole[::-1], whole[:, ::-1, ::-1], whole[::2, ::3]):
-        views = plan_views(*image.shape[1::-1], 64, 64)
+        views = plan_views(*image.shape[1::-1], 64, 64).views
         expected, _, _ = search.trial(np.ascontiguousarray(image), views)
         planes, _, _ = search.trial(image, views)
         np.testing.assert_array_equal(planes, expected)
@@ -169,11 +169,11 @@ def test_nothing_outside_of_an_image_is_read(detector: Callable[..., Scrfd]) -> 
     """What lies around an image in memory, here the images before and after, does not count."""
     search = search_of(detector((64, 64)))
     image = noise(77, 51)
-    views = on_input(plan_views(77, 51, 64, 64, large_faces=True))
+    views = on_input(plan_views(77, 51, 64, 64, large_faces=True).views)
     planes = []
     for value in (0, 255):
         around = np.full((31, 41, 3), value, np.uint8)
-        list(search.search([around, image, around], [[(1, views)]], 0.5))
+        list(search.search(dict(enumerate([around, image, around])), [[(1, views)]], 0.5))
         planes.append(drawn(search, 1)[0])
     expected, _, _ = search.trial(image, views)
     np.testing.assert_array_equal(planes, [expected] * 2)
@@ -201,18 +201,18 @@ def test_a_batch_of_several_images(tmp_path: Path) -> None:
     detector = detector_of(load_network(path), size)
     images = [noise(300, 120), noise(50, 80), noise(640, 480)]
     batch = [
-        (number, on_input(plan_views(*image.shape[1::-1], *size, large_faces=True)))
+        (number, on_input(plan_views(*image.shape[1::-1], *size, large_faces=True).views))
         for number, image in enumerate(images)
     ]
     search = search_of(detector)
-    (chosen,) = search.search(images, [batch], 0.9)
+    (chosen,) = search.search(dict(enumerate(images)), [batch], 0.9)
     canvas = Canvas(*size)
     for planes, (number, views) in zip(drawn(search, 3), batch, strict=True):
         canvas(images[number], views)
         assert_same_pixels(planes * 128 + 127.5, canvas)
     for number, found in enumerate(chosen):
         row = {name: array[number] for name, array in outputs.items()}
-        assert_same(found, detector._chosen(row, 0.9))
+        assert_same(found, detector._first.chosen(row, 0.9))
 
 
 def assert_same(found: ChosenAnchors, expected: ChosenAnchors) -> None:
@@ -225,7 +225,7 @@ def test_raw_pixels_for_a_network_that_normalizes(detector: Callable[..., Scrfd]
     network.normalizes_input = True
     search, canvas = search_of(detector_of(network, (64, 64))), Canvas(64, 64)
     image = noise(80, 60)
-    views = on_input(plan_views(80, 60, 64, 64))
+    views = on_input(plan_views(80, 60, 64, 64).views)
     planes, _, _ = search.trial(image, views)
     canvas(image, views)
     assert_same_pixels(planes, canvas)
@@ -288,9 +288,9 @@ def test_chooses_the_candidates_of_the_processor(
             array.reshape(-1)[:3] = math.nan, math.inf, -math.inf
     made_up = detector(size, outputs)
     image = noise(*size)
-    inputs = [(0, plan_views(*size, *size))]
-    ((found,),) = search_of(made_up).search([image], [inputs], THRESHOLD)
-    expected = made_up._chosen(outputs, THRESHOLD)
+    inputs = [(0, plan_views(*size, *size).views)]
+    ((found,),) = search_of(made_up).search({0: image}, [inputs], THRESHOLD)
+    expected = made_up._first.chosen(outputs, THRESHOLD)
     assert_same(found, expected)
     if change is all_of and size == (320, 320):
         assert len(found.rows) == 4200 > on_device._FIRST, "more than come back at once"
@@ -413,7 +413,7 @@ def test_kernels_that_the_driver_refuses(
     with caplog.at_level(logging.WARNING):
         made_up = detector((64, 64))
     function, code = fault.split()
-    assert made_up._device is None
+    assert made_up._first.device is None
     assert "the processor draws its input and looks for candidates" in caplog.text
     assert f"{function} failed with {code}" in caplog.text
     np.testing.assert_array_equal(made_up.detect(noise(80, 60)).boxes, expected.boxes)
@@ -427,7 +427,7 @@ def test_kernels_that_are_not_installed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(on_device, "_PTX", tmp_path / "kernels.ptx")
-    assert detector((64, 64))._device is None
+    assert detector((64, 64))._first.device is None
     assert f"No such file or directory: '{tmp_path}/kernels.ptx'" in caplog.text
 
 
@@ -465,7 +465,7 @@ def test_device_that_differs_from_the_processor(
     trial = DeviceSearch.trial
     monkeypatch.setattr(DeviceSearch, "trial", lambda *arguments: changed(*trial(*arguments)))
     made_up = detector((64, 64))
-    assert made_up._device is None
+    assert made_up._first.device is None
     assert reason in caplog.text
 
 
@@ -494,7 +494,7 @@ def test_processor_with_another_arithmetic(
         target[:] = np.rint(rows[upper] * (1 - down) + rows[lower] * down)
 
     monkeypatch.setattr(letterbox, "scale_linear", scaled)
-    assert detector((320, 320))._device is not None, caplog.text
+    assert detector((320, 320))._first.device is not None, caplog.text
 
 
 @pytest.mark.parametrize(
@@ -538,5 +538,5 @@ def test_candidates_do_not_depend_on_their_order(
         return total
 
     monkeypatch.setattr(search, "_copy_out", shuffled)
-    ((found,),) = search.search([noise(64, 64)], [[(0, plan_views(64, 64, 64, 64))]], 0.5)
-    assert_same(found, made_up._chosen(outputs, 0.5))
+    ((found,),) = search.search({0: noise(64, 64)}, [[(0, plan_views(64, 64, 64, 64).views)]], 0.5)
+    assert_same(found, made_up._first.chosen(outputs, 0.5))

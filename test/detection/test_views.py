@@ -53,7 +53,7 @@ def test_the_whole_image_in_the_corner(
     image_size: tuple[int, int], input_size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     assert fitted_size(*image_size, *input_size) == expected
-    (whole,) = plan_views(*image_size, *input_size)
+    (whole,) = plan_views(*image_size, *input_size).views
     assert whole == View(0, (0, 0, *image_size), (0, 0, *expected))
     assert whole.scales == tuple(np.array(expected) / image_size)
 
@@ -82,7 +82,7 @@ def test_second_look(
     canvas: int,
     target: tuple[int, int, int, int],
 ) -> None:
-    whole, second = plan_views(*image_size, *input_size, large_faces=True)
+    whole, second = plan_views(*image_size, *input_size, large_faces=True).views
     assert (second.canvas, second.target) == (canvas, target)
     assert second.source == whole.source
     assert second.scales == tuple(np.array(target[2:]) / image_size)
@@ -94,7 +94,7 @@ def test_second_look(
 @pytest.mark.parametrize("size", [(3000, 2171), (640, 480), (4000, 300), (97, 1001), (7680, 4320)])
 @pytest.mark.parametrize("tiles", [(2, 1), (1, 2), (3, 2), (7, 5)])
 def test_tiles_cover_the_image_and_overlap(size: tuple[int, int], tiles: tuple[int, int]) -> None:
-    whole, *views = plan_views(*size, 640, 640, tiles)
+    whole, *views = plan_views(*size, 640, 640, tiles).views
     assert whole.source == (0, 0, *size)
     assert [view.canvas for view in views] == list(range(1, tiles[0] * tiles[1] + 1))
     for axis in (0, 1):
@@ -349,5 +349,5 @@ def test_memory_does_not_grow_with_the_tiles(on_gpu: bool, batch: int) -> None:
         assert np.abs(found.boxes - box).max() < 1
     blob = 3 * 320 * 320 * 4
     assert max(peaks) < (1.5 * blob + 4_000_000) * batch
-    held = [len(detector._letterboxes), len(detector._blob)]
+    held = [len(detector._first._letterboxes), len(detector._first._blob)]
     assert held == [batch, batch]

@@ -89,7 +89,7 @@ def test_same_detections(
         assert len(faces) == len(expected) and faces.landmarks is not None, name
         np.testing.assert_allclose(faces.scores, expected[:, 4], rtol=0, atol=1e-5, err_msg=name)
         whole = each.shape[1::-1]
-        scales = np.array(plan_views(*whole, *size)[0].scales)
+        scales = np.array(plan_views(*whole, *size).views[0].scales)
         stretch = (insightface_stretch(whole, size), 1)
         for ours, theirs in (
             (faces.boxes.reshape(-1, 2, 2), expected[:, :4].reshape(-1, 2, 2)),

@@ -109,7 +109,7 @@ def test_device_draws_and_chooses_as_the_processor_does(
 ) -> None:
     network = load_network(engine(name, "fp16"), cuda_graph=cuda_graph)
     detector = detector_of(network, large_faces=True, tiles=(2, 1))
-    assert detector._device is not None, "see the log"
+    assert detector._first.device is not None, "see the log"
     photograph = image("t1.jpg")
     for picture in (photograph, photograph[:, ::-1], photograph[::2, ::2], photograph[:333]):
         (found,) = detector.detect_all([picture])

@@ -54,7 +54,11 @@ def sentence(output: str) -> str:
     [
         ("cameras", None, "cameras: nothing, or an empty list; expected: a list of texts"),
         ("detector.tiles", None, "expected: a list of whole numbers, such as [1, 1]"),
-        ("detector.input_size", None, "such as [640, 640]"),
+        ("detector.input_size", None, "nothing, or an empty list; expected: auto, a longer side"),
+        ("detector.input_size", True, "true is true or false; expected: auto, a longer side"),
+        ("detector.input_size", 640.0, "640.0 is a number with a decimal point; expected: auto"),
+        ("detector.input_size", 33, "33 is not auto, a longer side, or a width and a height"),
+        ("detector.input_size", "640x384", "'640x384' is not auto, a longer side, or"),
         ("detector.tiles", [1.0, 2.0], "is a list of numbers with a decimal point; expected"),
         ("detector.tiles", [1, 2, 3], "[1, 2, 3] is not a number of columns and of rows"),
         ("detector.tiles", [0, 1], "each 1 to 8"),

@@ -265,6 +265,7 @@ def test_thresholds_change_while_running(tmp_path: Path, image: Images) -> None:
         ("backend", "abacus", "onnxruntime"),
         ("detector.input_size", [640], "multiples of 32"),
         ("detector.input_size", [640, 641], "multiples of 32"),
+        ("detector.input_size", 640.0, "expected: auto, a longer side"),
         ("autostart", False, "read-only"),
     ],
 )

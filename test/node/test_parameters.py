@@ -62,6 +62,8 @@ def test_parameters_make_the_default_configuration(node: Node) -> None:
         ("detector.engine_path", "~/own.onnx", Path.home() / "own.onnx"),
         ("detector.engine_path", "~nobody-here/own.onnx", Path("~nobody-here/own.onnx")),
         ("detector.input_size", array("q", [320, 224]), (320, 224)),
+        ("detector.input_size", 960, 960),
+        ("detector.input_size", "auto", "auto"),
         ("cameras", ["front", "rear"], ("front", "rear")),
         ("rotation", [90], (90,)),
         ("tracking.max_age", 3.0, 3.0),

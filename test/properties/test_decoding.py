@@ -100,7 +100,7 @@ def test_equals_a_loop_over_all_anchors(
         nms_threshold=nms_threshold,
         max_faces=max_faces,
     )
-    views = plan_views(*image, *size, tiles, large_faces)
+    views = plan_views(*image, *size, tiles, large_faces).views
 
     random = np.random.default_rng(seed)
     outputs = []

@@ -42,7 +42,9 @@ def images(draw: st.DrawFn) -> NDArray[np.uint8]:
 def test_the_letterbox(image: NDArray[np.uint8], blocks: tuple[int, int], large: bool) -> None:
     size = 32 * blocks[0], 32 * blocks[1]
     height, width = image.shape[:2]
-    views = [view for view in plan_views(width, height, *size, (1, 1), large) if view.canvas == 0]
+    views = [
+        view for view in plan_views(width, height, *size, (1, 1), large).views if view.canvas == 0
+    ]
     canvas = Canvas(*size)(checked_image(image), views)
     expected = np.zeros(canvas.shape, np.uint8)
     x, y, w, h = views[0].target

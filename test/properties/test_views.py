@@ -29,7 +29,7 @@ parts = st.floats(0, 1, width=32)
 def test_views_are_within_image_and_inputs(
     size: Size, input_size: Size, tiles: Size, large_faces: bool
 ) -> None:
-    views = plan_views(*size, *input_size, tiles, large_faces)
+    views = plan_views(*size, *input_size, tiles, large_faces).views
     assert views[0].source == (0, 0, *size) and views[0].target[:2] == (0, 0)
     # The detector goes through the inputs one after the other.
     numbers = [view.canvas for view in views]
@@ -53,7 +53,7 @@ def test_views_are_within_image_and_inputs(
 def test_faces_below_the_limit_lie_whole_within_a_tile(
     size: Size, input_size: Size, tiles: Size, x: float, y: float, width: float, height: float
 ) -> None:
-    whole, *others = plan_views(*size, *input_size, tiles)
+    whole, *others = plan_views(*size, *input_size, tiles).views
     smallest = whole.smallest
     sides = min(width * smallest[0], size[0]), min(height * smallest[1], size[1])
     if not others or sides[0] >= smallest[0] or sides[1] >= smallest[1]:
@@ -88,7 +88,7 @@ def test_what_is_not_drawn_is_black_whatever_was_there_before(
         size = sizes[number]
         views = [
             view
-            for view in plan_views(*size, width, height, large_faces=large_faces)
+            for view in plan_views(*size, width, height, large_faces=large_faces).views
             if view.canvas == 0
         ]
         image = random.integers(1, 256, (size[1], size[0], 3), np.uint8)
