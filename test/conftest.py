@@ -62,6 +62,15 @@ def recognizer_path() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
+def openvino_folder() -> Path:
+    """The folder in which run.sh has installed OpenVINO, which `auto` must not see elsewhere."""
+    folder = Path(sys.prefix, "openvino")
+    if not folder.is_dir():
+        pytest.skip(f"OpenVINO is not in {folder}, where ./run.sh test installs it")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def image() -> Callable[[str], NDArray[np.uint8]]:
     """A real image by its file name, uint8 [H, W, 3] BGR."""
     return lambda name: read_image(fetched(ensure_picture, name))

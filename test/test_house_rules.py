@@ -56,6 +56,7 @@ PURE_ROOMS = {"errors", "arrays", "faces", "files", "images", "detection", "reco
 HEAVY = {
     "onnx": {"engines"},
     "onnxruntime": {"inference", "engines"},
+    "openvino": {"inference"},
     "tensorrt": {"inference"},
     "pycuda": {"inference"},
     "cuda": {"inference"},

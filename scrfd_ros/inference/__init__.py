@@ -2,9 +2,9 @@
 """Neural networks as functions of named arrays, whichever backend runs them.
 
 `network.Network` is the contract, and `load.load_network` loads a model file with a backend. Each
-backend is one module: onnx_runtime, tensorrt (with tensorrt_library, engine_file, cuda and
-cuda_api). The others are for all: batches of rows (batches), images as network input (blob), the
-content of ONNX files (onnx_file, onnx_parts, protobuf), usable processor cores (cores).
+backend is one module: onnx_runtime, openvino, tensorrt (with tensorrt_library, engine_file, cuda
+and cuda_api). The others are for all: batches of rows (batches), images as network input (blob),
+the content of ONNX files (onnx_file, onnx_parts, protobuf), usable processor cores (cores).
 
 To add a backend, write a module with a function
 

@@ -11,6 +11,7 @@ from scrfd_ros.inference.network import Network
 BACKEND_MODULES = {
     "tensorrt": "scrfd_ros.inference.tensorrt",
     "onnxruntime": "scrfd_ros.inference.onnx_runtime",
+    "openvino": "scrfd_ros.inference.openvino",
 }
 """Name of each backend, and the module that has its `load`: see `scrfd_ros.inference`."""
 

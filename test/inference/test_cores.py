@@ -157,7 +157,7 @@ def test_threads_reach_all_that_computes(
         assert network._session.get_session_options().intra_op_num_threads == expected
     assert cv2.getNumThreads() == expected
     reason = "as set" if threads else "the cores that this process may use"
-    assert f"{expected} threads for ONNX Runtime and for OpenCV: {reason}" in caplog.text
+    assert f"{expected} threads for the networks and for OpenCV: {reason}" in caplog.text
 
 
 @pytest.mark.parametrize("threads", ["-1", "10000", "257", "two", "1.5", ""])

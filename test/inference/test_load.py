@@ -42,7 +42,11 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("module", BACKEND_MODULES.values())
-def test_a_backend_is_a_module_with_a_load_function(module: str) -> None:
+def test_a_backend_is_a_module_with_a_load_function(
+    module: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if module == BACKEND_MODULES["openvino"]:
+        monkeypatch.syspath_prepend(request.getfixturevalue("openvino_folder"))
     load = importlib.import_module(module).load
     assert list(inspect.signature(load).parameters) == ["path", "threads", "cuda_graph"]
 
