@@ -16,7 +16,7 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
 
 from peers import cold_start, compressed, images, libraries, nodes, video
-from peers.libraries import INSIGHTFACE, OURS, UNIFACE, own_pipeline
+from peers.libraries import INSIGHTFACE, ON_OPENVINO, OURS, UNIFACE, own_pipeline
 from peers.nodes import FAST, PLAIN, SLOW
 from peers.observed_node import Feeder
 from peers.pictures import FULL_HD, HD, UHD, VGA, six_people
@@ -31,6 +31,7 @@ from scrfd_ros.pipeline import FacePipeline
 WANTED = {
     "detection, 1280x720, to insightface": "at most 0.62",
     "end to end, 1280x720, to insightface": "at most 0.42",
+    "end to end, 1280x720, OpenVINO, to insightface": "at most 0.33",
     "outside network: detection, to insightface": "at most 0.4",
     "outside network: recognition, to insightface": "at most 0.2",
     "clip with tracking, to insightface": "at most 0.33",
@@ -48,8 +49,10 @@ def pipeline() -> FacePipeline:
 
 
 @pytest.fixture(scope="module")
-def sides(pipeline: FacePipeline) -> dict[str, libraries.Library]:
-    return libraries.libraries(pipeline)[0]
+def sides(pipeline: FacePipeline, openvino_folder: Path) -> dict[str, libraries.Library]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(openvino_folder)
+        return libraries.libraries(pipeline)[0]
 
 
 @pytest.fixture
@@ -80,10 +83,15 @@ def invented() -> dict[str, Any]:
         return {**rates, "peak_memory": 300 * factor}
 
     others = (INSIGHTFACE, UNIFACE)
+
+    def of_backends(size: str) -> dict[str, Any]:
+        ours = {ON_OPENVINO: times(1)} if size == HD else {}
+        return of_sides(times, *others) | ours
+
     stages = {stage: spread(1) for stage in ("decode", "track", "message", "all")}
     by_task = {
-        "detection": {size: of_sides(times, *others) for size in (VGA, HD, FULL_HD, UHD)},
-        "end_to_end": {size: of_sides(times, *others) for size in (VGA, HD, FULL_HD)},
+        "detection": {size: of_backends(size) for size in (VGA, HD, FULL_HD, UHD)},
+        "end_to_end": {size: of_backends(size) for size in (VGA, HD, FULL_HD)},
     }
     processes = ("first_face", "processor", "peak_memory")
     return {
@@ -155,16 +163,22 @@ def test_what_is_not_measured_is_told_with_its_reason(
     pipeline: FacePipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(libraries, "uniface", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "scrfd_ros.inference.openvino", raising=False)
     sides, missing = libraries.libraries(pipeline)
     assert sides.keys() == {OURS, INSIGHTFACE}
     medians = invented()
     for task in ("detection", "recognition", "end_to_end"):
         for size in medians[task].values():
-            del size[UNIFACE]
+            for missed in (UNIFACE, ON_OPENVINO):
+                size.pop(missed, None)
     print_report(results(medians, 50, missing))
     output = capsys.readouterr().out
     assert "| uniface     | -     |" in output
     assert "\n- uniface: not installed" in output
+    assert "| detection, 1280x720, OpenVINO  | insightface | -     |" in output
+    assert "- on OpenVINO: " in output
+    assert "pip install openvino" in " ".join(output.split())
 
 
 @pytest.mark.parametrize("option", ["--peers", "--gpu"])
@@ -177,6 +191,14 @@ def test_without_a_checkout_the_command_says_where_it_runs(
     monkeypatch.setattr(bench, "default_model_directory", lambda: tmp_path / "models")
     assert main(["bench", option]) == 2
     assert f"./run.sh bench {option}" in capsys.readouterr().err
+
+
+def test_the_clock_counts_runs_of_openvino(sides: dict[str, libraries.Library]) -> None:
+    clock = NetworkClock()
+    with clock.counting():
+        total, outside = sample(clock, lambda: sides[ON_OPENVINO].detect(six_people(HD)))
+    assert len(clock.milliseconds) == 1
+    assert 0 < outside < total
 
 
 def test_the_clock_counts_each_run_of_a_network_and_nothing_else(pipeline: FacePipeline) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from peers.pictures import Image
 from scrfd_ros.config import DetectorConfig, PipelineConfig, RecognizerConfig
+from scrfd_ros.errors import BackendError
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
 from scrfd_ros.models.download import ensure_model
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
@@ -32,6 +33,8 @@ except ImportError:
     uniface = None
 
 OURS, INSIGHTFACE, UNIFACE = "scrfd_ros", "insightface", "uniface"
+ON_OPENVINO = "on OpenVINO"
+"""scrfd_ros again, with its other backend."""
 
 INPUT_SIZE = (640, 640)
 
@@ -53,6 +56,10 @@ class Library(NamedTuple):
 def libraries(pipeline: FacePipeline) -> tuple[dict[str, Library], list[str]]:
     """The installed libraries by name, and why others are missing; the pipeline is ours."""
     sides, missing = {OURS: ours(pipeline), INSIGHTFACE: insightface_library()}, []
+    try:
+        sides[ON_OPENVINO] = ours(own_pipeline(backend="openvino"))
+    except BackendError as error:
+        missing.append(f"{ON_OPENVINO}: {error}")
     if uniface is not None:
         sides[UNIFACE] = uniface_library()
     else:
@@ -71,10 +78,10 @@ def recognizer_path() -> Path:
     return ensure_model(load_catalogue().find("w600k_mbf", RECOGNIZER))
 
 
-def own_pipeline(recognize: bool = True) -> FacePipeline:
+def own_pipeline(recognize: bool = True, backend: str = "onnxruntime") -> FacePipeline:
     return load_pipeline(
         PipelineConfig(
-            backend="onnxruntime",
+            backend=backend,
             detector=DetectorConfig(engine_path=detector_path()),
             recognizer=RecognizerConfig(enabled=recognize, engine_path=recognizer_path()),
         )

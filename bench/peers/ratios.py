@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from peers.libraries import INSIGHTFACE, OURS, UNIFACE
+from peers.libraries import INSIGHTFACE, ON_OPENVINO, OURS, UNIFACE
 from peers.nodes import CAMERAS, FAST, PLAIN, SLOW
 from peers.pictures import FULL_HD, HD, VGA
 
@@ -67,9 +67,9 @@ def number(medians: Results, path: str) -> float | None:
     return found["median"] if isinstance(found, dict) else found
 
 
-def _to(peer: str, what: str, path: str, **wanted: float) -> Ratio:
+def _to(peer: str, what: str, path: str, ours: str = OURS, **wanted: float) -> Ratio:
     """The figure at a place that has {} for the side: ours to that of a peer."""
-    return Ratio(what, peer, path.format(OURS), path.format(peer), **wanted)
+    return Ratio(what, peer, path.format(ours), path.format(peer), **wanted)
 
 
 _NODE, _DETECTING = (f"{what}/{{}}/{FAST}_hz" for what in ("node", "node_detection_only"))
@@ -83,6 +83,14 @@ RATIOS = [
     _to(INSIGHTFACE, f"end to end, {HD}", f"end_to_end/{HD}/{{}}/total", at_most=0.42),
     _to(INSIGHTFACE, f"end to end, {FULL_HD}", f"end_to_end/{FULL_HD}/{{}}/total"),
     _to(UNIFACE, f"end to end, {HD}", f"end_to_end/{HD}/{{}}/total"),
+    _to(INSIGHTFACE, f"detection, {HD}, OpenVINO", f"detection/{HD}/{{}}/total", ON_OPENVINO),
+    _to(
+        INSIGHTFACE,
+        f"end to end, {HD}, OpenVINO",
+        f"end_to_end/{HD}/{{}}/total",
+        ON_OPENVINO,
+        at_most=0.33,
+    ),
     _to(INSIGHTFACE, "clip with tracking", "video/{}/mean", at_most=0.33),
     _to(INSIGHTFACE, f"JPEG: detection, {HD}", f"compressed/detection/{HD}/{{}}/total"),
     _to(INSIGHTFACE, f"JPEG: detection, {FULL_HD}", f"compressed/detection/{FULL_HD}/{{}}/total"),

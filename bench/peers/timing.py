@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ Summary = dict[str, float]
 
 
 class NetworkClock:
-    """Measures the time inside every session of ONNX Runtime in this process.
+    """Measures the time inside every session of ONNX Runtime and OpenVINO in this process.
 
     Attributes:
         milliseconds: of each run since the last `clear`.
@@ -35,11 +36,13 @@ class NetworkClock:
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        session = onnxruntime.InferenceSession
+        """Measure until the end. OpenVINO has to be imported before, if it is used."""
+        runs = [(onnxruntime.InferenceSession, name) for name in _RUNS]
+        if "openvino" in sys.modules:
+            runs.append((sys.modules["openvino"].InferRequest, "infer"))
         with ExitStack() as stack:
-            for name in _RUNS:
-                timed = self._timed(getattr(session, name))
-                stack.enter_context(patch.object(session, name, timed))
+            for owner, name in runs:
+                stack.enter_context(patch.object(owner, name, self._timed(getattr(owner, name))))
             yield
 
     def _timed(self, run: Callable[..., Any]) -> Callable[..., Any]:
