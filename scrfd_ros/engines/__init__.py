@@ -5,5 +5,6 @@
 convert builds it (with build, onnx_precision and onnx_shapes) and accepts it only if it agrees with
 its model (agreement). model_check tests a loaded model on drawn_faces; trtexec has the equivalent
 command line of NVIDIA's tool. adapted keeps changed models beside their originals; free_size is a
-change of that kind, which gives detectors of one input size a free one.
+change of that kind, which gives detectors of one input size a free one. sized has the engines of a
+detector for several sizes.
 """

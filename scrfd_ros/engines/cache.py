@@ -7,12 +7,16 @@ import hashlib
 import logging
 from pathlib import Path
 
+import numpy as np
+
 from scrfd_ros.errors import ModelError
 from scrfd_ros.files import ensure_writable, locked_folder
 from scrfd_ros.inference.cuda_api import cuda_api
 from scrfd_ros.inference.engine_file import differences, read_metadata
 from scrfd_ros.inference.load import ENGINE_SUFFIX, load_network
+from scrfd_ros.inference.network import Network
 from scrfd_ros.inference.onnx_file import read_model
+from scrfd_ros.inference.onnx_parts import input_shapes
 from scrfd_ros.inference.tensorrt import read_plan
 from scrfd_ros.inference.tensorrt_library import Platform, load_tensorrt
 
@@ -32,14 +36,11 @@ def ensure_engine(model: Path, input_size: tuple[int, int] | None, batch: int) -
         ModelError: the model cannot be read or built.
         ScrfdError: the engine cannot be written.
     """
-    _, here = load_tensorrt()
-    cuda_api()
-    engine = _find_engine(model, input_size, batch, here)
-    if engine is None and batch > 1 and load_network(model).inputs[0].shape[0] is not None:
-        batch = 1
-        engine = _find_engine(model, input_size, batch, here)
+    engine = find_engine(model, input_size, batch)
     if engine is not None:
         return engine
+    _, here = load_tensorrt()
+    batch = _usable_batch(model, batch)
     engine = model.parent / "engines" / _engine_name(model, input_size, batch, here)
     ensure_writable(engine)
     folder = engine.parent
@@ -58,6 +59,34 @@ def ensure_engine(model: Path, input_size: tuple[int, int] | None, batch: int) -
         batches = (1, batch, batch) if batch > 1 else None
         convert(model, engine, Settings(input_size=input_size, batch=batches))
     return engine
+
+
+def find_engine(model: Path, input_size: tuple[int, int] | None, batch: int) -> Path | None:
+    """The newest engine of a model that fits this machine; None if there is none.
+
+    Args and errors are those of `ensure_engine`.
+    """
+    _, here = load_tensorrt()
+    cuda_api()
+    return _find_engine(model, input_size, _usable_batch(model, batch), here)
+
+
+def load_engine(engine: Path, cuda_graph: bool) -> Network:
+    """Load an engine and run it once: if it does not run, others can still be chosen.
+
+    Raises:
+        ModelError: it cannot be loaded, or does not run.
+    """
+    network = load_network(engine, cuda_graph=cuda_graph)
+    (tensor,) = network.inputs
+    sizes = (1 if size is None else size for size in tensor.shape)
+    network({tensor.name: np.zeros(tuple(sizes), np.float32)})
+    return network
+
+
+def _usable_batch(model: Path, batch: int) -> int:
+    shapes = input_shapes(read_model(model))
+    return 1 if shapes and shapes[0] and shapes[0][0] is not None else batch
 
 
 def _engine_name(

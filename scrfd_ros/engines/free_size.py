@@ -30,15 +30,15 @@ from scrfd_ros.inference.load import load_network
 from scrfd_ros.inference.network import Network
 from scrfd_ros.inference.onnx_file import read_model
 from scrfd_ros.inference.onnx_parts import (
-    INITIALIZER,
     INPUT,
     NODE,
     OUTPUT,
     VALUE_INFO,
+    graph_inputs,
     graph_of,
+    input_shapes,
     node,
     read_node,
-    tensor_name,
     value,
     value_name,
     value_shape,
@@ -71,21 +71,14 @@ def fixed_size(content: bytes) -> tuple[int, int] | None:
     None for all others, and for what is not an ONNX file.
     """
     try:
-        graph = graph_of(content)
-        shapes = [value_shape(each) for each in _inputs(graph)]
-        outputs = sum(1 for _ in byte_fields(graph, OUTPUT))
-    except (ModelError, ValueError):
+        shapes = input_shapes(content)
+        outputs = sum(1 for _ in byte_fields(graph_of(content), OUTPUT))
+    except ModelError:
         return None
     if len(shapes) != 1 or len(shapes[0]) != 4 or outputs not in OUTPUT_COUNTS:
         return None
     height, width = shapes[0][_HEIGHT], shapes[0][_WIDTH]
     return (width, height) if width and height else None
-
-
-def _inputs(graph: memoryview) -> list[memoryview]:
-    """The inputs of a graph; old files list weights among them, which are left out here."""
-    weights = set(map(tensor_name, byte_fields(graph, INITIALIZER)))
-    return [each for each in byte_fields(graph, INPUT) if value_name(each) not in weights]
 
 
 def with_free_size(content: bytes) -> bytes:
@@ -97,7 +90,7 @@ def with_free_size(content: bytes) -> bytes:
         ValueError: the file is malformed.
     """
     graph = graph_of(content)
-    (own,) = _inputs(graph)
+    (own,) = graph_inputs(graph)
     nodes = map(read_node, byte_fields(graph, NODE))
     resized = {
         each.outputs[0]: each.inputs

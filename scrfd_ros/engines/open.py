@@ -7,8 +7,6 @@ import functools
 import logging
 from pathlib import Path
 
-import numpy as np
-
 from scrfd_ros.errors import BackendError, ModelError, ScrfdError
 from scrfd_ros.inference.cuda import cuda_device
 from scrfd_ros.inference.load import BACKENDS, ENGINE_SUFFIX, load_network
@@ -90,14 +88,9 @@ def _open_engine(
     model: Path, input_size: tuple[int, int] | None, batch: int, cuda_graph: bool
 ) -> Network:
     # Imported late: machines without a GPU do not need it.
-    from scrfd_ros.engines.cache import ensure_engine
+    from scrfd_ros.engines.cache import ensure_engine, load_engine
 
-    network = load_network(ensure_engine(model, input_size, batch), cuda_graph=cuda_graph)
-    # An engine that does not run has to fail now, while another backend can be chosen.
-    (tensor,) = network.inputs
-    sizes = (1 if size is None else size for size in tensor.shape)
-    network({tensor.name: np.zeros(tuple(sizes), np.float32)})
-    return network
+    return load_engine(ensure_engine(model, input_size, batch), cuda_graph)
 
 
 @functools.cache  # once for all networks

@@ -49,6 +49,28 @@ def graph_of(content: bytes) -> memoryview:
     return graphs[0]
 
 
+def graph_inputs(graph: memoryview) -> list[memoryview]:
+    """The ValueInfoProtos of a graph's inputs; old files list weights among them: not these.
+
+    Raises:
+        ValueError: it is malformed or cut off.
+    """
+    weights = set(map(tensor_name, byte_fields(graph, INITIALIZER)))
+    return [each for each in byte_fields(graph, INPUT) if value_name(each) not in weights]
+
+
+def input_shapes(content: bytes) -> list[list[int | None]]:
+    """The declared shapes of an ONNX model's inputs, see `value_shape`.
+
+    Raises:
+        ModelError: it is malformed, or cut off.
+    """
+    try:
+        return list(map(value_shape, graph_inputs(graph_of(content))))
+    except ValueError as error:
+        raise ModelError(f"not a whole ONNX model, {len(content)} bytes: {error}") from error
+
+
 def with_graph(content: bytes, change: Callable[[Field], Part], more: bytes = b"") -> bytes:
     """An ONNX model with changes in its graph.
 

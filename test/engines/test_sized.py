@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Engines for several sizes of input are found, or built beside the images, on a simulated GPU."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import fixed_detectors
+import onnx
+import pytest
+from faulty_processes import LONGEST
+
+from scrfd_ros.engines import sized
+from scrfd_ros.engines.cache import ensure_engine
+from scrfd_ros.engines.sized import SizedEngines
+from scrfd_ros.files import locked_folder
+from scrfd_ros.inference import cuda
+from scrfd_ros.inference.engine_file import read_metadata
+from scrfd_ros.inference.network import Network
+from scrfd_ros.models.checksums import sha256_of
+
+SIZE = (192, 128)
+
+
+@pytest.fixture
+def model(detector_path: Callable[[str], Path], tmp_path: Path) -> Path:
+    path = tmp_path / "any.onnx"
+    path.symlink_to(detector_path("500m"))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def simulated_in_children(
+    simulated_gpu: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[[], int]:
+    """Gives the number of engines that were built."""
+    builds = tmp_path / "builds"
+    folders = (str(Path(cuda._LIBRARY).parent), os.environ.get("LD_LIBRARY_PATH", ""))
+    monkeypatch.setenv("LD_LIBRARY_PATH", os.pathsep.join(filter(None, folders)))
+    monkeypatch.setenv("SIMULATED_BUILDS", str(builds))
+    return lambda: len(builds.read_text().splitlines()) if builds.exists() else 0
+
+
+def child(engines: SizedEngines) -> subprocess.Popen[str]:
+    assert engines._build is not None
+    return engines._build._process
+
+
+def wait(engines: SizedEngines) -> Network | None:
+    """What comes of the build that runs."""
+    assert engines(SIZE) is None
+    child(engines).wait(LONGEST)
+    return engines(SIZE)
+
+
+def test_an_engine_that_is_there_is_loaded_at_once(
+    model: Path, simulated_in_children: Callable[[], int]
+) -> None:
+    path = ensure_engine(model, SIZE, 1)
+    engines = SizedEngines(model, 1, cuda_graph=False)
+    network = engines(SIZE)
+    assert network is not None and network.path == path
+    assert network.inputs[0].shape == (1, 3, *SIZE[::-1])
+    assert engines(SIZE) is network
+    assert simulated_in_children() == 1
+
+
+def test_an_engine_is_built_beside_the_images_and_kept(
+    detector_path: Callable[[str], Path],
+    tmp_path: Path,
+    simulated_in_children: Callable[[], int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = tmp_path / "any.onnx"
+    onnx.save(fixed_detectors.fixed(detector_path("2.5g")), str(model))  # takes another size
+    engines = SizedEngines(model, 1, cuda_graph=False)
+    network = wait(engines)
+    assert network is not None and network.backend == "tensorrt 10.3.0 fp16"
+    (record,) = caplog.records
+    assert "any.onnx: building an engine for an input of 192x128, once; until" in record.message
+    # Users know the file that was there before.
+    metadata = read_metadata(network.path)
+    with model.open("rb") as stream:
+        sha256 = sha256_of(stream)
+    assert metadata is not None and metadata.model == str(model)
+    assert network.sha256 == metadata.model_sha256 == sha256
+    assert network.name == "any"
+    other = SizedEngines(model, 1, cuda_graph=False)(SIZE)
+    assert other is not None and other.path == network.path
+    assert simulated_in_children() == 1
+
+
+def test_a_build_that_fails_is_told_once(
+    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SIMULATED_TENSORRT", "build fails")
+    engines = SizedEngines(model, 1, cuda_graph=False)
+    assert wait(engines) is None
+    assert [engines(SIZE) for _ in range(3)] == [None] * 3
+    assert engines._build is None
+    assert len(caplog.records) == 2
+    assert "no engine for an input of 192x128: " in caplog.records[-1].message
+    assert "cannot build an engine" in caplog.records[-1].message
+    assert "tried again at the next start" in caplog.records[-1].message
+
+
+def test_a_build_that_crashes_leaves_this_process_alone(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engines = SizedEngines(model, 1, cuda_graph=False)
+    assert engines(SIZE) is None
+    child(engines).send_signal(signal.SIGSEGV)
+    assert wait(engines) is None
+    assert "the process that built it was ended by SIGSEGV. Such images" in caplog.text
+
+
+def test_an_engine_that_does_not_run(
+    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ensure_engine(model, SIZE, 1)
+    caplog.clear()
+    monkeypatch.setenv("SIMULATED_TENSORRT", "execute fails")
+    engines = SizedEngines(model, 1, cuda_graph=False)
+    assert engines(SIZE) is None and engines(SIZE) is None
+    (record,) = caplog.records
+    assert "192x128: " in record.message and "the engine does not run" in record.message
+
+
+def test_the_number_of_sizes_is_limited(
+    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sized, "MAX_SIZES", 1)
+    ensure_engine(model, SIZE, 1)
+    caplog.clear()
+    engines = SizedEngines(model, 1, cuda_graph=False)
+    network = engines(SIZE)
+    for width in (64, 96, 128):
+        assert engines((width, 64)) is None
+    assert engines(SIZE) is network is not None
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "no engine for an input of 64x64, nor for further sizes: 1 of" in record.message
+
+
+def test_one_build_at_a_time_which_ends_with_its_user(model: Path) -> None:
+    (model.parent / "engines").mkdir()
+    with locked_folder(model.parent / "engines"):  # so the build waits
+        engines = SizedEngines(model, 1, cuda_graph=False)
+        assert engines(SIZE) is None
+        process = child(engines)
+        assert engines((64, 64)) is None and child(engines) is process
+        assert process.poll() is None
+        del engines
+        gc.collect()
+        assert process.returncode == -signal.SIGKILL
+    assert not list((model.parent / "engines").iterdir())
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from scrfd_ros.engines.sized import SizedEngines
+engines = SizedEngines(Path(sys.argv[1]), 1, False)
+engines((64, 64))
+print(engines._build._process.pid, flush=True)
+time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_build_ends_with_its_process(how: signal.Signals, model: Path) -> None:
+    (model.parent / "engines").mkdir()
+    with locked_folder(model.parent / "engines"):
+        parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT, str(model)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.send_signal(how)
+        parent.wait(LONGEST)
+        parent.stdout.close()
+        end = time.monotonic() + LONGEST
+        while is_running(pid):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # nobody may be there to ask for its status
