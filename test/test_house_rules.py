@@ -60,7 +60,7 @@ HEAVY = {
     "tensorrt": {"inference"},
     "pycuda": {"inference"},
     "cuda": {"inference"},
-    "scipy": {"tracking", "evaluation"},
+    "scipy": {"evaluation"},
     "rosbags": {"bags"},
     "matplotlib": {"evaluation"},
 }

@@ -61,7 +61,7 @@ def test_a_pipeline_on_the_processor_loads_only_what_it_runs(
                 recognizer=RecognizerConfig(engine_path=Path({paths[1]!r})),
             )
         )
-        pipeline(np.zeros((64, 64, 3), np.uint8))
+        pipeline(np.zeros((64, 64, 3), np.uint8), pipeline.new_tracker())
     """
     loaded = loaded_by(textwrap.dedent(code))
     assert {"numpy", "cv2", "onnxruntime"} <= loaded

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from tqdm import tqdm
 
@@ -25,9 +25,7 @@ from scrfd_ros.messages.cdr import Header
 from scrfd_ros.messages.faces import ModelNames, detection_array, face_array
 from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.tracking.frame_clock import FrameClock, FrameTime
-
-if TYPE_CHECKING:  # loads SciPy
-    from scrfd_ros.tracking.tracker import Tracker
+from scrfd_ros.tracking.tracker import Tracker
 
 _LOG = logging.getLogger(__name__)
 

@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tracking: ids that stay with faces (tracker), and what stamps of images mean (frame_clock)."""
+"""Tracking: ids that stay with faces.
+
+`tracker` follows the faces, `assignment` decides which face belongs to which track, `frame_clock`
+what stamps of images mean.
+"""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ids that stay with faces from image to image, and which faces need a new embedding.
 
-Only the assignment is SciPy's. The packages supervision, trackers and norfair need Matplotlib, PyAV
-or a certain numpy, and count images, whereas here stamps give seconds.
+The packages supervision, trackers and norfair need Matplotlib, PyAV or a certain numpy, and count
+images, whereas here stamps give seconds.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from scrfd_ros.config import TrackingConfig
 from scrfd_ros.faces import Faces, FloatArray, boxes_around
 from scrfd_ros.recognition.alignment import CROP_SIZE
+from scrfd_ros.tracking.assignment import best_pairs
 
 SAME_PERSON = 0.4
 """Cosine from which a face can take the id of another track.
@@ -225,9 +225,7 @@ class TrackedFaces:
         near = distances <= np.minimum(_REACH + _SPEED * missed, _FARTHEST)
         # Of two tracks equally near, the one seen later wins. No match is values 0.
         values = np.where(near, 1 + _FARTHEST - distances - np.minimum(overdue, 1), 0)
-        rows, slots = linear_sum_assignment(values, maximize=True)
-        matched = near[rows, slots]
-        rows, slots = rows[matched], slots[matched]
+        rows, slots = best_pairs(values)
 
         missed = missed[slots]
         tracks["doubtful"][slots] |= apart[rows, slots] > _SURE_REACH
@@ -301,11 +299,11 @@ class TrackedFaces:
         values = np.where(fits, cosines + 2 * kept, 0)
         ids, own_ids = tracks["id"][owners], tracks["id"][slots]
         strangers = np.ones(len(slots), np.bool_)
-        for row, column in zip(*linear_sum_assignment(values, maximize=True), strict=True):
+        for row, column in zip(*best_pairs(values), strict=True):
             slot, other = slots[row], np.flatnonzero(tracks["id"] == ids[column])[0]
             # A track whose face is not among these must get an embedding in exchange.
             fair = tracks["known"][slot] or missed[other] or other in slots
-            if fits[row, column] and fair:
+            if fair:
                 strangers[row] = False
                 self._exchange(slot, other)
         strangers &= tracks["id"][slots] == own_ids  # else they got a new id in an exchange
