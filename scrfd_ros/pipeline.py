@@ -21,6 +21,7 @@ from scrfd_ros.detection.search import MAX_BATCH
 from scrfd_ros.engines.model_check import check_detector, check_recognizer
 from scrfd_ros.engines.open import open_network
 from scrfd_ros.faces import Faces, FloatArray
+from scrfd_ros.images.decoded import DecodedImage
 from scrfd_ros.inference.cores import usable_cores
 from scrfd_ros.inference.network import Network
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, SUPER_RESOLUTION, installed_model
@@ -40,13 +41,14 @@ class Frame(NamedTuple):
     """An image to find faces in.
 
     Attributes:
-        image: uint8 [H, W, 3] BGR.
+        image: uint8 [H, W, 3] BGR, or a decoded message. If that is reduced, faces are found in it
+            as it is, and cut out of the whole image, which is decoded only if there are any to cut.
         tracker: that of the image's camera. It gives the faces ids and chooses which to embed; the
             others get the embedding of their track. None: no ids, and every face is embedded.
         time, epoch: when the image was taken, for the tracker; `FrameClock` derives them.
     """
 
-    image: NDArray[np.uint8]
+    image: NDArray[np.uint8] | DecodedImage
     tracker: Tracker | None = None
     time: float = 0.0
     epoch: int = 0
@@ -56,9 +58,10 @@ class Result(NamedTuple):
     """What `FacePipeline` finds in one image.
 
     Attributes:
-        faces: in pixels of the image, best score first.
+        faces: in pixels of the image, upright and at full scale; best score first.
         milliseconds: wall time by stage: prepare (letterbox and normalize), detect (network),
-            decode (with NMS), track (with a tracker), align and embed (with a recognizer), total.
+            decode (with NMS), track (with a tracker), align (with a recognizer; includes decoding
+            the whole of a reduced image) and embed, total.
     """
 
     faces: Faces
@@ -114,13 +117,18 @@ class FacePipeline:
             networks["recognizer"] = self.recognizer.network
         return networks
 
-    @property
-    def fit(self) -> tuple[int, int] | None:
+    def fit(self, tracker: Tracker | None = None) -> tuple[int, int] | None:
         """Width and height, pixels, to which an image may be reduced while it is decoded.
 
-        None if it is needed at full scale, because faces or tiles are cut out of it.
+        None if it will be needed at full scale: tiles are cut out of it, or faces, of which without
+        a tracker all are embedded, and with one those of the image before that still wait.
+
+        Args:
+            tracker: that of the image's camera.
         """
-        if self.recognizer is not None or self._config.detector.tiles != (1, 1):
+        if self._config.detector.tiles != (1, 1):
+            return None
+        if self.recognizer is not None and (tracker is None or tracker.has_waiting_faces):
             return None
         return self._config.detector.largest_input
 
@@ -154,7 +162,7 @@ class FacePipeline:
 
     def __call__(
         self,
-        image: NDArray[np.uint8],
+        image: NDArray[np.uint8] | DecodedImage,
         tracker: Tracker | None = None,
         time: float = 0.0,
         epoch: int = 0,
@@ -162,11 +170,11 @@ class FacePipeline:
         """The faces of an image.
 
         Args:
-            image: uint8 [H, W, 3] BGR.
-            tracker, time, epoch: see `Frame`.
+            image, tracker, time, epoch: see `Frame`.
 
         Raises:
             ValueError: the image is another array, or the time goes back, see `Tracker.match`.
+            ImageError: the image is reduced, and the whole cannot be decoded.
             ModelError: a network fails.
         """
         return self.run([Frame(image, tracker, time, epoch)])[0]
@@ -183,6 +191,7 @@ class FacePipeline:
         Raises:
             ValueError: a frame is not a `Frame`, an image is another array, two frames have the
                 same tracker, or a time goes back, see `Tracker.match`.
+            ImageError: an image is reduced, and the whole cannot be decoded.
             ModelError: a network fails.
         """
         if not len(frames):
@@ -204,10 +213,11 @@ class FacePipeline:
             milliseconds[stage] = milliseconds.get(stage, 0.0) + 1e3 * (now - last)
             last = now
 
-        images = [checked_image(frame.image) for frame in frames]
-        found = self.detector.detect_all(images, done)
+        images = [_decoded(frame.image) for frame in frames]
+        found = self.detector.detect_all([checked_image(each.upright) for each in images], done)
         matched: list[TrackedFaces | _UntrackedFaces] = []
-        for (_, tracker, time, epoch), faces in zip(frames, found, strict=True):
+        for image, (_, tracker, time, epoch), reduced in zip(images, frames, found, strict=True):
+            faces = image.enlarge(reduced)
             if tracker is None:
                 matched.append(_UntrackedFaces(faces))
             else:
@@ -225,7 +235,7 @@ class FacePipeline:
     def _embedded(
         self,
         recognizer: ArcFace,
-        images: Sequence[NDArray[np.uint8]],
+        images: Sequence[DecodedImage],
         matched: Sequence[TrackedFaces | _UntrackedFaces],
         done: Callable[[str], None],
     ) -> list[TrackedFaces | _UntrackedFaces]:
@@ -249,10 +259,11 @@ class FacePipeline:
         return learned
 
     def _align(
-        self, image: NDArray[np.uint8], faces: Faces, rows: NDArray[np.intp]
+        self, decoded: DecodedImage, faces: Faces, rows: NDArray[np.intp]
     ) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
         """The rows of the faces that are good enough to embed, and these faces aligned."""
         assert faces.landmarks is not None
+        image = decoded.upright_whole if len(rows) else decoded.image
         crops = align_faces(image, faces.landmarks[rows])
         min_quality = self._config.recognizer.min_quality
         if min_quality > 0:
@@ -262,6 +273,10 @@ class FacePipeline:
         if self.super_resolution is not None:  # after the quality, which its detail would spoil
             crops = self.super_resolution.align(image, faces.landmarks[rows])
         return rows, crops
+
+
+def _decoded(image: NDArray[np.uint8] | DecodedImage) -> DecodedImage:
+    return image if isinstance(image, DecodedImage) else DecodedImage(image)
 
 
 class _UntrackedFaces(NamedTuple):

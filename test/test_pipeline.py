@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import cv2
@@ -27,7 +28,10 @@ from scrfd_ros.config import (
     with_values,
 )
 from scrfd_ros.detection.scrfd import Scrfd
-from scrfd_ros.errors import ModelError, ScrfdError
+from scrfd_ros.errors import ImageError, ModelError, ScrfdError
+from scrfd_ros.images.decoded import DecodedImage, WholeImage
+from scrfd_ros.images.message import decode_message
+from scrfd_ros.images.orientation import ROTATIONS, turn
 from scrfd_ros.inference.load import load_network
 from scrfd_ros.inference.network import Network
 from scrfd_ros.pipeline import FacePipeline, Frame, load_pipeline
@@ -268,6 +272,77 @@ def test_a_tracked_face_is_embedded_as_soon_as_it_is_useful(
     assert ids == [[1, 2, 3, 4, 5, 6]] * 4
 
 
+class Reduced:
+    """A JPEG of an image, decoded at half of its scale."""
+
+    def __init__(self, image: NDArray[np.uint8], rotation: int = 0, quality: int = 95) -> None:
+        sent = turn(image, -rotation % 360)
+        content = cv2.imencode(".jpg", sent, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+        message = SimpleNamespace(format="jpeg", data=content)
+        self.full = decode_message(message, rotation)
+        self.decoded = decode_message(message, rotation, (image.shape[1] // 2, image.shape[0] // 2))
+        assert self.decoded.reduction == 2 and self.decoded.source is not None
+        self.source = self.decoded.source
+
+    @property
+    def is_whole_decoded(self) -> bool:
+        return "image" in vars(self.source)
+
+
+@pytest.mark.parametrize("rotation", ROTATIONS)
+def test_faces_are_found_in_a_reduced_image_and_cut_out_of_the_whole(
+    pipeline: FacePipeline, image: Image, rotation: int
+) -> None:
+    people = image("t1.jpg")
+    tracker, reference = Tracker(), Tracker()
+    for number in range(3):
+        reduced = Reduced(people, rotation)
+        assert pipeline.fit(tracker) == (640, 640)
+        expected = pipeline(reduced.full, reference, number / 30).faces
+        found = pipeline(reduced.decoded, tracker, number / 30).faces
+        assert reduced.is_whole_decoded == (number == 0), "only for new faces"
+        assert found.landmarks is not None and expected.landmarks is not None
+        assert found.embeddings is not None and expected.embeddings is not None
+        np.testing.assert_array_equal(found.ids, expected.ids)
+        assert np.abs(found.boxes - expected.boxes).max() < 0.5
+        errors = found.landmarks - expected.landmarks
+        assert np.abs(errors).max() < 0.5
+        assert np.abs(found.scores - expected.scores).max() < 0.005
+        assert (found.embeddings * expected.embeddings).sum(axis=1).min() > 0.998
+
+
+def test_an_image_is_decoded_whole_at_once_if_faces_still_wait(
+    pipeline: FacePipeline, image: Image
+) -> None:
+    people = image("t1.jpg")
+    tracker, choosy = Tracker(), choosing(pipeline, 1.0)
+    assert choosy.fit(tracker) == (640, 640)
+    assert not choosy(people, tracker, 0.0).faces.embedded.any()
+    assert choosy.fit(tracker) is None
+    assert pipeline(people, tracker, 0.1).faces.embedded.all()
+    assert choosy.fit(tracker) == (640, 640)
+    assert len(choosy(people, tracker, 0.2).faces) == 6 and not tracker.has_waiting_faces
+    choosy(np.zeros_like(people), tracker, 0.3)
+    assert not tracker.has_waiting_faces
+
+
+def test_a_whole_image_that_cannot_be_decoded_changes_no_tracker(
+    pipeline: FacePipeline, image: Image
+) -> None:
+    def refuse() -> NDArray[np.uint8]:
+        raise ImageError("it is damaged")
+
+    people = image("t1.jpg")
+    tracker = Tracker()
+    broken = DecodedImage(cv2.resize(people, (640, 443)), 2, source=WholeImage((1280, 886), refuse))
+    for _ in range(2):
+        with pytest.raises(ImageError, match="it is damaged"):
+            pipeline(broken, tracker, 1.0)
+    found = pipeline(people, tracker, 0.5).faces
+    assert found.ids is not None and found.embedded.all() and sorted(found.ids) == [*range(1, 7)]
+    assert pipeline(broken, tracker, 1.0).faces.embedded.all(), "no face is due"
+
+
 def test_small_faces_are_upscaled(
     tmp_path: Path, detector_path: ModelPath, recognizer_path: ModelPath, image: Image
 ) -> None:
@@ -438,10 +513,11 @@ def test_an_image_may_be_decoded_smaller_unless_something_is_cut_out_of_it(
     recognizer_path: ModelPath,
 ) -> None:
     detector = detector_of(SpotNetwork(), (640, 480))
-    assert pipeline_of(detector).fit == (640, 480)
-    assert pipeline_of(detector_of(SpotNetwork(), tiles=(2, 1))).fit is None
+    assert pipeline_of(detector).fit() == (640, 480)
+    assert pipeline_of(detector_of(SpotNetwork(), tiles=(2, 1))).fit() is None
     recognizer = ArcFace(load_network(recognizer_path("w600k_mbf")))
-    assert pipeline_of(detector, recognizer).fit is None
+    assert pipeline_of(detector, recognizer).fit() is None
+    assert pipeline_of(detector, recognizer).fit(Tracker()) == (640, 480)
 
 
 def test_other_configurations_are_refused() -> None:

@@ -52,8 +52,7 @@ def jpeg_message(image: Image) -> CompressedImage:
 
 def our_faces(pipeline: FacePipeline, message: CompressedImage) -> Faces:
     """As the node does it."""
-    decoded = decode_message(message, fit=pipeline.fit)
-    return decoded.restore(pipeline(decoded.upright).faces)
+    return pipeline(decode_message(message, fit=pipeline.fit())).faces
 
 
 def their_faces(find: Callable[[Image], Any], message: CompressedImage) -> Any:

@@ -166,11 +166,11 @@ class _Camera:
             message = deserialize(record.data, record.kind)
             place = f"stamp {seconds(nanoseconds(message.header.stamp))}"
             time = self._time_of(message.header, record.time)
-            image = decode_message(message, self._rotation, self._pipeline.fit)
+            image = decode_message(message, self._rotation, self._pipeline.fit(self._tracker))
+            faces = image.restore(self._pipeline(image, self._tracker, *time).faces)
         except (MessageError, ImageError) as error:
             self._skip(place, error)
             return None
-        faces = image.restore(self._pipeline(image.upright, self._tracker, *time).faces)
         self.outcome.found += len(faces)
         if image.damage:
             self.outcome.damaged += 1

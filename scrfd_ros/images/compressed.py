@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from scrfd_ros.errors import ImageError
-from scrfd_ros.images.decoded import DecodedImage
+from scrfd_ros.images.decoded import DecodedImage, WholeImage
 from scrfd_ros.images.decoding import JPEG_SCAN, JPEG_START, decode, format_name
 from scrfd_ros.images.encodings import NO_DEPTH, bayer_conversion, is_depth
 
@@ -54,9 +55,9 @@ def bgr_from_compressed(
         format, data: the message's fields; data is any buffer of bytes.
         smallest: width and height, pixels, that the image will be fitted into; None to decode at
             full scale. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its scale, as long as it still
-            fills this size. This saves a quarter to a half of the time and finds the same faces,
-            but changes embeddings (cosine 0.95; 0.75 at 1/4): use it only if no faces are cut out
-            of the image.
+            fills this size, which saves a quarter to a half of the time. Faces are found in it, but
+            should be cut out of `DecodedImage.whole`, which is decoded when it is first used: see
+            docs/cameras.md.
 
     Raises:
         ImageError: the data is neither JPEG nor PNG, damaged beyond use, or claims more than
@@ -87,21 +88,28 @@ def bgr_from_compressed(
     if smallest is not None and is_jpeg and bayer is None:
         larger = max(width / smallest[0], height / smallest[1])
         reduction = max(size for size in _REDUCED if size <= max(larger, 1))
-    flags = cv2.IMREAD_GRAYSCALE if bayer is not None else _REDUCED[reduction]
-    pixels, damage = decode(content, flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    if pixels is None:
-        raise ImageError(
-            f"{what}: {width} x {height} pixels that OpenCV cannot decode: "
-            f"{damage or _undecodable(content)}; {_MEND_DAMAGE}"
-        )
-    if damage:
-        damage = f"{what}: {damage}; {_MEND_DAMAGE}"
     conversion = bayer
     if "compressed rgb" in coding and bayer is None:
         conversion = cv2.COLOR_RGB2BGR
-    if conversion is not None:
-        pixels = np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)
-    return DecodedImage(pixels, reduction, damage)
+
+    def decoded(reduction: int) -> tuple[NDArray[np.uint8], str]:
+        flags = cv2.IMREAD_GRAYSCALE if bayer is not None else _REDUCED[reduction]
+        pixels, damage = decode(content, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        if pixels is None:
+            raise ImageError(
+                f"{what}: {width} x {height} pixels that OpenCV cannot decode: "
+                f"{damage or _undecodable(content)}; {_MEND_DAMAGE}"
+            )
+        if conversion is not None:
+            pixels = np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)
+        return pixels, damage and f"{what}: {damage}; {_MEND_DAMAGE}"
+
+    image, damage = decoded(reduction)
+    if reduction == 1:
+        return DecodedImage(image, damage=damage)
+    # What is wrong with the data is told once, by the reduced image.
+    whole = WholeImage((width, height), lambda: decoded(1)[0])
+    return DecodedImage(image, reduction, damage, source=whole)
 
 
 _MEND_DAMAGE = (
@@ -190,9 +198,9 @@ def _jpeg_size(content: bytes) -> tuple[int, int]:
 
 
 def _scan_count(content: bytes) -> int:
-    """The number of scans of a JPEG, at most; `bytes.count` takes seven times as long."""
+    """The number of scans of a JPEG, at most; `bytes.count` takes some three times as long."""
     values = np.frombuffer(content, np.uint8)
-    return np.count_nonzero((values[:-1] == JPEG_SCAN[0]) & (values[1:] == JPEG_SCAN[1]))
+    return int(np.count_nonzero((values[:-1] == JPEG_SCAN[0]) & (values[1:] == JPEG_SCAN[1])))
 
 
 def _png_size(content: bytes) -> tuple[int, int]:

@@ -23,8 +23,8 @@ def decode_message(
     Args:
         rotation: one of `scrfd_ros.images.orientation.ROTATIONS`; turns the image upright.
         fit: width and height, pixels, that the upright image will be fitted into. A JPEG may then
-            be decoded at a smaller scale that still fills them, see `bgr_from_compressed`. None if
-            the image is needed at full scale: see `FacePipeline.fit`.
+            be decoded at a smaller scale that still fills them, see `bgr_from_compressed`. None to
+            decode it at full scale. See `FacePipeline.fit`.
 
     Raises:
         ImageError: the message cannot be decoded; `UnknownEncodingError` if its encoding is not in

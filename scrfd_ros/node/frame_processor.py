@@ -35,7 +35,7 @@ class _CameraFrame(NamedTuple):
 
     @property
     def frame(self) -> Frame:
-        return Frame(self.image.upright, self.camera.tracker, *self.time)
+        return Frame(self.image, self.camera.tracker, *self.time)
 
 
 class FrameProcessor:
@@ -59,8 +59,6 @@ class FrameProcessor:
         self._node = node
         self._config = config
         self._pipeline = pipeline
-        # ROS4HRI's aligned faces are cut out of the image at full scale.
-        self._fit = None if config.current().hri else pipeline.fit
         self._is_ending = is_ending
         self._reminders_of_skipped = Reminders(_SKIPPED_PERIOD)
         self._reminders_of_damage = Reminders()
@@ -88,7 +86,9 @@ class FrameProcessor:
         else:
             image, header = message, message.header
         time = camera.time_of(header.stamp, received.arrival)
-        return _CameraFrame(camera, header, time, decode_message(image, camera.rotation, self._fit))
+        # ROS4HRI's aligned faces are cut out of every image.
+        fit = None if self._config.current().hri else self._pipeline.fit(camera.tracker)
+        return _CameraFrame(camera, header, time, decode_message(image, camera.rotation, fit))
 
     def _run(self, frames: Sequence[_CameraFrame]) -> None:
         try:

@@ -53,7 +53,7 @@ class ImageResult:
         header: of the image.
         time: when the image was taken, as the tracker knows it.
         image: as it was decoded.
-        found: the faces, in pixels of `image.upright`.
+        found: the faces, in pixels of `image.upright_whole`.
         pipeline: that found them.
     """
 
@@ -94,9 +94,8 @@ def _face_array(result: ImageResult) -> bytes:
 
 
 def _overlay(result: ImageResult) -> Image:
-    """The image as it was decoded, with the faces drawn."""
-    image = result.image
-    return image_message(draw_faces(image.image, image.turn_back(result.found)), result.header)
+    """The image as it was sent, with the faces drawn."""
+    return image_message(draw_faces(result.image.whole, result.faces), result.header)
 
 
 def _annotations(result: ImageResult) -> Any:
@@ -156,7 +155,7 @@ class ResultPublishers:
                 publisher.publish(output.message(result))
         if self._humans is not None:
             self._humans.publish(
-                self._camera, result.faces, result.image.image, result.header, result.time
+                self._camera, result.faces, result.image.whole, result.header, result.time
             )
 
     def destroy(self) -> None:

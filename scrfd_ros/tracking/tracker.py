@@ -87,6 +87,7 @@ class _State(NamedTuple):
     next_id: int = 1
     time: float = -np.inf
     epoch: int = 0
+    is_waiting: bool = False
 
 
 class Tracker:
@@ -107,6 +108,11 @@ class Tracker:
     def __init__(self, config: TrackingConfig = TrackingConfig()) -> None:
         self.config = config
         self._state = _State()
+
+    @property
+    def has_waiting_faces(self) -> bool:
+        """Whether faces of the last image were due, were not embedded, and so are due again."""
+        return self._state.is_waiting
 
     def match(self, faces: Faces, time: float, epoch: int = 0) -> TrackedFaces:
         """Match the faces of the next image with those before.
@@ -173,10 +179,11 @@ class TrackedFaces:
         self._find_overlaps()
         self.faces = replace(faces, ids=self._tracks["id"][self._slots])
         self.rows = self._due(config.refresh_period)
+        self._is_waiting = len(self.rows) > 0
 
     @property
     def _after(self) -> _State:
-        return _State(self._tracks, self._next_id, self._time, self._epoch)
+        return _State(self._tracks, self._next_id, self._time, self._epoch, self._is_waiting)
 
     def learn(self, rows: _Rows, embeddings: FloatArray, norms: FloatArray) -> TrackedFaces:
         """The same faces after some of them were embedded. This value does not change.
@@ -193,6 +200,7 @@ class TrackedFaces:
         learned = copy(self)
         learned._tracks = self._tracks.copy()
         learned._learn(rows, embeddings, norms)
+        learned._is_waiting = len(rows) < len(self.rows)
         return learned
 
     def _learn(self, rows: _Rows, embeddings: FloatArray, norms: FloatArray) -> None:

@@ -115,7 +115,7 @@ def test_jpegs_decoded_smaller(size: tuple[int, int], reduction: int) -> None:
     assert decoded.reduction == reduction
     image = decoded.image
     image[image <= 3] = 0
-    found = decoded.restore(detector_of(SpotNetwork(), nms_threshold=1).detect(image))
+    found = decoded.enlarge(detector_of(SpotNetwork(), nms_threshold=1).detect(image))
     scales = plan_views(*image.shape[1::-1], 640, 640).views[0].scales
     assert_agree(found, boxes, np.array(scales) / reduction)
 
@@ -159,7 +159,8 @@ def test_cameras_that_are_turned(size: tuple[int, int], rotation: int, reduction
     assert decoded.reduction == reduction
     decoded.image[decoded.image <= 3] = 0
     turned = decoded.upright
-    whole = decoded.restore(detector_of(SpotNetwork(), nms_threshold=1).detect(turned))
+    found = detector_of(SpotNetwork(), nms_threshold=1).detect(turned)
+    whole = decoded.restore(decoded.enlarge(found))
     scales = plan_views(turned.shape[1], turned.shape[0], 640, 640).views[0].scales
     pixel = np.array(scales[::-1] if rotation % 180 else scales) / reduction
     expected = np.array(boxes, np.float32)

@@ -27,7 +27,8 @@ from scrfd_ros.engines.open import open_network
 from scrfd_ros.errors import ImageError
 from scrfd_ros.faces import Faces
 from scrfd_ros.images.compressed import bgr_from_compressed
-from scrfd_ros.images.decoded import DecodedImage
+from scrfd_ros.images.decoded import DecodedImage, WholeImage
+from scrfd_ros.images.decoding import decode
 from scrfd_ros.images.encodings import ENCODINGS, LAYOUTS, bgr_from_image
 
 WIDTH, HEIGHT = 62, 48
@@ -380,7 +381,7 @@ def test_a_reduced_jpeg_has_the_same_faces(
     content = compressed(cv2.resize(people, None, fx=enlargement, fy=enlargement), ".jpg")
     expected = detector.detect(bgr_from_compressed("jpeg", content)[0])
     decoded = bgr_from_compressed("jpeg", content, detector.config.input_size)
-    found = decoded.restore(detector.detect(decoded.image))
+    found = decoded.enlarge(detector.detect(decoded.image))
     assert decoded.reduction == 2 * enlargement
     assert len(found) == len(expected) == 6
     assert found.landmarks is not None and expected.landmarks is not None
@@ -392,7 +393,27 @@ def test_a_reduced_jpeg_has_the_same_faces(
 def test_faces_without_landmarks_are_enlarged_too() -> None:
     faces = Faces(np.array([[1, 2, 3, 4]], np.float32), np.ones(1, np.float32))
     image = np.zeros((8, 8, 3), np.uint8)
-    assert DecodedImage(image, 4).restore(faces).boxes.tolist() == [[4, 8, 12, 16]]
+    whole = WholeImage((32, 32), lambda: np.zeros((32, 32, 3), np.uint8))
+    found = DecodedImage(image, 4, source=whole).enlarge(faces)
+    assert found.landmarks is None and found.boxes.tolist() == [[4, 8, 12, 16]]
+
+
+@pytest.mark.parametrize("format", ["jpeg", "rgb8; jpeg compressed rgb8", "mono8; jpeg compressed"])
+def test_the_whole_of_a_reduced_jpeg_is_decoded_when_it_is_used(
+    people: NDArray[np.uint8], format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = compressed(people, ".jpg")
+    expected = bgr_from_compressed(format, content).image
+    flags: list[int] = []
+    monkeypatch.setattr(
+        "scrfd_ros.images.compressed.decode",
+        lambda content, how: flags.append(how) or decode(content, how),
+    )
+    decoded = bgr_from_compressed(format, content, (640, 443))
+    assert (decoded.reduction, decoded.size, len(flags)) == (2, (1280, 886), 1)
+    for _ in range(2):
+        assert np.array_equal(decoded.whole, expected)
+    assert len(flags) == 2, "once"
 
 
 def claim(content: bytes, width: int, height: int) -> bytes:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipelines import loaded
 
 from scrfd_ros.faces import Faces
-from scrfd_ros.images.decoded import DecodedImage
+from scrfd_ros.images.decoded import DecodedImage, WholeImage
 from scrfd_ros.images.encodings import ENCODINGS
 from scrfd_ros.images.message import decode_message
 from scrfd_ros.images.orientation import ROTATIONS, size_before_turn, turn
@@ -60,8 +60,18 @@ def test_every_pixel_is_found_where_it_was_sent(
     boxes = np.array([[column, row, column + 1, row + 1]], np.float32)
     points = np.tile(boxes.reshape(-1, 2, 2).mean(axis=1, keepdims=True), (1, 5, 1))
     faces = Faces(boxes, np.ones(1, np.float32), points)
-    sent = size_before_turn((width, height), rotation)
-    found = DecodedImage(of_size(*sent), reduction, rotation=rotation).restore(faces)
+    cuts = data.draw(st.tuples(*[st.integers(0, reduction - 1)] * 2))
+    reduced = size_before_turn((width, height), rotation)
+    # Sizes of reduced images are rounded up: the last pixel is of the whole image only in part.
+    sent = tuple(reduction * side - cut for side, cut in zip(reduced, cuts, strict=True))
+    decoded = DecodedImage(
+        of_size(*reduced),
+        reduction,
+        rotation=rotation,
+        source=None if reduction == 1 else WholeImage(sent, lambda: of_size(*sent)),
+    )
+    found = decoded.restore(decoded.enlarge(faces))
+    assert (decoded.size, decoded.whole.shape[1::-1]) == (sent, sent)
     # Column and row numbers, turned like the pixels of an image.
     columns, rows = np.meshgrid(np.arange(width), np.arange(height), sparse=True)
     marked = lying((columns == column) & (rows == row), rotation)
@@ -142,7 +152,7 @@ def test_a_reduced_jpeg_that_is_turned(
     assert decoded.reduction == 1, "1279 columns are one too few"
     decoded = decode_message(message, rotation, (639, 442))
     assert decoded.reduction == 2
-    told = decoded.restore(pipeline.detector.detect(decoded.upright))
+    told = decoded.restore(decoded.enlarge(pipeline.detector.detect(decoded.upright)))
     whole = DecodedImage(sent, rotation=rotation).restore(pipeline(people).faces)
     assert len(told) == len(whole) == 6
     assert np.abs(np.sort(told.boxes, axis=0) - np.sort(whole.boxes, axis=0)).max() < 6

@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from scrfd_ros.faces import Faces
-from scrfd_ros.images.decoded import DecodedImage
+from scrfd_ros.images.decoded import DecodedImage, WholeImage
 from scrfd_ros.node.results import RESULT_QOS, ImageResult, ResultPublishers
 from scrfd_ros.tracking.frame_clock import FrameTime
 
@@ -28,7 +28,12 @@ FACES = Faces(np.array([[1, 2, 11, 22]], np.float32), np.array([0.5], np.float32
 RESULT = ImageResult(
     Header(frame_id="camera"),
     FrameTime(0.0, 0),
-    DecodedImage(np.zeros((50, 60, 3), np.uint8), reduction=2, rotation=180),
+    DecodedImage(
+        np.zeros((50, 60, 3), np.uint8),
+        reduction=2,
+        rotation=180,
+        source=WholeImage((119, 100), lambda: np.zeros((100, 119, 3), np.uint8)),
+    ),
     FACES,
     PIPELINE,
 )
@@ -76,7 +81,7 @@ def test_an_overlay_is_drawn_for_subscribers_only(
     spin_until(listener, lambda: results.are_wanted)
     results.publish(RESULT)
     spin_until(listener, lambda: bool(overlays))
-    assert (overlays[0].width, overlays[0].height) == (60, 50), "as decoded"
+    assert (overlays[0].width, overlays[0].height) == (119, 100), "as sent"
     results.destroy()
 
 
@@ -91,7 +96,7 @@ def test_detections_are_in_pixels_of_the_image_as_sent(node: LifecycleNode, list
     (detection,) = got[0].detections
     assert got[0].header == detection.header == RESULT.header
     center = detection.bbox.center.position
-    assert (center.x, center.y) == pytest.approx((2 * (60 - 6), 2 * (50 - 12)))
+    assert (center.x, center.y) == pytest.approx((119 - 6, 100 - 12))
     results.destroy()
 
 
@@ -103,7 +108,7 @@ def test_whoever_wants_humans_wants_every_camera(node: LifecycleNode) -> None:
     results.publish(RESULT)
     ((camera, faces, image, header, frame_time),) = seen
     assert (camera, header, frame_time) == ("front", RESULT.header, RESULT.time)
-    assert image is RESULT.image.image and faces is RESULT.faces
+    assert image is RESULT.image.whole and faces is RESULT.faces
     results.destroy()
 
 
