@@ -19,7 +19,7 @@ from scrfd_ros.config import UPSCALER, PipelineConfig
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.detection.search import MAX_BATCH
 from scrfd_ros.engines.model_check import check_detector, check_recognizer
-from scrfd_ros.engines.open import open_network
+from scrfd_ros.engines.open import engines_of_sizes, open_network
 from scrfd_ros.faces import Faces, FloatArray
 from scrfd_ros.images.decoded import DecodedImage
 from scrfd_ros.inference.cores import usable_cores
@@ -341,8 +341,13 @@ def _load_detector(
     path = options.engine_path or installed_model(options.model, DETECTOR, config.model_directory)
     views = 1 if options.tiles == (1, 1) else 1 + math.prod(options.tiles)
     batch = min(max_images * views, MAX_BATCH)
-    network = open_model(path, input_size=options.largest_input, batch=batch)
-    detector = Scrfd(network, options)
+    network = open_model(
+        path, input_size=options.largest_input, any_size=options.fits_images, batch=batch
+    )
+    sized = None
+    if options.fits_images:
+        sized = engines_of_sizes(network, path, batch=batch, cuda_graph=config.cuda_graph)
+    detector = Scrfd(network, options, sized)
     _warn(check_detector(detector))
     return detector
 

@@ -6,11 +6,15 @@ from __future__ import annotations
 import functools
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scrfd_ros.errors import BackendError, ModelError, ScrfdError
 from scrfd_ros.inference.cuda import cuda_device
 from scrfd_ros.inference.load import BACKENDS, ENGINE_SUFFIX, load_network
 from scrfd_ros.inference.network import Network
+
+if TYPE_CHECKING:  # it loads what only machines with a GPU need
+    from scrfd_ros.engines.sized import SizedEngines
 
 _logger = logging.getLogger(__name__)
 
@@ -82,6 +86,21 @@ def open_network(
             )
         return load_onnx()
     return load_onnx(backend)
+
+
+def engines_of_sizes(
+    network: Network, path: Path, *, batch: int, cuda_graph: bool
+) -> SizedEngines | None:
+    """Engines of a network for other sizes of its input; None if it needs none, or cannot have any.
+
+    Args:
+        network: what `open_network` gave for `path`, `batch` and `cuda_graph`.
+    """
+    if network.device is None or path.suffix == ENGINE_SUFFIX:
+        return None
+    from scrfd_ros.engines.sized import SizedEngines
+
+    return SizedEngines(path, batch, cuda_graph)
 
 
 def _open_engine(

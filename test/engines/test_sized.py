@@ -14,18 +14,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fixed_detectors
+import numpy as np
 import onnx
 import pytest
 from faulty_processes import LONGEST
+from numpy.typing import NDArray
 
+from scrfd_ros.config import DetectorConfig, PipelineConfig, RecognizerConfig
 from scrfd_ros.engines import sized
 from scrfd_ros.engines.cache import ensure_engine
 from scrfd_ros.engines.sized import SizedEngines
+from scrfd_ros.faces import Faces
 from scrfd_ros.files import locked_folder
 from scrfd_ros.inference import cuda
 from scrfd_ros.inference.engine_file import read_metadata
 from scrfd_ros.inference.network import Network
 from scrfd_ros.models.checksums import sha256_of
+from scrfd_ros.pipeline import load_pipeline
 
 SIZE = (192, 128)
 
@@ -162,6 +167,41 @@ def test_one_build_at_a_time_which_ends_with_its_user(model: Path) -> None:
         gc.collect()
         assert process.returncode == -signal.SIGKILL
     assert not list((model.parent / "engines").iterdir())
+
+
+def test_the_detector_of_a_pipeline_takes_them(
+    detector_path: Callable[[str], Path],
+    image: Callable[[str], NDArray[np.uint8]],
+    tmp_path: Path,
+    simulated_in_children: Callable[[], int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "scrfd_500m_bnkps.onnx").symlink_to(detector_path("500m"))
+    photograph = image("t1.jpg")[:720]  # 16:9
+
+    def faces(backend: str) -> Faces:
+        config = PipelineConfig(
+            backend=backend,
+            model_directory=tmp_path,
+            detector=DetectorConfig(model="500m", input_size=320),
+            recognizer=RecognizerConfig(enabled=False),
+        )
+        pipeline = load_pipeline(config)
+        found = pipeline(photograph).faces
+        if backend == "tensorrt" and simulated_in_children() == 1:
+            sized = pipeline.detector._sized
+            assert isinstance(sized, SizedEngines)
+            child(sized).wait(LONGEST)
+        return found
+
+    on_square, on_fitting, expected = map(faces, ("tensorrt", "tensorrt", "onnxruntime"))
+    assert simulated_in_children() == 2, "the square one and the fitting one, once each"
+    for found in (on_square, on_fitting):
+        assert len(found) == len(expected) == 6
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=1)
+    np.testing.assert_allclose(on_fitting.boxes, expected.boxes, atol=1e-3)
+    messages = [record.message for record in caplog.records]
+    assert sum("building an engine for an input of 320x192" in each for each in messages) == 1
 
 
 PARENT = """
