@@ -48,7 +48,7 @@ def main() -> None:
 def measure(repeat: int) -> tuple[dict[str, Any], list[str]]:
     """All medians, and what cannot be measured here, and why."""
     half, few, turns = max(repeat // 2, 1), max(repeat // 5, 1), max(repeat // 12, 1)
-    clip_seconds = min(0.16 * repeat, PERIOD)
+    clip_seconds = min(0.1 * repeat, PERIOD)
     clock = NetworkClock()
     pipeline, detecting = own_pipeline(), own_pipeline(recognize=False)
     sides, missing = libraries(pipeline)

@@ -17,6 +17,7 @@ from peers.timing import NetworkClock, in_turns
 from scrfd_ros.faces import Faces
 from scrfd_ros.images.message import decode_message
 from scrfd_ros.pipeline import FacePipeline
+from scrfd_ros.tracking.tracker import Tracker
 
 
 def measure(
@@ -50,9 +51,15 @@ def jpeg_message(image: Image) -> CompressedImage:
     return CompressedImage(format="jpeg", data=cv2.imencode(".jpg", image)[1].tobytes())
 
 
-def our_faces(pipeline: FacePipeline, message: CompressedImage) -> Faces:
+def our_faces(
+    pipeline: FacePipeline,
+    message: CompressedImage,
+    tracker: Tracker | None = None,
+    time: float = 0.0,
+) -> Faces:
     """As the node does it."""
-    return pipeline(decode_message(message, fit=pipeline.fit())).faces
+    decoded = decode_message(message, fit=pipeline.fit(tracker))
+    return decoded.restore(pipeline(decoded, tracker, time).faces)
 
 
 def their_faces(find: Callable[[Image], Any], message: CompressedImage) -> Any:

@@ -81,11 +81,12 @@ def _print_libraries(medians: Results) -> None:
     ]
     _print_table(title, ("", "", "", "total", "outside network"), rows)
     _print_table(
-        "Clip of eight people, 1280x720, ms for each frame",
-        ("", "mean", "median (p10-p90)", "outside network"),
+        "Clip of eight people with tracking, ms for each frame",
+        ("", "", "mean", "median (p10-p90)", "outside network"),
         [
-            (side, _short(times["mean"]), _spread(times["total"]), _spread(times["outside"]))
-            for side, times in medians["video"].items()
+            (what, side, _short(times["mean"]), _spread(times["total"]), _spread(times["outside"]))
+            for what, key in (("1280x720", "video"), ("1920x1080 JPEG", "compressed_video"))
+            for side, times in medians[key].items()
         ],
     )
     _print_table(

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from clips import Frame, people_passing
+from clips import people_passing
+from sensor_msgs.msg import CompressedImage
 from tqdm import tqdm
 
+from peers.compressed import jpeg_message, our_faces, their_faces
 from peers.libraries import INSIGHTFACE, OURS, Library
-from peers.pictures import HD, photograph
+from peers.pictures import FULL_HD, HD, Image, photograph
 from peers.timing import NetworkClock, Sample, sample, summaries
 from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.tracking.tracker import Tracker
@@ -19,33 +21,65 @@ from scrfd_ros.tracking.tracker import Tracker
 _RATE = 30  # frames per second
 _BLOCK = 10  # frames for one side before the other gets them
 
+Side = Callable[[Any, float], object]
+"""Finds the faces in an image or message, and gets its time, seconds."""
+
 
 def measure(
     clock: NetworkClock, pipeline: FacePipeline, peer: Library, seconds: float
 ) -> dict[str, Any]:
-    """Milliseconds for each frame, by side.
+    """Milliseconds for each frame, by side: images in memory, and messages with a JPEG.
 
     insightface has no tracker and embeds every face of every frame. `mean` is the time for the
     whole clip over its frames: with a tracker, frames with new faces take longer than others.
     """
-    sides = {OURS: tracked(pipeline), INSIGHTFACE: lambda frame: peer.analyze(frame.image)}
+    images: dict[str, Side] = {
+        OURS: tracked(pipeline),
+        INSIGHTFACE: lambda image, _: peer.analyze(image),
+    }
+    messages: dict[str, Side] = {
+        OURS: tracked_messages(pipeline),
+        INSIGHTFACE: lambda message, _: their_faces(peer.analyze, message),
+    }
+    compressed = ((jpeg_message(image), time) for image, time in clip(FULL_HD, seconds))
+    return {
+        "video": in_turns(clock, images, clip(HD, seconds), seconds),
+        "compressed_video": in_turns(clock, messages, compressed, seconds),
+    }
+
+
+def tracked(pipeline: FacePipeline) -> Side:
+    """The pipeline with a tracker of its own."""
+    tracker = Tracker(pipeline.config.tracking)
+    return lambda image, time: pipeline(image, tracker, time)
+
+
+def tracked_messages(pipeline: FacePipeline) -> Side:
+    tracker = Tracker(pipeline.config.tracking)
+    return lambda message, time: our_faces(pipeline, message, tracker, time)
+
+
+def clip(size: str, seconds: float) -> Iterator[tuple[Image, float]]:
+    """Images and their times, seconds."""
+    width, height = map(int, size.split("x"))
+    for frame in people_passing(photograph, seconds, _RATE, (width, height)):
+        yield frame.image, frame.time
+
+
+def in_turns(
+    clock: NetworkClock,
+    sides: Mapping[str, Side],
+    frames: Iterator[tuple[Image | CompressedImage, float]],
+    seconds: float,
+) -> dict[str, Any]:
     samples: dict[str, list[Sample]] = {name: [] for name in sides}
-    width, height = map(int, HD.split("x"))
-    frames = people_passing(photograph, seconds, _RATE, (width, height))
-    progress = tqdm(total=round(seconds * _RATE), desc="video", leave=False, disable=None)
+    progress = tqdm(total=round(seconds * _RATE), desc="clip", leave=False, disable=None)
     with progress:
         while block := list(islice(frames, _BLOCK)):
             for name, side in sides.items():
-                samples[name] += (sample(clock, lambda f=f, s=side: s(f)) for f in block)
+                samples[name] += (sample(clock, lambda f=f, s=side: s(*f)) for f in block)
             progress.update(len(block))
-    times = {
+    return {
         name: {**summaries(found), "mean": sum(one.total for one in found) / len(found)}
         for name, found in samples.items()
     }
-    return {"video": times}
-
-
-def tracked(pipeline: FacePipeline) -> Callable[[Frame], object]:
-    """The pipeline with a tracker of its own, which gets one frame after the other."""
-    tracker = Tracker(pipeline.config.tracking)
-    return lambda frame: pipeline(frame.image, tracker, frame.time)
