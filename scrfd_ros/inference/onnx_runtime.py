@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,14 +92,19 @@ class OnnxRuntimeNetwork:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         # It lays out a block of memory for each batch size: no faster, and 50 MiB more.
         options.enable_mem_pattern = False
-        content, self._session = _load(path, options)
-        self.sha256 = hashlib.sha256(content).hexdigest()
+        # Networks run in turns, so that one's scratch memory serves the other.
+        if _shares_memory():
+            options.add_session_config_entry("session.use_env_allocators", "1")
+        facts, self._session = _load(path, options)
+        self.sha256 = facts.sha256
         for tensor in (*self._session.get_inputs(), *self._session.get_outputs()):
             if tensor.type != "tensor(float)":
                 raise ModelError(
                     f"{path}: {tensor.name!r} is {tensor.type}, expected tensor(float)"
                 )
-        self.normalizes_input = normalizes_input(content)
+        if facts.normalizes_input is None:
+            raise ModelError(f"{path}: not a whole ONNX model, {facts.size} bytes; fetch it again")
+        self.normalizes_input = facts.normalizes_input
         provider = self._session.get_providers()[0].removesuffix("ExecutionProvider")
         self.backend = f"onnxruntime {provider}"
         self.inputs = tuple(_tensor(tensor) for tensor in self._session.get_inputs())
@@ -119,19 +126,58 @@ class OnnxRuntimeNetwork:
         return {}
 
 
+@functools.cache  # once for the process
+def _shares_memory() -> bool:
+    """Whether all networks of this process allocate from one place."""
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    # No limit, and blocks of the size that is asked for.
+    settings = onnxruntime.OrtArenaCfg(0, 1, -1, -1)
+    try:
+        onnxruntime.create_and_register_allocator(memory, settings)
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
+        _logger.debug("networks have memory of their own: %s", _one_line(error))
+        return False
+    return True
+
+
+class _Facts(NamedTuple):
+    """What is known of a model file without ONNX Runtime.
+
+    Attributes:
+        size: bytes.
+        sha256: lower-case hexadecimal.
+        normalizes_input: see `Network`; None if the file is damaged.
+    """
+
+    size: int
+    sha256: str
+    normalizes_input: bool | None
+
+
+def _facts(path: Path) -> _Facts:
+    content = read_model(path)
+    normalizes: bool | None = None
+    with contextlib.suppress(ModelError):  # ONNX Runtime says more about what is wrong
+        normalizes = normalizes_input(content)
+    return _Facts(len(content), hashlib.sha256(content).hexdigest(), normalizes)
+
+
 def _load(
     path: Path, options: onnxruntime.SessionOptions
-) -> tuple[bytes, onnxruntime.InferenceSession]:
-    """The content of a model file, and a session of exactly that content.
+) -> tuple[_Facts, onnxruntime.InferenceSession]:
+    """What is known of a model file, and a session of exactly that content.
 
     ONNX Runtime reads the file itself: from bytes it takes 6 to 11 MiB more for 2.5g and w600k_mbf.
-    So the file's state is compared before and after.
+    So the file's state is compared before and after. The content is freed before the session is
+    made, when most memory is in use.
     """
     available = onnxruntime.get_available_providers()
     providers = [name for name in _PROVIDERS if name in available]
     for _ in range(_MAX_READS):
         before = _state(path)
-        content = read_model(path)
+        facts = _facts(path)
         try:
             session = _session(path, options, providers)
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
@@ -139,14 +185,14 @@ def _load(
                 continue
             raise ModelError(
                 f"{path}: not an ONNX model that ONNX Runtime {onnxruntime.__version__} can load "
-                f"({len(content)} bytes): {_one_line(error)}. Fetch the file again, or check "
+                f"({facts.size} bytes): {_one_line(error)}. Fetch the file again, or check "
                 f"its path"
             ) from error
         if _state(path) == before:
             missing = set(providers) - set(session.get_providers())
             if missing:
                 _log_fallback(", ".join(sorted(missing)), session.get_providers()[0])
-            return content, session
+            return facts, session
     raise ModelError(
         f"{path}: was replaced {_MAX_READS} times while it was being loaded; load it when it is "
         f"complete"

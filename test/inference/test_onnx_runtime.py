@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from onnx_files import scrfd_outputs, write_detector, write_graph, write_recognizer
 
 from scrfd_ros.errors import ModelError
+from scrfd_ros.inference import onnx_runtime
 from scrfd_ros.inference.network import Tensor
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 
@@ -106,6 +107,17 @@ def test_truncated(tmp_path: Path, detector_path: Callable[[str], Path], share: 
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(ModelError, match=r"not an ONNX model .* Fetch the file again"):
         OnnxRuntimeNetwork(path)
+
+
+def test_a_file_that_only_onnx_runtime_can_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(content: bytes) -> bool:
+        raise ModelError("odd")
+
+    monkeypatch.setattr(onnx_runtime, "normalizes_input", refuse)
+    with pytest.raises(ModelError, match=r"odd\.onnx: not a whole ONNX model, \d+ bytes"):
+        OnnxRuntimeNetwork(write_recognizer(tmp_path / "odd.onnx"))
 
 
 def test_graph_with_an_unknown_operator(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The threads of ONNX Runtime, and the log if its GPU provider does not start.
+"""The threads and memory of ONNX Runtime, and the log if its GPU provider does not start.
 
 There is no GPU here: simulated sessions stand in for an ONNX Runtime with CUDA.
 """
@@ -34,6 +34,28 @@ def test_threads(threads: int, tmp_path: Path) -> None:
     network: Any = load_network(write_recognizer(tmp_path / "any.onnx"), threads=threads)
     options = network._session.get_session_options()
     assert options.intra_op_num_threads == (threads or usable_cores())
+
+
+ENV_ALLOCATORS = "session.use_env_allocators"
+
+
+def test_networks_share_their_memory(tmp_path: Path) -> None:
+    network: Any = load_network(write_recognizer(tmp_path / "any.onnx"))
+    assert network._session.get_session_options().get_session_config_entry(ENV_ALLOCATORS) == "1"
+
+
+def test_memory_that_cannot_be_shared_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("an allocator has been registered")
+
+    monkeypatch.setattr(onnxruntime, "create_and_register_allocator", refuse)
+    uncached = onnx_runtime._shares_memory.__wrapped__
+    monkeypatch.setattr(onnx_runtime, "_shares_memory", uncached)
+    network: Any = load_network(write_recognizer(tmp_path / "any.onnx"))
+    with pytest.raises(RuntimeError, match=ENV_ALLOCATORS):
+        network._session.get_session_options().get_session_config_entry(ENV_ALLOCATORS)
 
 
 def pretend_cuda(monkeypatch: pytest.MonkeyPatch, *, starts: bool) -> None:
