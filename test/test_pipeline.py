@@ -141,7 +141,8 @@ def test_loads_by_name(
     pipeline = load_pipeline(config)
     assert pipeline.detector.network.path == tmp_path / "scrfd_500m_bnkps.onnx"
     assert pipeline.recognizer is not None
-    assert pipeline.recognizer.network.path == tmp_path / "w600k_mbf.onnx"
+    assert pipeline.recognizer.network.path.name == "w600k_mbf.onnx"
+    assert pipeline.recognizer.network.path.is_relative_to(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
 `open.open_network` chooses the backend of a model. For TensorRT, cache finds or builds an engine:
 convert builds it (with build, onnx_precision and onnx_shapes) and accepts it only if it agrees with
 its model (agreement). model_check tests a loaded model on drawn_faces; trtexec has the equivalent
-command line of NVIDIA's tool. adapted keeps changed models beside their originals; free_size is a
-change of that kind, which gives detectors of one input size a free one. sized has the engines of a
-detector for several sizes.
+command line of NVIDIA's tool. adapted keeps changed models beside their originals; free_size and
+prelu are such changes: the first gives detectors of one input size a free one, the second makes
+recognizers faster on ONNX Runtime. sized has the engines of a detector for several sizes.
 """

@@ -60,12 +60,16 @@ def open_network(
             )
         return load_network(path, cuda_graph=cuda_graph)
 
-    def load_onnx(backend: str | None = None) -> Network:
-        if input_size is None and not any_size:
-            return load_network(path, backend, threads=threads)
-        from scrfd_ros.engines.free_size import load_for_size
+    def load_onnx(backend: str = "onnxruntime") -> Network:
+        if input_size is not None or any_size:
+            from scrfd_ros.engines.free_size import load_for_size
 
-        return load_for_size(path, input_size, backend, any_size=any_size, threads=threads)
+            return load_for_size(path, input_size, backend, any_size=any_size, threads=threads)
+        if backend == "onnxruntime":
+            from scrfd_ros.engines.prelu import load_without_prelu
+
+            return load_without_prelu(path, threads=threads)
+        return load_network(path, backend, threads=threads)
 
     if backend == "tensorrt":
         return _open_engine(path, input_size, batch, cuda_graph)

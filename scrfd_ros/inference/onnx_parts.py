@@ -7,9 +7,11 @@ does not name stays as it is, byte for byte.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.errors import ModelError
@@ -20,7 +22,7 @@ NODE, INITIALIZER, INPUT, OUTPUT, VALUE_INFO = 1, 5, 11, 12, 13
 
 _MODEL_GRAPH = 7
 _NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_KIND, _NODE_ATTRIBUTE = 1, 2, 3, 4, 5
-_TENSOR_SIZE, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 8, 9
+_TENSOR_SIZE, _TENSOR_TYPE, _TENSOR_FLOATS, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 4, 8, 9
 _VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE, _SHAPE_SIZE = 1, 2, 1, 2, 1
 _SIZE_NUMBER, _SIZE_NAME = 1, 2
 _FLOAT = 1  # TensorProto.DataType
@@ -141,6 +143,21 @@ def tensor(name: str, values: NDArray[Any]) -> bytes:
 def tensor_name(tensor: memoryview) -> str:
     """The name of a TensorProto."""
     return "".join(map(_text, byte_fields(tensor, _TENSOR_NAME)))
+
+
+def float_values(tensor: memoryview) -> NDArray[np.float32] | None:
+    """The values of a TensorProto of float32; None if it has another type or is malformed."""
+    if integers(tensor, _TENSOR_TYPE) != [_FLOAT]:
+        return None
+    # In one piece as raw data, else one by one or packed.
+    raw = list(byte_fields(tensor, _TENSOR_RAW)) or [
+        part.content for part in read_fields(tensor) if part.number == _TENSOR_FLOATS
+    ]
+    content = b"".join(raw)
+    shape = integers(tensor, _TENSOR_SIZE)
+    if len(content) != 4 * math.prod(shape):
+        return None
+    return np.frombuffer(content, "<f4").reshape(shape).astype(np.float32)
 
 
 def value(name: str, shape: Sequence[int | str] | None = None) -> bytes:

@@ -44,6 +44,11 @@ def load(path: Path, *, threads: int, cuda_graph: bool) -> OnnxRuntimeNetwork:
     return OnnxRuntimeNetwork(path, threads)
 
 
+def uses_processor() -> bool:
+    """Whether networks run on the processor; False where CUDA may run them."""
+    return _PROVIDERS[0] not in onnxruntime.get_available_providers()
+
+
 def output_shapes(
     content: bytes, inputs: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, tuple[int, ...]]:

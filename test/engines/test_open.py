@@ -289,7 +289,7 @@ import os, resource, sys
 from pathlib import Path
 import onnx, onnxruntime, pycuda.driver, tensorrt
 from scrfd_ros.engines.open import open_network
-from scrfd_ros.engines import build
+from scrfd_ros.engines import build, prelu
 from scrfd_ros.inference import onnx_runtime, tensorrt
 model, choice, largest_file, user = sys.argv[1:]
 if largest_file:
