@@ -20,7 +20,7 @@ from scrfd_ros.errors import ModelError, ScrfdError
 from scrfd_ros.files import ensure_writable, locked_folder, write_bytes
 from scrfd_ros.inference.load import load_network
 from scrfd_ros.inference.network import Network
-from scrfd_ros.inference.onnx_file import read_model
+from scrfd_ros.inference.onnx_file import read_file, read_model
 
 FOLDER = "adapted"
 _FORMAT = 1
@@ -73,9 +73,8 @@ def adapted_model(model: Path, adaptation: Adaptation) -> AdaptedModel:
         ModelError: the model does not allow the change, or the changed one disagrees with it.
         ScrfdError: a file cannot be read or written.
     """
-    content = read_model(model)
     path = model.parent / FOLDER / adaptation.name / model.name
-    adapted = _find(path, content, adaptation)
+    adapted = _find(path, model, adaptation)
     if adapted is not None:
         return adapted
     ensure_writable(path)
@@ -83,8 +82,8 @@ def adapted_model(model: Path, adaptation: Adaptation) -> AdaptedModel:
         path.parent,
         lambda: _logger.warning("waiting for another process that writes in %s", path.parent),
     ):
-        adapted = _find(path, content, adaptation)  # the other process may have made this one
-        return adapted or _make(path, model, content, adaptation)
+        adapted = _find(path, model, adaptation)  # the other process may have made this one
+        return adapted or _make(path, model, adaptation)
 
 
 def load_adapted(
@@ -125,8 +124,9 @@ def metadata_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def _find(path: Path, original: bytes, adaptation: Adaptation) -> AdaptedModel | None:
-    """The changed file at a path, if it is what was made from this original."""
+def _find(path: Path, model: Path, adaptation: Adaptation) -> AdaptedModel | None:
+    """The changed file at a path, if it is what was made from this model."""
+    original = read_file(model)
     try:
         found = json.loads(metadata_path(path).read_bytes())
         adapted = AdaptedModel(
@@ -149,7 +149,8 @@ def _metadata(adapted: AdaptedModel, adaptation: Adaptation) -> dict[str, str | 
     }
 
 
-def _make(path: Path, model: Path, original: bytes, adaptation: Adaptation) -> AdaptedModel:
+def _make(path: Path, model: Path, adaptation: Adaptation) -> AdaptedModel:
+    original = read_model(model)
     try:
         content = adaptation.change(original)
     except ValueError as error:

@@ -28,7 +28,7 @@ from scrfd_ros.faces import Faces
 from scrfd_ros.images.scaling import scale_by_area
 from scrfd_ros.inference.load import load_network
 from scrfd_ros.inference.network import Network
-from scrfd_ros.inference.onnx_file import read_model
+from scrfd_ros.inference.onnx_file import read_file
 from scrfd_ros.inference.onnx_parts import (
     INPUT,
     NODE,
@@ -227,7 +227,7 @@ def load_for_size(
         BackendError: the backend's library or device is missing on this machine.
         ModelError: the file cannot be used, or it cannot be changed to take this size.
     """
-    own = fixed_size(read_model(path)) if any_size or input_size is not None else None
+    own = fixed_size(read_file(path)) if any_size or input_size is not None else None
     if own is None or (own == input_size and not any_size):
         return load_network(path, backend, threads=threads)
     try:

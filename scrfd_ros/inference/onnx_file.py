@@ -31,12 +31,21 @@ def read_model(path: Path) -> bytes:
         ModelError: it cannot be read, or its weights are in files beside it: its checksum would
             not be theirs, and engines are built from one file.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot read the model file: {error.strerror}") from error
+    content = read_file(path)
     refuse_external_data(path, content)
     return content
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a model's file, unchecked.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the model file: {error.strerror}") from error
 
 
 def refuse_external_data(path: Path, content: bytes) -> None:
