@@ -2,18 +2,22 @@
 """Fetch the weights of detectors, recognizers and super-resolution, or list them.
 
 Without names, fetches the default detector and recognizer. Every file is verified before it gets
-its name. Files that are there already stay.
+its name. Files that are there already stay. Detectors that take one input size only are changed to
+take any; the changed file is kept beside the original.
 """
 
 from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
-from scrfd_ros.errors import DownloadError
+from scrfd_ros.cli.output import say
+from scrfd_ros.errors import DownloadError, ScrfdError
+from scrfd_ros.inference.onnx_file import read_file
 from scrfd_ros.models.catalogue import (
+    DETECTOR,
     ModelEntry,
     default_model_directory,
     file_state,
@@ -59,13 +63,29 @@ def run(args: argparse.Namespace) -> int:
     failures = []
     for entry in entries:
         try:
-            ensure_model(entry, args.directory, session=session)
+            path = ensure_model(entry, args.directory, session=session)
         except DownloadError as error:
             failures.append(str(error))
+        else:
+            _change(entry, path)
     _print_table(entries, args.directory)
     if failures:
         raise DownloadError("\n".join(failures))
     return 0
+
+
+def _change(entry: ModelEntry, path: Path) -> None:
+    """Make the file that takes any input size, where there has to be one."""
+    # Imported late: the list of names needs no network.
+    from scrfd_ros.engines.adapted import adapted_model
+    from scrfd_ros.engines.free_size import FREE_SIZE, fixed_size
+
+    if entry.kind != DETECTOR or fixed_size(read_file(path)) is None:
+        return
+    try:
+        adapted_model(path, FREE_SIZE)
+    except ScrfdError as error:  # it is good without, at its own size
+        say(f"{entry.name}: could not be changed to take any input size: {error}")
 
 
 _REMEDIES = {
@@ -74,7 +94,7 @@ _REMEDIES = {
 }
 
 
-def _print_table(entries: Iterable[ModelEntry], directory: Path) -> None:
+def _print_table(entries: Sequence[ModelEntry], directory: Path) -> None:
     kind = None
     states = []
     for entry in entries:
@@ -84,7 +104,25 @@ def _print_table(entries: Iterable[ModelEntry], directory: Path) -> None:
         size = "unknown" if entry.bytes is None else f"{entry.bytes:,}"
         states.append(file_state(entry, directory / entry.file))
         print(f"  {entry.name:18}{entry.file:25}{size:>11}  {states[-1]}")
+    for entry, found in zip(entries, states, strict=True):
+        if found == "present" and entry.kind == DETECTOR:
+            _print_sizes(entry.name, directory / entry.file)
     for state, remedy in _REMEDIES.items():
         if state in states:
             print(f"{state}: {remedy}")
     print(f"in {directory}")
+
+
+def _print_sizes(name: str, path: Path) -> None:
+    from scrfd_ros.engines.adapted import find_adapted
+    from scrfd_ros.engines.free_size import FREE_SIZE, fixed_size
+
+    size = fixed_size(read_file(path))
+    if size is None:
+        return
+    adapted = find_adapted(path, FREE_SIZE)
+    if adapted is None:
+        others = "it is changed for others when they are first needed"
+    else:
+        others = f"the one in {adapted.path.parent.relative_to(path.parent)} takes any"
+    print(f"{name}: this file takes {size[0]}x{size[1]} only; {others}")

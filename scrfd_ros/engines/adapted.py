@@ -22,7 +22,7 @@ from scrfd_ros.inference.load import load_network
 from scrfd_ros.inference.network import Network
 from scrfd_ros.inference.onnx_file import read_file, read_model
 
-FOLDER = "adapted"
+_FOLDER = "adapted"
 _FORMAT = 1
 
 _logger = logging.getLogger(__name__)
@@ -73,17 +73,36 @@ def adapted_model(model: Path, adaptation: Adaptation) -> AdaptedModel:
         ModelError: the model does not allow the change, or the changed one disagrees with it.
         ScrfdError: a file cannot be read or written.
     """
-    path = model.parent / FOLDER / adaptation.name / model.name
-    adapted = _find(path, model, adaptation)
+    adapted = find_adapted(model, adaptation)
     if adapted is not None:
         return adapted
+    path = _path(model, adaptation)
     ensure_writable(path)
     with locked_folder(
         path.parent,
         lambda: _logger.warning("waiting for another process that writes in %s", path.parent),
     ):
-        adapted = _find(path, model, adaptation)  # the other process may have made this one
+        adapted = find_adapted(model, adaptation)  # the other process may have made this one
         return adapted or _make(path, model, adaptation)
+
+
+def find_adapted(model: Path, adaptation: Adaptation) -> AdaptedModel | None:
+    """The changed file of a model; None if there is none, or it does not fit.
+
+    Raises:
+        ModelError: the model cannot be read.
+    """
+    original, path = read_file(model), _path(model, adaptation)
+    try:
+        found = json.loads(metadata_path(path).read_bytes())
+        adapted = AdaptedModel(
+            path,
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+            hashlib.sha256(original).hexdigest(),
+        )
+    except (OSError, ValueError, RecursionError):
+        return None
+    return adapted if found == _metadata(adapted, adaptation) else None
 
 
 def load_adapted(
@@ -124,19 +143,8 @@ def metadata_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def _find(path: Path, model: Path, adaptation: Adaptation) -> AdaptedModel | None:
-    """The changed file at a path, if it is what was made from this model."""
-    original = read_file(model)
-    try:
-        found = json.loads(metadata_path(path).read_bytes())
-        adapted = AdaptedModel(
-            path,
-            hashlib.sha256(path.read_bytes()).hexdigest(),
-            hashlib.sha256(original).hexdigest(),
-        )
-    except (OSError, ValueError, RecursionError):
-        return None
-    return adapted if found == _metadata(adapted, adaptation) else None
+def _path(model: Path, adaptation: Adaptation) -> Path:
+    return model.parent / _FOLDER / adaptation.name / model.name
 
 
 def _metadata(adapted: AdaptedModel, adaptation: Adaptation) -> dict[str, str | int]:

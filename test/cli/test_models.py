@@ -66,6 +66,38 @@ def test_a_file_put_in_place_by_hand_is_verified(
     assert states(capsys.readouterr().out) == {"2.5g": "present"}
 
 
+def test_a_detector_of_one_size_is_changed_to_take_any(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    detector_path: Callable[[str], Path],
+) -> None:
+    path = tmp_path / "scrfd_2.5g_bnkps.onnx"
+    shutil.copy(detector_path("2.5g"), path)
+    takes = "2.5g: this file takes 640x640 only; "
+    assert run("--list", "2.5g", "--directory", str(tmp_path)) == 0
+    assert f"{takes}it is changed for others when they are first needed" in (
+        capsys.readouterr().out.splitlines()
+    )
+    assert run("2.5g", "--directory", str(tmp_path)) == 0
+    output = capsys.readouterr().out
+    assert f"{takes}the one in adapted/free_size takes any" in output.splitlines()
+    assert states(output) == {"2.5g": "present"}
+    assert (tmp_path / "adapted" / "free_size" / path.name).exists()
+
+
+def test_a_detector_that_cannot_be_changed_is_good_without(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    detector_path: Callable[[str], Path],
+) -> None:
+    shutil.copy(detector_path("2.5g"), tmp_path / "scrfd_2.5g_bnkps.onnx")
+    (tmp_path / "adapted").write_text("a file where a folder is wanted")
+    assert run("2.5g", "--directory", str(tmp_path)) == 0
+    output = capsys.readouterr().out
+    assert output.startswith("2.5g: could not be changed to take any input size: ")
+    assert states(output) == {"2.5g": "present"}
+
+
 @pytest.mark.parametrize("position", [0, 1_000_000, -1], ids=["first", "within", "last"])
 def test_a_wrong_byte_is_found(
     tmp_path: Path,
