@@ -22,6 +22,8 @@ from scrfd_ros.engines.drawn_faces import drawn_faces
 from scrfd_ros.errors import ModelError
 from scrfd_ros.images.files import read_image, write_image
 from scrfd_ros.inference.engine_file import ShapeRange, metadata_path
+from scrfd_ros.inference.load import load_network
+from scrfd_ros.inference.network import Network
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 from scrfd_ros.inference.tensorrt import TensorRtNetwork
 from scrfd_ros.inference.tensorrt_library import load_tensorrt
@@ -39,6 +41,8 @@ FASTEST = ("fp16", "fp32", "int8")
 
 _BATCHES = (1, 4, 8)
 _SIZE = (640, 640)  # of a detector's input
+_WIDE = (640, 384)
+_RUNS = 100  # of a network, for the median of its times
 
 
 def model(name: str) -> Path:
@@ -102,8 +106,41 @@ def build_batches(folder: Path, name: str) -> dict[str, Any]:
     return _built(folder, name, f"{name}-batch", "fp16", _BATCHES)
 
 
+def build_for_wide(folder: Path, name: str) -> dict[str, Any]:
+    """Build the engine for cameras of 16:9, and compare its time with that of the square one."""
+    square = load_network(engine(folder, name, ("fp16",)))
+    stem = f"{name}-wide"
+    figures = _built(folder, name, stem, "fp16", None, _WIDE)
+    milliseconds = [
+        _network_milliseconds(network)
+        for network in (square, load_network(engine_path(folder, stem, "fp16")))
+    ]
+    return {
+        **figures,
+        "square, ms": round(milliseconds[0], 3),
+        "16:9, ms": round(milliseconds[1], 3),
+        "16:9 to square": round(milliseconds[1] / milliseconds[0], 2),
+    }
+
+
+def _network_milliseconds(network: Network) -> float:
+    """Time of the network alone, median of many runs."""
+    (tensor,) = network.inputs
+    inputs = {tensor.name: np.zeros(tuple(size or 1 for size in tensor.shape), np.float32)}
+    times = []
+    for _ in range(_RUNS):
+        network(inputs)
+        times.append(network.device_milliseconds()["network"])
+    return float(np.median(times))
+
+
 def _built(
-    folder: Path, name: str, stem: str, precision: str, batch: tuple[int, int, int] | None
+    folder: Path,
+    name: str,
+    stem: str,
+    precision: str,
+    batch: tuple[int, int, int] | None,
+    size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     source = model(name)
     path = engine_path(folder, stem, precision)
@@ -112,7 +149,7 @@ def _built(
     logging.getLogger(convert.__module__).addHandler(refusals)
     with tempfile.TemporaryDirectory() as images:
         calibration = _calibration(Path(images)) if precision == "int8" else None
-        settings = Settings(precision, _input_size(name), batch, calibration=calibration)
+        settings = Settings(precision, size or _input_size(name), batch, calibration=calibration)
         start = time.perf_counter()
         metadata = convert(source, path, settings)
         seconds = time.perf_counter() - start

@@ -52,6 +52,7 @@ def all_steps() -> list[Step]:
         Step("memory", "times.memory", _FIRST),
         Step("engine for cameras", "engines.build_batches", (_FOR_CAMERAS,), _BUILD),
         Step("cameras as one batch", "agreement.cameras", (_FOR_CAMERAS,)),
+        Step("engine for 16:9", "engines.build_for_wide", (_DETECTOR,), _BUILD),
         *(Step(f"fault: {name}", f"faults.{function}") for name, function in _FAULTS.items()),
         *(_engine(name, "fp16") for name in others),
         *(_times(name, "fp16") for name in detectors if name in others),

@@ -7,15 +7,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import fixed_detectors
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx_files import scrfd_outputs, write_detector, write_graph, write_recognizer
 
 from scrfd_ros.engines.agreement import compare_detectors
-from scrfd_ros.engines.convert import Settings, convert, input_shapes, prepared_model, verify
+from scrfd_ros.engines.convert import (
+    Settings,
+    convert,
+    input_shapes,
+    load_model,
+    prepared_model,
+    verify,
+)
 from scrfd_ros.errors import BackendError, ModelError, ScrfdError
 from scrfd_ros.inference.engine_file import ShapeRange, metadata_path, read_metadata
+from scrfd_ros.inference.load import load_network
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 
 NO_BATCH = ShapeRange(*[(1, 3, 640, 640)] * 3)
@@ -302,3 +312,21 @@ def test_int8_engine(
     )
     assert metadata.precision == "int8" and metadata.options["calibration"] == str(folder)
     assert 0.9 < metadata.agreement["min_cosine"] < 0.99999, "quantized, and yet alike"
+
+
+@pytest.mark.usefixtures("simulated_gpu")
+def test_a_detector_of_one_size_at_another(
+    detector_path: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model, size = tmp_path / "any.onnx", (192, 128)
+    onnx.save(fixed_detectors.fixed(detector_path("2.5g")), str(model))
+    engine = tmp_path / "any.engine"
+    metadata = convert(model, engine, Settings(input_size=size))
+    assert metadata.shapes.max == (1, 3, 128, 192)
+    # The file that the user named is what the engine is of.
+    assert metadata.model == str(model)
+    assert metadata.model_sha256 == load_network(model).sha256
+    assert verify(engine, model) == metadata
+    prepared = tmp_path / "prepared.onnx"
+    prepared.write_bytes(prepared_model(load_model(model, size), Settings("fp16", size)))
+    assert load_network(prepared).inputs[0].shape == (1, 3, 128, 192)

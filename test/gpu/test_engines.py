@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from layer_plans import write_arcface, write_scrfd
 from numpy.typing import NDArray
 from pipelines import detector_of, loaded
 
+from scrfd_ros.config import DetectorConfig, PipelineConfig, RecognizerConfig
 from scrfd_ros.engines.agreement import compare_outputs
 from scrfd_ros.engines.build import build_engine
 from scrfd_ros.engines.convert import Settings, convert, verify
@@ -26,6 +28,7 @@ from scrfd_ros.inference.load import load_network
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
 from scrfd_ros.inference.tensorrt import TensorRtNetwork
 from scrfd_ros.inference.tensorrt_library import load_tensorrt
+from scrfd_ros.pipeline import load_pipeline
 
 try:
     load_tensorrt()
@@ -33,6 +36,7 @@ try:
 except BackendError as error:
     pytest.skip(str(error), allow_module_level=True)
 
+LONGEST_BUILD = 600  # seconds
 DETECTORS = ("500m", "2.5g", "det_500m")
 
 
@@ -219,3 +223,27 @@ def test_auto_takes_tensorrt(detector_path: Callable[[str], Path], tmp_path: Pat
     model = tmp_path / "any.onnx"
     model.write_bytes(detector_path("500m").read_bytes())
     assert isinstance(open_network(model, input_size=(320, 320)), TensorRtNetwork)
+
+
+def test_an_engine_of_another_size_is_built_beside_the_images(
+    detector_path: Callable[[str], Path], image: Callable[[str], NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    model = tmp_path / "any.onnx"
+    model.write_bytes(detector_path("2.5g").read_bytes())  # takes 640x640 only
+    config = PipelineConfig(
+        backend="tensorrt",
+        detector=DetectorConfig(engine_path=model, input_size="auto"),
+        recognizer=RecognizerConfig(enabled=False),
+    )
+    photograph = image("t1.jpg")[:720]  # 16:9
+    pipeline = load_pipeline(config)
+    on_square = pipeline(photograph).faces
+    end = time.monotonic() + LONGEST_BUILD
+    engines = tmp_path / "engines"
+    while not list(engines.glob("any_640x384*.json")):  # written last
+        assert time.monotonic() < end
+        time.sleep(1)
+        pipeline(photograph)
+    on_fitting = load_pipeline(config)(photograph).faces
+    assert len(on_square) == len(on_fitting) == 6
+    np.testing.assert_allclose(on_fitting.boxes, on_square.boxes, atol=2)
