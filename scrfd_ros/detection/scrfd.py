@@ -372,9 +372,10 @@ class Scrfd:
         """The faces among all candidates of an image."""
         scores, points, _ = parts[0] if len(parts) == 1 else _joined(parts)
         # Half precision overflows without an error. A box with its corners exchanged is no face.
-        sound = np.isfinite(scores) & np.isfinite(points).all(axis=(1, 2))
+        sound = np.isfinite(points).reshape(len(points), 2 * points.shape[1]).all(axis=1)
+        sound &= np.isfinite(scores)
         sound &= (points[:, 0] <= points[:, 1]).all(axis=1)
-        order = np.argsort(-scores, kind="stable")
+        order = (-scores).argsort(kind="stable")
         order = order[sound[order]]
         kept = nms(points[order, :2].reshape(-1, 4), config.nms_threshold, config.max_faces or None)
         order = order[kept]
@@ -419,15 +420,16 @@ def _in_image(candidates: Candidates, views: Sequence[View]) -> Iterator[Candida
 
 
 def _seen_in(view: View, candidates: Candidates) -> Candidates:
-    """The candidates of a view that count there, in pixels of the image."""
-    target, source = (np.array(part[:2], np.float32) for part in (view.target, view.source))
-    points = candidates.points - target
+    """The candidates of a view that count there, in pixels of the image, instead of the input."""
+    points = candidates.points
+    if any(view.target[:2]):  # as a rule both begin at the top left
+        points -= np.array(view.target[:2], np.float32)
     points /= np.array(view.scales, np.float32)
-    points += source
-    seen = candidates._replace(points=points)
+    if any(view.source[:2]):
+        points += np.array(view.source[:2], np.float32)
     if not view.is_limited:
-        return seen
+        return candidates
     low, high = points[:, 0], points[:, 1]
     drop = (high - low < view.smallest).all(axis=1)
     drop |= (low < view.bounds[:2]).any(axis=1) | (high > view.bounds[2:]).any(axis=1)
-    return seen.where(~drop)
+    return candidates.where(~drop)

@@ -123,36 +123,47 @@ class Search:
         return tuple({name: array[row] for name, array in outputs.items()} for row in rows)
 
     def chosen(self, outputs: Outputs, threshold: float) -> ChosenAnchors:
-        """The anchors of one input that score at least the threshold."""
-        scores = np.concatenate([outputs[level.score].reshape(-1) for level in self.levels])
-        if len(scores) != len(self._centers):
-            width, height = self.size
-            raise ModelError(
-                f"{self.network.path}: returns {len(scores)} scores at {width}x{height}, expected "
-                f"{len(self._centers)}: it does not take every input size"
-            )
-        rows = np.flatnonzero(scores >= threshold)
+        """The anchors of one input that score at least the threshold.
+
+        Raises:
+            ModelError: the network returns another number of scores than inputs of this size have.
+        """
         landmarks = len(LANDMARK_NAMES) if self.has_landmarks else 0
-        places = np.empty((len(rows), 2 + landmarks, 2), np.float32)
-        bounds = np.searchsorted(rows, self._firsts)
-        parts = zip(self.levels, self._firsts[:-1], bounds[:-1], bounds[1:], strict=True)
-        for level, first, begin, end in parts:
-            if begin == end:
+        parts = []
+        for level, first, end in zip(self.levels, self._firsts, self._firsts[1:], strict=False):
+            scores = outputs[level.score].reshape(-1)
+            if len(scores) != end - first:
+                raise self._wrong_count(len(scores), end - first, level)
+            rows = (scores >= threshold).nonzero()[0]
+            if not len(rows):
                 continue
-            of_level = rows[begin:end] - first
-            places[begin:end, :2] = outputs[level.box].reshape(-1, 2, 2)[of_level]
+            places = np.empty((len(rows), 2 + landmarks, 2), np.float32)
+            places[:, :2] = outputs[level.box].reshape(-1, 2, 2)[rows]
             if level.landmark is not None:
-                found = outputs[level.landmark].reshape(-1, landmarks, 2)
-                places[begin:end, 2:] = found[of_level]
-        return ChosenAnchors(rows, scores[rows], places)
+                places[:, 2:] = outputs[level.landmark].reshape(-1, landmarks, 2)[rows]
+            parts.append(ChosenAnchors(rows + first, scores[rows], places))
+        if len(parts) == 1:
+            return parts[0]
+        if parts:
+            return ChosenAnchors(*map(np.concatenate, zip(*parts, strict=True)))
+        nothing = np.zeros(0, np.float32)
+        return ChosenAnchors(nothing.astype(np.intp), nothing, nothing.reshape(0, 2 + landmarks, 2))
 
     def located(self, chosen: ChosenAnchors) -> Candidates:
         """Chosen anchors in pixels of the input."""
         points = chosen.places * self._strides[chosen.rows]
-        points[:, 0] *= -1  # distances to the left and to the top
+        to_corner = points[:, 0]  # distances to the left and to the top
+        np.negative(to_corner, out=to_corner)
         centers = self._centers[chosen.rows]
         points += centers[:, None]
         return Candidates(chosen.scores, points, centers)
+
+    def _wrong_count(self, found: int, expected: int, level: Level) -> ModelError:
+        width, height = self.size
+        return ModelError(
+            f"{self.network.path}: returns {found} scores of stride {level.stride} at "
+            f"{width}x{height}, expected {expected}: it does not take every input size"
+        )
 
     def _matched(self) -> list[Level]:
         # Declared shapes can be symbolic or wrong; those of a first run's outputs are not.

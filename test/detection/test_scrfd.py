@@ -18,6 +18,7 @@ from pipelines import detector_of
 from scrfd_ros.config import DetectorConfig
 from scrfd_ros.detection.levels import match_outputs
 from scrfd_ros.detection.scrfd import BatchOutputs, Scrfd
+from scrfd_ros.detection.search import Search
 from scrfd_ros.errors import ModelError, ScrfdError
 from scrfd_ros.inference.network import Tensor
 from scrfd_ros.inference.onnx_runtime import OnnxRuntimeNetwork
@@ -471,3 +472,16 @@ def test_another_network_is_not_a_detector(tmp_path: Path) -> None:
         Scrfd(OnnxRuntimeNetwork(path))
     assert str(caught.value).startswith(f"{path}: ")
     assert "feature_5 [1, 255, 8, 8]" in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_scores_of_another_number_are_refused(tmp_path: Path, change: int) -> None:
+    path = write_detector(tmp_path / "any.onnx", scrfd_outputs(64, 32), (1, 3, 32, 64))
+    search = Search(OnnxRuntimeNetwork(path), (64, 32))
+    (score, *_) = (level.score for level in search.levels)
+    outputs = scrfd_outputs(64, 32)
+    outputs[score] = np.resize(outputs[score], (64 + change, 1))
+    with pytest.raises(
+        ModelError, match=rf"{64 + change} scores of stride 8 at 64x32, expected 64"
+    ):
+        search.chosen(outputs, 0.5)
