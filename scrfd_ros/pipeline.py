@@ -301,7 +301,7 @@ class _UntrackedFaces(NamedTuple):
 
 
 def load_pipeline(
-    config: PipelineConfig = PipelineConfig(), *, max_images: int = 1
+    config: PipelineConfig = PipelineConfig(), *, max_images: int = 1, is_live: bool = False
 ) -> FacePipeline:
     """Load the networks, check them on a drawing, and return the pipeline.
 
@@ -312,6 +312,8 @@ def load_pipeline(
         config: the options.
         max_images: maximum number of images passed to `FacePipeline.run` at once. Engines are built
             to take them as one batch, if the model can.
+        is_live: do not wait for engines that images of a further size need: they are built beside
+            the images, which go onto the largest input meanwhile.
 
     Raises:
         TypeError: `config` is no PipelineConfig.
@@ -327,7 +329,7 @@ def load_pipeline(
     open_model = partial(
         open_network, backend=config.backend, cuda_graph=config.cuda_graph, threads=threads
     )
-    detector = _load_detector(config, open_model, max_images)
+    detector = _load_detector(config, open_model, max_images, is_live)
     recognizer = _load_recognizer(config, open_model) if config.recognizer.enabled else None
     upscaling = config.super_resolution.enabled
     super_resolution = _load_super_resolution(config, open_model) if upscaling else None
@@ -335,7 +337,7 @@ def load_pipeline(
 
 
 def _load_detector(
-    config: PipelineConfig, open_model: Callable[..., Network], max_images: int
+    config: PipelineConfig, open_model: Callable[..., Network], max_images: int, is_live: bool
 ) -> Scrfd:
     options = config.detector
     path = options.engine_path or installed_model(options.model, DETECTOR, config.model_directory)
@@ -346,7 +348,9 @@ def _load_detector(
     )
     sized = None
     if options.fits_images:
-        sized = engines_of_sizes(network, path, batch=batch, cuda_graph=config.cuda_graph)
+        sized = engines_of_sizes(
+            network, path, batch=batch, cuda_graph=config.cuda_graph, is_live=is_live
+        )
     detector = Scrfd(network, options, sized)
     _warn(check_detector(detector))
     return detector

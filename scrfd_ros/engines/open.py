@@ -93,18 +93,19 @@ def open_network(
 
 
 def engines_of_sizes(
-    network: Network, path: Path, *, batch: int, cuda_graph: bool
+    network: Network, path: Path, *, batch: int, cuda_graph: bool, is_live: bool
 ) -> SizedEngines | None:
     """Engines of a network for other sizes of its input; None if it needs none, or cannot have any.
 
     Args:
         network: what `open_network` gave for `path`, `batch` and `cuda_graph`.
+        is_live: see `SizedEngines`.
     """
     if network.device is None or path.suffix == ENGINE_SUFFIX:
         return None
     from scrfd_ros.engines.sized import SizedEngines
 
-    return SizedEngines(path, batch, cuda_graph)
+    return SizedEngines(path, batch=batch, cuda_graph=cuda_graph, is_live=is_live)
 
 
 def _open_engine(

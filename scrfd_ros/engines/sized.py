@@ -2,7 +2,7 @@
 """TensorRT engines of a detector for several sizes of its input.
 
 An engine takes one size. Those that are there are loaded when a size is first asked for. Others are
-built in another process, which TensorRT can end without harm, while images go on.
+built in another process, which TensorRT can end without harm; live images go on meanwhile.
 """
 
 from __future__ import annotations
@@ -39,12 +39,14 @@ class SizedEngines:
     Args:
         model: an ONNX file with one input.
         batch, cuda_graph: see `scrfd_ros.engines.open.open_network`.
+        is_live: do not wait for an engine that is being built.
     """
 
-    def __init__(self, model: Path, batch: int, cuda_graph: bool) -> None:
+    def __init__(self, model: Path, *, batch: int, cuda_graph: bool, is_live: bool) -> None:
         self._model = model
         self._batch = batch
         self._cuda_graph = cuda_graph
+        self._is_live = is_live
         self._networks: dict[tuple[int, int], Network | None] = {}
         self._build: _Build | None = None
         self._is_full = False
@@ -58,12 +60,13 @@ class SizedEngines:
         if self._build is not None:
             if self._build.is_running:
                 return
-            build, self._build = self._build, None
-            self._load(build.size, build.failure)
+            self._end_build(self._build)
             if size in self._networks:
                 return
         if len(self._networks) < MAX_SIZES:
             self._load(size)
+            if self._build is not None and not self._is_live:
+                self._end_build(self._build)
         elif not self._is_full:
             self._is_full = True
             _logger.warning(
@@ -73,6 +76,11 @@ class SizedEngines:
                 "{}x{}".format(*size),
                 MAX_SIZES,
             )
+
+    def _end_build(self, build: _Build) -> None:
+        """Wait for the end of a build, and load its engine."""
+        failure, self._build = build.failure, None
+        self._load(build.size, failure)
 
     def _load(self, size: tuple[int, int], failure: str | None = None) -> None:
         """Load the engine of a size. If there is none, build it, or if that failed, give up."""
@@ -86,10 +94,10 @@ class SizedEngines:
         sizes = "{}x{}".format(*size)
         if failure is None:
             _logger.warning(
-                "%s: building an engine for an input of %s, once; until it is ready, images go "
-                "onto the largest input",
+                "%s: building an engine for an input of %s, once%s",
                 self._model.name,
                 sizes,
+                "; until it is ready, images go onto the largest input" if self._is_live else "",
             )
             self._build = _Build(self._model, size, self._batch)
             return

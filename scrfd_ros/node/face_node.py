@@ -85,7 +85,7 @@ class FaceNode(GuardedLifecycleNode):
         config = self._config.current()
         self._humans = _human_faces(self, config)
         self._pipeline = self._worker.call(
-            lambda: load_pipeline(config, max_images=len(config.cameras))
+            lambda: load_pipeline(config, max_images=len(config.cameras), is_live=True)
         )
         self._worker.max_batch = self._pipeline.detector.batch
         compressed = config.image_transport == "compressed"

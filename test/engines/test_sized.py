@@ -54,6 +54,10 @@ def simulated_in_children(
     return lambda: len(builds.read_text().splitlines()) if builds.exists() else 0
 
 
+def live(model: Path) -> SizedEngines:
+    return SizedEngines(model, batch=1, cuda_graph=False, is_live=True)
+
+
 def child(engines: SizedEngines) -> subprocess.Popen[str]:
     assert engines._build is not None
     return engines._build._process
@@ -70,7 +74,7 @@ def test_an_engine_that_is_there_is_loaded_at_once(
     model: Path, simulated_in_children: Callable[[], int]
 ) -> None:
     path = ensure_engine(model, SIZE, 1)
-    engines = SizedEngines(model, 1, cuda_graph=False)
+    engines = live(model)
     network = engines(SIZE)
     assert network is not None and network.path == path
     assert network.inputs[0].shape == (1, 3, *SIZE[::-1])
@@ -86,7 +90,7 @@ def test_an_engine_is_built_beside_the_images_and_kept(
 ) -> None:
     model = tmp_path / "any.onnx"
     onnx.save(fixed_detectors.fixed(detector_path("2.5g")), str(model))  # takes another size
-    engines = SizedEngines(model, 1, cuda_graph=False)
+    engines = live(model)
     network = wait(engines)
     assert network is not None and network.backend == "tensorrt 10.3.0 fp16"
     (record,) = caplog.records
@@ -98,7 +102,7 @@ def test_an_engine_is_built_beside_the_images_and_kept(
     assert metadata is not None and metadata.model == str(model)
     assert network.sha256 == metadata.model_sha256 == sha256
     assert network.name == "any"
-    other = SizedEngines(model, 1, cuda_graph=False)(SIZE)
+    other = live(model)(SIZE)
     assert other is not None and other.path == network.path
     assert simulated_in_children() == 1
 
@@ -107,7 +111,7 @@ def test_a_build_that_fails_is_told_once(
     model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("SIMULATED_TENSORRT", "build fails")
-    engines = SizedEngines(model, 1, cuda_graph=False)
+    engines = live(model)
     assert wait(engines) is None
     assert [engines(SIZE) for _ in range(3)] == [None] * 3
     assert engines._build is None
@@ -120,7 +124,7 @@ def test_a_build_that_fails_is_told_once(
 def test_a_build_that_crashes_leaves_this_process_alone(
     model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engines = SizedEngines(model, 1, cuda_graph=False)
+    engines = live(model)
     assert engines(SIZE) is None
     child(engines).send_signal(signal.SIGSEGV)
     assert wait(engines) is None
@@ -133,7 +137,7 @@ def test_an_engine_that_does_not_run(
     ensure_engine(model, SIZE, 1)
     caplog.clear()
     monkeypatch.setenv("SIMULATED_TENSORRT", "execute fails")
-    engines = SizedEngines(model, 1, cuda_graph=False)
+    engines = live(model)
     assert engines(SIZE) is None and engines(SIZE) is None
     (record,) = caplog.records
     assert "192x128: " in record.message and "the engine does not run" in record.message
@@ -145,7 +149,7 @@ def test_the_number_of_sizes_is_limited(
     monkeypatch.setattr(sized, "MAX_SIZES", 1)
     ensure_engine(model, SIZE, 1)
     caplog.clear()
-    engines = SizedEngines(model, 1, cuda_graph=False)
+    engines = live(model)
     network = engines(SIZE)
     for width in (64, 96, 128):
         assert engines((width, 64)) is None
@@ -158,7 +162,7 @@ def test_the_number_of_sizes_is_limited(
 def test_one_build_at_a_time_which_ends_with_its_user(model: Path) -> None:
     (model.parent / "engines").mkdir()
     with locked_folder(model.parent / "engines"):  # so the build waits
-        engines = SizedEngines(model, 1, cuda_graph=False)
+        engines = live(model)
         assert engines(SIZE) is None
         process = child(engines)
         assert engines((64, 64)) is None and child(engines) is process
@@ -179,36 +183,35 @@ def test_the_detector_of_a_pipeline_takes_them(
     (tmp_path / "scrfd_500m_bnkps.onnx").symlink_to(detector_path("500m"))
     photograph = image("t1.jpg")[:720]  # 16:9
 
-    def faces(backend: str) -> Faces:
+    def faces(backend: str, is_live: bool) -> Faces:
         config = PipelineConfig(
             backend=backend,
             model_directory=tmp_path,
             detector=DetectorConfig(model="500m", input_size=320),
             recognizer=RecognizerConfig(enabled=False),
         )
-        pipeline = load_pipeline(config)
-        found = pipeline(photograph).faces
-        if backend == "tensorrt" and simulated_in_children() == 1:
-            sized = pipeline.detector._sized
-            assert isinstance(sized, SizedEngines)
-            child(sized).wait(LONGEST)
-        return found
+        return load_pipeline(config, is_live=is_live)(photograph).faces
 
-    on_square, on_fitting, expected = map(faces, ("tensorrt", "tensorrt", "onnxruntime"))
-    assert simulated_in_children() == 2, "the square one and the fitting one, once each"
+    on_square = faces("tensorrt", is_live=True)
+    assert simulated_in_children() == 1, "the other one has only been begun"
+    on_fitting, expected = faces("tensorrt", is_live=False), faces("onnxruntime", is_live=False)
+    assert simulated_in_children() == 2
     for found in (on_square, on_fitting):
         assert len(found) == len(expected) == 6
         np.testing.assert_allclose(found.boxes, expected.boxes, atol=1)
     np.testing.assert_allclose(on_fitting.boxes, expected.boxes, atol=1e-3)
-    messages = [record.message for record in caplog.records]
-    assert sum("building an engine for an input of 320x192" in each for each in messages) == 1
+    messages = [each.message for each in caplog.records if "input of 320x192" in each.message]
+    assert [each.partition("once")[2] for each in messages] == [
+        "; until it is ready, images go onto the largest input",
+        "",
+    ]
 
 
 PARENT = """
 import sys, time
 from pathlib import Path
 from scrfd_ros.engines.sized import SizedEngines
-engines = SizedEngines(Path(sys.argv[1]), 1, False)
+engines = SizedEngines(Path(sys.argv[1]), batch=1, cuda_graph=False, is_live=True)
 engines((64, 64))
 print(engines._build._process.pid, flush=True)
 time.sleep(3600)
