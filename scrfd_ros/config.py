@@ -339,7 +339,8 @@ class PipelineConfig(Group):
     backend: str = option(
         "auto",
         "What runs the networks. auto takes TensorRT if there is a CUDA device and an engine of "
-        "the model, or if one can be built, which takes minutes once; otherwise ONNX Runtime. "
+        "the model, or if one can be built, which takes minutes once; otherwise ONNX Runtime, or "
+        "OpenVINO where it is installed and was measured to be faster here. "
         "openvino takes an Intel GPU where there is one, else the processor.",
         choices=lambda: BACKENDS,
     )

@@ -25,6 +25,7 @@ from scrfd_ros.config import PipelineConfig, from_values
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.evaluation.benchmark import (
     Measurement,
+    chosen_backends,
     detection_times,
     load_configurations,
     machine_info,
@@ -120,6 +121,7 @@ def run(args: argparse.Namespace) -> int:
     date = datetime.now().astimezone().isoformat(timespec="seconds")
     height, width = image.shape[:2]
     networks, detection = network_times(measurements), detection_times(measurements)
+    chosen = chosen_backends(configurations) if args.backend == "auto" else {}
 
     _print_machine(machine)
     print(f"{date}\n")
@@ -132,12 +134,20 @@ def run(args: argparse.Namespace) -> int:
     print("\nEach network alone, ms: a detector with the image, a recognizer with one face")
     _print_table(
         ("Model",),
-        ("ONNX", "TensorRT", "Speedup"),
+        ("ONNX", "OpenVINO", "TensorRT", "Speedup"),
         [
-            (row.model, _number(row.onnxruntime), _number(row.tensorrt), _number(row.speedup))
+            (
+                row.model,
+                _number(row.onnxruntime),
+                _number(row.openvino),
+                _number(row.tensorrt),
+                _number(row.speedup),
+            )
             for row in networks
         ],
     )
+    for model, backend in chosen.items():
+        say(f"auto takes {backend} for {model}")
     print("\nTotal pipeline, from the image in memory to its faces")
     for each in measurements:
         used = each.configuration
@@ -173,6 +183,7 @@ def run(args: argparse.Namespace) -> int:
             "configurations": [each.as_json() for each in measurements],
             "networks": [asdict(row) for row in networks],
             "detection": [asdict(row) for row in detection],
+            "auto": chosen,
             "not_measured": missing,
         }
         write_text(args.json, json.dumps(report, indent=1) + "\n")
@@ -241,7 +252,7 @@ def _print_machine(machine: Mapping[str, object]) -> None:
     say(
         f"{machine['system']}, Python {machine['python']}, numpy {machine['numpy']}, OpenCV "
         f"{machine['opencv']}, onnxruntime {machine['onnxruntime']}, "
-        f"{machine['tensorrt'] or 'no TensorRT'}"
+        f"openvino {machine['openvino'] or '(none)'}, {machine['tensorrt'] or 'no TensorRT'}"
     )
 
 

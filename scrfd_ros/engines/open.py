@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from scrfd_ros.errors import BackendError, ModelError, ScrfdError
 from scrfd_ros.inference.cuda import cuda_device
-from scrfd_ros.inference.load import BACKENDS, ENGINE_SUFFIX, load_network
+from scrfd_ros.inference.load import BACKENDS, ENGINE_SUFFIX, has_openvino, load_network
 from scrfd_ros.inference.network import Network
 
 if TYPE_CHECKING:  # it loads what only machines with a GPU need
@@ -37,7 +37,8 @@ def open_network(
     Args:
         path: an ONNX file, or an engine, which only TensorRT runs.
         backend: one of `BACKENDS`; auto is TensorRT where there is a CUDA device and an engine, or
-            the means to build one, else ONNX Runtime.
+            the means to build one, else ONNX Runtime, or OpenVINO where it is installed and
+            faster: see `scrfd_ros.engines.quickest`.
         input_size: width and height, pixels, of the engine's input, and of images that a detector
             has to take; None for the model's own. A detector's file that takes another size only
             is changed, see `scrfd_ros.engines.free_size`.
@@ -77,8 +78,14 @@ def open_network(
         try:
             cuda_device()
         except BackendError as error:
-            _log_no_device(str(error))
-            return load_onnx()
+            openvino = " or OpenVINO" if has_openvino() else ""
+            _log_no_device(f"ONNX Runtime{openvino}", str(error))
+            if not openvino:
+                return load_onnx()
+            # Imported late: machines without OpenVINO do not need it.
+            from scrfd_ros.engines.quickest import quickest_backend
+
+            return load_onnx(quickest_backend(path, input_size, any_size, threads))
         try:
             return _open_engine(path, input_size, batch, cuda_graph)
         except ScrfdError as error:
@@ -118,5 +125,5 @@ def _open_engine(
 
 
 @functools.cache  # once for all networks
-def _log_no_device(reason: str) -> None:
-    _logger.info("networks run on ONNX Runtime: %s", reason)
+def _log_no_device(backends: str, reason: str) -> None:
+    _logger.info("networks run on %s: %s", backends, reason)

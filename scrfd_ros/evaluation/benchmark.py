@@ -19,14 +19,15 @@ from tqdm import tqdm
 from scrfd_ros.config import PipelineConfig, with_values
 from scrfd_ros.errors import BackendError, ScrfdError
 from scrfd_ros.evaluation.settings import recorded_options
+from scrfd_ros.inference.cores import processor_name
 from scrfd_ros.inference.cuda import cuda_device
 from scrfd_ros.inference.tensorrt_library import import_tensorrt, product
 from scrfd_ros.models.catalogue import default_model_directory, load_catalogue
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
 from scrfd_ros.recognition.alignment import CROP_SIZE
 
-HARDWARE = ("CPU", "CUDA", "TensorRT")
-"""Hardware of a network: ONNX Runtime on one of the first two, or TensorRT."""
+HARDWARE = ("CPU", "OpenVINO", "CUDA", "TensorRT")
+"""Hardware of a network: for ONNX Runtime, CPU or CUDA; else the backend's name."""
 
 _ONE_FACE = np.zeros((1, CROP_SIZE, CROP_SIZE, 3), np.uint8)
 
@@ -37,7 +38,7 @@ class Configuration:
 
     Attributes:
         detector, recognizer: names in the catalogue, or paths; None for no recognizer.
-        backend: "onnxruntime" or "tensorrt".
+        backend: "onnxruntime", "openvino" or "tensorrt".
     """
 
     detector: str
@@ -53,8 +54,9 @@ class Configuration:
     @property
     def hardware(self) -> str:
         """The one of `HARDWARE` that the detector runs on."""
-        if self.backend == "tensorrt":
-            return "TensorRT"
+        for name in ("OpenVINO", "TensorRT"):
+            if self.backend == name.lower():
+                return name
         return "CUDA" if "CUDA" in self.pipeline.detector.network.backend else "CPU"
 
 
@@ -123,6 +125,7 @@ class NetworkTime:
 
     model: str
     onnxruntime: float | None
+    openvino: float | None
     tensorrt: float | None
     speedup: float | None
 
@@ -141,7 +144,7 @@ class DetectionTime:
 def machine_info() -> dict[str, object]:
     """What the figures depend on; None for what this machine does not have."""
     info: dict[str, object] = {
-        "processor": _processor(),
+        "processor": processor_name(),
         "processors": os.cpu_count(),
         "gpu": None,
         "compute_capability": None,
@@ -151,7 +154,8 @@ def machine_info() -> dict[str, object]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "opencv": cv2.__version__,
-        "onnxruntime": _onnxruntime_version(),
+        "onnxruntime": _version("onnxruntime-gpu", "onnxruntime"),
+        "openvino": _version("openvino"),
     }
     try:
         device = cuda_device()
@@ -164,18 +168,9 @@ def machine_info() -> dict[str, object]:
     return info
 
 
-def _processor() -> str:
-    """Name of the processor, or of the board where processors have none, as on a Jetson."""
-    processors, board = Path("/proc/cpuinfo"), Path("/proc/device-tree/model")
-    if processors.exists():
-        for line in processors.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return board.read_text().rstrip("\0") if board.exists() else platform.machine()
-
-
-def _onnxruntime_version() -> str | None:
-    for package in ("onnxruntime-gpu", "onnxruntime"):
+def _version(*packages: str) -> str | None:
+    """Of the first of these packages that is installed."""
+    for package in packages:
         try:
             return metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -305,11 +300,25 @@ def network_times(measurements: Sequence[Measurement]) -> list[NetworkTime]:
     ):
         measured = [each.configuration for each in measurements if stage in each.milliseconds]
         for name in dict.fromkeys(getattr(each, kind) for each in measured):
-            onnxruntime = _median(measurements, stage, **{kind: name, "backend": "onnxruntime"})
-            tensorrt = _median(measurements, stage, **{kind: name, "backend": "tensorrt"})
+            onnxruntime, openvino, tensorrt = (
+                _median(measurements, stage, **{kind: name, "backend": backend})
+                for backend in ("onnxruntime", "openvino", "tensorrt")
+            )
             speedup = onnxruntime / tensorrt if onnxruntime and tensorrt else None
-            rows.append(NetworkTime(f"{title} {name}", onnxruntime, tensorrt, speedup))
+            rows.append(NetworkTime(f"{title} {name}", onnxruntime, openvino, tensorrt, speedup))
     return rows
+
+
+def chosen_backends(configurations: Sequence[Configuration]) -> dict[str, str]:
+    """What runs the networks with the backend auto, by name of the model."""
+    chosen: dict[str, str] = {}
+    for each in configurations:
+        names = [each.detector, *([each.recognizer] if each.recognizer else [])]
+        if not chosen.keys() >= set(names):
+            pipeline = load_pipeline(with_values(each.pipeline.config, {"backend": "auto"}))
+            networks = (network.backend for network in pipeline.networks.values())
+            chosen |= dict(zip(names, networks, strict=False))  # some have no recognizer after all
+    return chosen
 
 
 def detection_times(measurements: Sequence[Measurement]) -> list[DetectionTime]:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The number of processor cores that this process may use, as in a container with a quota."""
+"""The processor: its name, and how many cores this process may use, as in a container."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,16 @@ def usable_cores(root: Path = Path("/")) -> int:
     allowed = os.sched_getaffinity(0)
     cores = len({_siblings(root, processor) for processor in allowed})
     return max(1, min([cores, *(math.ceil(quota) for quota in _quotas(root))]))
+
+
+def processor_name() -> str:
+    """Name of the processor, or of the board where processors have none, as on a Jetson."""
+    processors, board = Path("/proc/cpuinfo"), Path("/proc/device-tree/model")
+    if processors.exists():
+        for line in processors.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return board.read_text().rstrip("\0") if board.exists() else platform.machine()
 
 
 def _siblings(root: Path, processor: int) -> str:

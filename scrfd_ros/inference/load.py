@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from scrfd_ros.inference.network import Network
@@ -19,6 +20,11 @@ BACKENDS = ("auto", *BACKEND_MODULES)
 """Values of the parameter `backend`; `scrfd_ros.engines.open.open_network` chooses for auto."""
 
 ENGINE_SUFFIX = ".engine"
+
+
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed, without loading it."""
+    return PathFinder.find_spec("openvino") is not None
 
 
 def load_network(

@@ -51,6 +51,9 @@ def ran(report: dict[str, Any]) -> set[str]:
     return {row["hardware"] for row in report["detection"] if row["milliseconds"] is not None}
 
 
+COLUMNS = ("onnxruntime", "openvino", "tensorrt", "speedup")
+
+
 def printed(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
@@ -72,7 +75,7 @@ def test_report(real: tuple[list[str], dict[str, Any]]) -> None:
     _, report = real
     assert list(report) == [
         *("date", "machine", "image", "repeat", "warmup"),
-        *("configurations", "networks", "detection", "not_measured"),
+        *("configurations", "networks", "detection", "auto", "not_measured"),
     ]
     assert datetime.datetime.fromisoformat(report["date"]).tzinfo is not None
     assert Path(report["image"].pop("path")).name == "t1.jpg"
@@ -86,8 +89,12 @@ def test_report(real: tuple[list[str], dict[str, Any]]) -> None:
         "ArcFace w600k_mbf",
     ]
     for row in report["networks"]:
-        assert row["onnxruntime"] > 0 and row["tensorrt"] is row["speedup"] is None
-    assert {row["hardware"] for row in report["detection"]} == {"CPU", "CUDA", "TensorRT"}
+        assert (
+            row["onnxruntime"] > 0 and row["openvino"] is row["tensorrt"] is row["speedup"] is None
+        )
+    assert {row["hardware"] for row in report["detection"]} == {
+        *("CPU", "OpenVINO", "CUDA", "TensorRT")
+    }
     assert {row["resolution"] for row in report["detection"]} == {"640x640"}
 
 
@@ -107,8 +114,7 @@ def test_prints_what_it_writes(real: tuple[list[str], dict[str, Any]]) -> None:
     ]
     assert rows["faces"] == ["6", "6"]
     assert table(lines, "Each network") == [
-        [row["model"], *map(printed, (row["onnxruntime"], row["tensorrt"], row["speedup"]))]
-        for row in report["networks"]
+        [row["model"], *(printed(row[name]) for name in COLUMNS)] for row in report["networks"]
     ]
     assert table(lines, "Detection") == [
         [
@@ -128,7 +134,11 @@ def test_says_why_figures_are_missing(real: tuple[list[str], dict[str, Any]]) ->
         assert reason in lines[lines.index("Not measured (-)") :]
     assert [reason.partition(":")[0] for reason in report["not_measured"]] == [
         *(name for name in bench._BACKENDS if name != "onnxruntime"),
-        *({row["hardware"] for row in report["detection"]} - {"TensorRT"} - ran(report)),
+        *(
+            {row["hardware"] for row in report["detection"]}
+            - {"OpenVINO", "TensorRT"}
+            - ran(report)
+        ),
         "times on the device",
     ]
 
@@ -267,3 +277,31 @@ def test_tensorrt_without_a_device(black: Path, capsys: pytest.CaptureFixture[st
     assert "no CUDA device" in captured.err
     assert main(["bench", *options]) == 0
     assert "\ntensorrt: no CUDA device" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_both_backends_of_a_processor_and_which_auto_takes(
+    tmp_path: Path,
+    black: Path,
+    detector_path: ModelPath,
+    openvino_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.syspath_prepend(openvino_folder)
+    path, written = tmp_path / "any.onnx", tmp_path / "bench.json"
+    path.symlink_to(detector_path("500m"))
+    options = ["--image", str(black), *SMALL, "--json", str(written)]
+    assert main(["bench", "--detector", str(path), "--recognizer", "none", *options]) == 0
+    *lines, _ = capsys.readouterr().out.splitlines()
+    report = json.loads(written.read_text())
+    backends = [each["backend"] for each in report["configurations"]]
+    assert backends == ["onnxruntime", "openvino"]
+    (row,) = report["networks"]
+    assert row["onnxruntime"] > 0 and row["openvino"] > 0
+    assert report["machine"]["openvino"] is not None
+    assert {"CPU", "OpenVINO"} == ran(report)
+    assert max(map(len, lines)) <= 80
+    assert report["auto"].keys() == {str(path)}
+    assert report["auto"][str(path)] in ("onnxruntime CPU", "openvino CPU")
+    assert f"auto takes {report['auto'][str(path)]} for" in " ".join(lines)

@@ -219,6 +219,7 @@ def made_up(detector: Path, recognizer: Path) -> list[Measurement]:
         measurement(("small", "mbf"), "onnxruntime CPU", times([8, 9, 7], [4, 4, 4])),
         measurement(("large", "mbf"), "onnxruntime CPU", times([50, 10, 30], [6, 6, 6])),
         measurement(("small", "r50"), "onnxruntime CPU", times([10, 6, 12], [20, 21, 22])),
+        measurement(("small", "mbf"), "openvino CPU", times([7, 6, 8], [3, 2, 4])),
         measurement(("small", "mbf"), "tensorrt 10.3.0", times([2, 2, 5], [0.5, 0.5, 0.5])),
         measurement(("extra", "mbf"), "onnxruntime CUDA", times([3, 3, 3], [2, 2, 2])),
     ]
@@ -226,14 +227,15 @@ def made_up(detector: Path, recognizer: Path) -> list[Measurement]:
 
 def test_networks_by_backend(made_up: list[Measurement]) -> None:
     rows = [
-        (row.model, row.onnxruntime, row.tensorrt, row.speedup) for row in network_times(made_up)
+        (row.model, row.onnxruntime, row.openvino, row.tensorrt, row.speedup)
+        for row in network_times(made_up)
     ]
     assert rows == [
-        ("SCRFD small", 8.5, 2, 4.25),  # 6 7 8 9 10 12
-        ("SCRFD large", 30, None, None),
-        ("SCRFD extra", 3, None, None),
-        ("ArcFace mbf", 4, 0.5, 8),  # 2 2 2 4 4 4 6 6 6
-        ("ArcFace r50", 21, None, None),
+        ("SCRFD small", 8.5, 7, 2, 4.25),  # 6 7 8 9 10 12
+        ("SCRFD large", 30, None, None, None),
+        ("SCRFD extra", 3, None, None, None),
+        ("ArcFace mbf", 4, 3, 0.5, 8),  # 2 2 2 4 4 4 6 6 6
+        ("ArcFace r50", 21, None, None, None),
     ]
 
 
@@ -242,12 +244,15 @@ def test_detection_by_hardware(made_up: list[Measurement]) -> None:
     assert {row.resolution for row in rows} == {"64x64"}
     assert [(row.model, row.hardware, row.milliseconds) for row in rows] == [
         ("SCRFD small", "CPU", 10.5),
+        ("SCRFD small", "OpenVINO", 9),
         ("SCRFD small", "CUDA", None),
         ("SCRFD small", "TensorRT", 4),
         ("SCRFD large", "CPU", 32),
+        ("SCRFD large", "OpenVINO", None),
         ("SCRFD large", "CUDA", None),
         ("SCRFD large", "TensorRT", None),
         ("SCRFD extra", "CPU", None),
+        ("SCRFD extra", "OpenVINO", None),
         ("SCRFD extra", "CUDA", 5),
         ("SCRFD extra", "TensorRT", None),
     ]
@@ -270,7 +275,7 @@ def test_machine_metadata() -> None:
     assert json.loads(json.dumps(metadata)) == metadata
     assert list(metadata) == [
         *("processor", "processors", "gpu", "compute_capability", "cuda", "tensorrt", "system"),
-        *("python", "numpy", "opencv", "onnxruntime"),
+        *("python", "numpy", "opencv", "onnxruntime", "openvino"),
     ]
     assert metadata["processor"] and isinstance(metadata["processors"], int)
     assert metadata["numpy"] == np.__version__
