@@ -194,10 +194,14 @@ def _make_compressed(folder: Path) -> Once:
         smallest = (8, 8) if name.endswith(b"8") else None
         format = name.decode(errors="replace")
         try:
-            image, reduction, *_ = bgr_from_compressed(format, data, smallest)
+            decoded = bgr_from_compressed(format, data, smallest)
+            image, reduction, *_ = decoded
             assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
             assert 0 < image.size <= 3 * MAX_PIXELS
             assert reduction in (1, 2, 4, 8)
+            width, height = decoded.size
+            assert image.shape[:2] == (-(-height // reduction), -(-width // reduction))
+            assert decoded.whole.shape == (height, width, 3)
         finally:
             image, *_ = bgr_from_compressed("jpeg", good)
             assert np.array_equal(image, expected), "the image after it comes out wrong"

@@ -24,6 +24,7 @@ from scrfd_ros.bags.recordings import compare, read_recordings
 from scrfd_ros.bags.replay import replay, result_namespaces
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.faces import Faces
+from scrfd_ros.images.decoding import decode
 from scrfd_ros.messages.faces import faces_of
 from scrfd_ros.pipeline import FacePipeline
 
@@ -216,6 +217,37 @@ def test_without_recognizer_a_jpeg_is_decoded_small_and_found_in_whole(
     assert found.boxes.max() > people.shape[1]
 
 
+def test_with_tracking_a_jpeg_is_decoded_whole_only_where_faces_are_due(
+    people: Image,
+    load: Load,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The image in which the faces are due again cannot be decoded whole: it counts as broken."""
+    stamps = [START + FRAME * number for number in (0, 1, 2, 300, 301, 302)]
+    topic = "/image/compressed"
+    bag = write_bag(tmp_path / "bag", [jpeg(topic, stamp, people) for stamp in stamps])
+    decoded: list[str] = []
+
+    def decode_all_but_one(content: bytes, flags: int) -> tuple[Image | None, str]:
+        is_reduced = bool(flags & cv2.IMREAD_REDUCED_COLOR_2 & ~cv2.IMREAD_COLOR)
+        decoded.append("reduced" if is_reduced else "whole")
+        is_broken = decoded.count("reduced") == 4 and not is_reduced  # as if the data was damaged
+        return (None, "it is cut short") if is_broken else decode(content, flags)
+
+    monkeypatch.setattr("scrfd_ros.images.compressed.decode", decode_all_but_one)
+    outcomes = replay(bag, tmp_path / "out", load()).outcomes
+    alone, both = ["reduced"], ["reduced", "whole"]
+    assert decoded == both + alone + alone + both + both + alone
+    assert (outcomes[topic].images, outcomes[topic].broken) == (6, 1)
+    assert "1700000009.999999900: image skipped: image compressed as" in caplog.text
+    (recording,) = read_recordings(tmp_path / "out").values()
+    first, *others = recording.frames.values()
+    assert first.ids is not None and len(first) == 6 and first.boxes.max() > people.shape[1] / 2
+    assert all(faces.embedded.all() and len(faces) == 6 for faces in (first, *others))
+
+
 def test_tiles_are_cut_from_the_whole_of_a_jpeg(people: Image, load: Load, tmp_path: Path) -> None:
     large = cv2.resize(people, None, fx=2, fy=2)
     bag = write_bag(tmp_path / "bag", [jpeg("/image/compressed", START, large)])
@@ -370,6 +402,7 @@ import sys
 for name in {missing}:
     sys.modules[name] = None  # importing it fails
 from scrfd_ros.cli.main import main
+from scrfd_ros.images.decoding import decode
 sys.exit(main(sys.argv[1:]))
 """
 
