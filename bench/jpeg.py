@@ -37,6 +37,7 @@ from scrfd_ros.faces import Faces, ious
 from scrfd_ros.images.compressed import bgr_from_compressed
 from scrfd_ros.images.files import read_image
 from scrfd_ros.models.download import ensure_picture
+from scrfd_ros.node.allocator import keep_freed_memory
 from scrfd_ros.pipeline import FacePipeline, load_pipeline
 from scrfd_ros.recognition.alignment import align_faces
 
@@ -196,9 +197,13 @@ def compare_clips(seconds: float, rate: float) -> None:
 def images() -> Iterator[tuple[str, Image]]:
     for name, size in SIZES.items():
         yield f"29 faces, {name}", photograph(size)
-    people = read_image(ensure_picture("t1.jpg"))
-    yield "6 faces, 720p", people[:720]
-    yield "6 faces, 885 rows", people[:-1, :-1]
+    yield "29 faces, 1283x721", photograph((1283, 721))
+    for part in (0.6, 0.5, 0.4):
+        canvas = np.full((1080, 1920, 3), 110, np.uint8)
+        crowd = photograph((round(part * 1920), round(part * 1080)))
+        canvas[: len(crowd), : crowd.shape[1]] = crowd
+        yield f"29 faces, {part} of 1080p", canvas
+    yield "6 faces, 720p", read_image(ensure_picture("t1.jpg"))[:720]
     yield "1 face, 1434x2333", read_image(ensure_picture("obama3.jpg"))
 
 
@@ -234,9 +239,8 @@ def compare_results() -> None:
         "differences of boxes (pixels, and percent of the face), landmarks (percent of the face) "
         "and scores; median and smallest cosine of the embeddings, all cut out of the same image:\n"
     )
-    print(
-        "| image | scale | quality | faces | box, px | box, % | landmarks, % | score | cosine | |"
-    )
+    titles = "faces | box, px | box, % | landmarks, % | score | cosine | smallest"
+    print(f"| image | scale | quality | {titles} |")
     print("|---|---|---:|---|---:|---:|---:|---:|---:|---:|")
     pipeline = load_pipeline(PipelineConfig())
     for name, image in images():
@@ -261,6 +265,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="length of the clips")
     parser.add_argument("--rate", type=float, default=15.0, help="images per second of the clips")
     args = parser.parse_args()
+    keep_freed_memory()  # as the node does
     compare_decoders(args.turns)
     compare_clips(args.seconds, args.rate)
     compare_results()
