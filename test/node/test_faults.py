@@ -9,6 +9,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from scrfd_ros.errors import ModelError
+from scrfd_ros.files import locked_folder
 from scrfd_ros.inference.network import Network
 from scrfd_ros.node.counts import Counts
 from scrfd_ros.node.face_node import FaceNode
@@ -350,6 +352,43 @@ def test_of_two_nodes_the_second_builds_the_engine_if_the_first_is_killed_meanwh
             assert len(second.ask(small)[0].detections) == 6
             assert "500m_bnkps_320x320_sm87_tensorrt-10.3.0.engine on tensorrt" in second.log()
     assert {path.suffix for path in engines.iterdir()} == {".engine", ".json", ".cache"}
+
+
+@pytest.mark.usefixtures("node_finds_simulated_gpu")
+def test_images_go_on_while_an_engine_is_built_which_ends_with_the_node(
+    tmp_path: Path, small: NDArray[np.uint8], detector_path: Callable[[str], Path]
+) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / detector_path("500m").name).symlink_to(detector_path("500m"))
+    parameters = {
+        "model_directory": models,
+        "detector.model": "500m",
+        "detector.input_size": 320,
+        "recognizer.enabled": False,
+    }
+    with ExitStack() as held:
+        with running_face_node(tmp_path, parameters) as harness:
+            harness.wait_until_active()
+            held.enter_context(locked_folder(models / "engines"))  # so the build waits
+            for _ in range(2):
+                assert len(harness.ask(small)[0].detections) == 6
+            log = harness.log()
+            (child,) = children(harness.process.pid)
+        # The node's status and log are those of an end in order.
+        assert not Path(f"/proc/{child}").exists()
+    assert log.count("building an engine for an input of 320x224, once; until it is") == 1
+    assert len(list((models / "engines").glob("*.engine"))) == 1
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            if int(path.read_text().rpartition(")")[2].split()[1]) == process:
+                found.append(int(path.parent.name))
+    return found
 
 
 def test_the_node_hides_nothing_of_rclpys() -> None:
