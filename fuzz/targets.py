@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from scrfd_ros.config import DetectorConfig
 from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.engines.free_size import fixed_size, with_free_size
 from scrfd_ros.errors import DownloadError, ScrfdError
 from scrfd_ros.evaluation.verification import read_pairs
 from scrfd_ros.evaluation.wider_face import AnnotatedImage, read_detections
@@ -45,6 +46,7 @@ from scrfd_ros.inference.engine_file import (
 )
 from scrfd_ros.inference.network import Tensor
 from scrfd_ros.inference.onnx_file import external_files, is_onnx, normalizes_input
+from scrfd_ros.inference.onnx_parts import node, with_graph
 from scrfd_ros.inference.protobuf import field
 from scrfd_ros.inference.tensorrt_library import Platform
 from scrfd_ros.models.catalogue import load_catalogue
@@ -239,15 +241,18 @@ def _onnx_models() -> list[bytes]:
     shape = {"y": (1, 3, 32, 32)}
     weights = {f"{name} weight": array for name, array in _Network().arrays.items()}
     of_detector = {name: array.shape for name, array in _Network().arrays.items()}
+    detector = _onnx_model(
+        [("Identity", f"{name} weight", name) for name in of_detector], of_detector, weights
+    )
+    sizes = np.array([1, 3, 64, 64], np.int64).tobytes()
+    resize = field(1, node("Resize", "larger", ["x", "", "", "sizes"]))
+    resize += field(5, field(1, 4) + field(2, 7) + field(8, "sizes") + field(9, sizes))
     return [
         _onnx_model([("Relu", "x", "y")], shape),
         _onnx_model([("Identity", "x", "a"), ("Sub", "a", "b"), ("Mul", "b", "y")], shape),
         _onnx_model([("Relu", "x", "y")], shape) + field(20, b"more") + b"\xab\1\xac\1",
-        _onnx_model(
-            [("Identity", f"{name} weight", name) for name in of_detector],
-            of_detector,
-            weights,
-        ),
+        detector,
+        with_graph(detector, lambda part: part.whole, resize),
     ]
 
 
@@ -257,6 +262,9 @@ def _make_onnx(folder: Path) -> Once:
     def once(data: bytes) -> None:
         assert is_onnx(data) in (True, False)
         external_files(data)
+        if fixed_size(data) is not None:
+            with contextlib.suppress(ValueError):  # who calls it makes an error of that
+                with_free_size(data)
         assert normalizes_input(data) in (True, False)
 
     return once

@@ -95,7 +95,7 @@ def with_free_size(content: bytes) -> bytes:
     resized = {
         each.outputs[0]: each.inputs
         for each in nodes
-        if each.kind == "Resize" and len(each.inputs) > _RESIZE_SIZES and each.inputs[_RESIZE_SIZES]
+        if each.kind == "Resize" and each.outputs and any(each.inputs[_RESIZE_SIZES:])
     }
     shapes = _shapes(content, own, {*resized, *(inputs[0] for inputs in resized.values())})
     scales = {

@@ -31,6 +31,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+_LOG_NOTHING = 4
 _LOG_ERRORS_ONLY = 3  # w600k_mbf declares a batch of 1 and warns about every larger one
 
 _CPU_BATCH = 4  # larger batches take as long for each row, and more memory
@@ -63,7 +64,7 @@ def output_shapes(
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()
-    options.log_severity_level = _LOG_ERRORS_ONLY
+    options.log_severity_level = _LOG_NOTHING  # the exception says it
     try:
         session = onnxruntime.InferenceSession(content, options, providers=_PROVIDERS[-1:])
         names = [tensor.name for tensor in session.get_outputs()]
