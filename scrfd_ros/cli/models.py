@@ -3,7 +3,7 @@
 
 Without names, fetches the default detector and recognizer. Every file is verified before it gets
 its name. Files that are there already stay. Detectors that take one input size only are changed to
-take any; the changed file is kept beside the original.
+take any, and recognizers to take less time; the changed file is kept beside the original.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from scrfd_ros.errors import DownloadError, ScrfdError
 from scrfd_ros.inference.onnx_file import read_file
 from scrfd_ros.models.catalogue import (
     DETECTOR,
+    RECOGNIZER,
     ModelEntry,
     default_model_directory,
     file_state,
@@ -75,17 +76,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _change(entry: ModelEntry, path: Path) -> None:
-    """Make the file that takes any input size, where there has to be one."""
+    """Make the changed file that networks are loaded from, where there is to be one."""
     # Imported late: the list of names needs no network.
     from scrfd_ros.engines.adapted import adapted_model
     from scrfd_ros.engines.free_size import FREE_SIZE, fixed_size
+    from scrfd_ros.engines.prelu import PRELU, is_faster_without
 
-    if entry.kind != DETECTOR or fixed_size(read_file(path)) is None:
+    if entry.kind == DETECTOR and fixed_size(read_file(path)) is not None:
+        change, gain = FREE_SIZE, "any input size"
+    elif entry.kind == RECOGNIZER and is_faster_without(path):
+        change, gain = PRELU, "less time"
+    else:
         return
     try:
-        adapted_model(path, FREE_SIZE)
-    except ScrfdError as error:  # it is good without, at its own size
-        say(f"{entry.name}: could not be changed to take any input size: {error}")
+        adapted_model(path, change)
+    except ScrfdError as error:  # it is good without
+        say(f"{entry.name}: could not be changed to take {gain}: {error}")
 
 
 _REMEDIES = {

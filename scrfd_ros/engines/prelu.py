@@ -120,8 +120,7 @@ PRELU = Adaptation("prelu", 1, with_convolutions, check_embeddings)
 def load_without_prelu(path: Path, *, threads: int = 0) -> Network:
     """Load an ONNX file with ONNX Runtime; a recognizer is changed where that makes it faster.
 
-    That is on processors of x86_64. On others it is not measured, and their blocked layout is not
-    in every version of ONNX Runtime. Where the change is not possible, it is logged once.
+    Where the change is not possible, it is logged once.
 
     Args:
         path: the file.
@@ -131,7 +130,7 @@ def load_without_prelu(path: Path, *, threads: int = 0) -> Network:
         BackendError: ONNX Runtime is missing on this machine.
         ModelError: the file cannot be used.
     """
-    if platform.machine() == "x86_64" and uses_processor() and _has_prelu(path):
+    if is_faster_without(path):
         try:
             return load_adapted(path, PRELU, "onnxruntime", threads=threads)
         except BackendError:
@@ -141,7 +140,17 @@ def load_without_prelu(path: Path, *, threads: int = 0) -> Network:
     return load_network(path, "onnxruntime", threads=threads)
 
 
-def _has_prelu(path: Path) -> bool:
+def is_faster_without(path: Path) -> bool:
+    """Whether an ONNX file has PRelu that ONNX Runtime would run faster as convolutions here.
+
+    That is on processors of x86_64. On others it is not measured, and the blocked layout is not in
+    every version of ONNX Runtime.
+
+    Raises:
+        ModelError: the file cannot be read, or is not an ONNX model.
+    """
+    if platform.machine() != "x86_64" or not uses_processor():
+        return False
     try:
         return bool(_slopes(read_model(path)))
     except ValueError:

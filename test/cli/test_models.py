@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,24 @@ def test_a_detector_that_cannot_be_changed_is_good_without(
     output = capsys.readouterr().out
     assert output.startswith("2.5g: could not be changed to take any input size: ")
     assert states(output) == {"2.5g": "present"}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="changed on x86_64 only")
+def test_a_recognizer_is_changed_where_that_makes_it_faster(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    recognizer_path: Callable[[str], Path],
+) -> None:
+    path = tmp_path / "w600k_mbf.onnx"
+    shutil.copy(recognizer_path("w600k_mbf"), path)
+    assert run("w600k_mbf", "--directory", str(tmp_path)) == 0
+    assert states(capsys.readouterr().out) == {"w600k_mbf": "present"}
+    changed = tmp_path / "adapted" / "prelu"
+    assert {each.name for each in changed.iterdir()} == {path.name, f"{path.name}.json"}
+    shutil.rmtree(tmp_path / "adapted")
+    (tmp_path / "adapted").write_text("a file where a folder is wanted")
+    assert run("w600k_mbf", "--directory", str(tmp_path)) == 0
+    assert "w600k_mbf: could not be changed to take less time: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("position", [0, 1_000_000, -1], ids=["first", "within", "last"])
