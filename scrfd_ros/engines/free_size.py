@@ -51,7 +51,7 @@ from scrfd_ros.inference.protobuf import Field, byte_fields, field
 
 _HEIGHT, _WIDTH = 2, 3  # numbers of the sizes of the input, [N, 3, height, width]
 _RESIZE_SIZES = 3  # number of the input of Resize that has sizes; before it come image, roi, scales
-_MAX_DISTANCE = 1e-4  # pixels, between boxes at the file's own size
+_MAX_DISTANCE = 1e-3  # pixels, between boxes at the file's own size; roundings make 6e-5 each
 _FOUND = 0.4  # score from which a face counts as found that scores `SCORE_THRESHOLD` elsewhere
 _LIMITS = {"missed_faces": 0, "extra_faces": 0, "min_iou": 0.9}
 """Limits of the figures at other sizes.
