@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scrfd_ros.config import SIZE_MULTIPLE, DetectorConfig
 from scrfd_ros.detection.levels import OUTPUT_COUNTS
 from scrfd_ros.detection.scrfd import Scrfd
-from scrfd_ros.engines.adapted import Adaptation, load_adapted
+from scrfd_ros.engines.adapted import Adaptation, adapted_model, load_adapted
 from scrfd_ros.engines.agreement import SCORE_THRESHOLD, compare_faces, judge
 from scrfd_ros.engines.drawn_faces import BACKGROUND, drawn_faces
 from scrfd_ros.errors import BackendError, ModelError, ScrfdError
@@ -204,6 +204,23 @@ def _same(found: Faces, expected: Faces) -> bool:
 
 FREE_SIZE = Adaptation("free_size", 1, with_free_size, check_free_size)
 """Gives a detector's input a free height and width."""
+
+
+def takes_any_size(path: Path) -> bool:
+    """Whether a detector's ONNX file takes any input size, perhaps changed; if not, it is logged.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    own = fixed_size(read_file(path))
+    if own is None:
+        return True
+    try:
+        adapted_model(path, FREE_SIZE)
+    except ScrfdError as error:
+        _log_own_size(path, *own, str(error))
+        return False
+    return True
 
 
 def load_for_size(

@@ -12,6 +12,7 @@ from scrfd_ros.errors import BackendError, ModelError, ScrfdError
 from scrfd_ros.inference.cuda import cuda_device
 from scrfd_ros.inference.load import BACKENDS, ENGINE_SUFFIX, has_openvino, load_network
 from scrfd_ros.inference.network import Network
+from scrfd_ros.inference.onnx_file import read_file
 
 if TYPE_CHECKING:  # it loads what only machines with a GPU need
     from scrfd_ros.engines.sized import SizedEngines
@@ -43,7 +44,8 @@ def open_network(
             has to take; None for the model's own. A detector's file that takes another size only
             is changed, see `scrfd_ros.engines.free_size`.
         any_size: on other backends than TensorRT, change such a detector's file even if it takes
-            `input_size`, so that it takes any; where that is impossible, it is logged once.
+            `input_size`, so that it takes any. Where a change is impossible, it is logged once, and
+            the network takes the file's own size.
         batch: maximum batch size of the engine; 1 where the model has a fixed batch of 1.
         cuda_graph, threads: see `load_network`.
 
@@ -73,7 +75,7 @@ def open_network(
         return load_network(path, backend, threads=threads)
 
     if backend == "tensorrt":
-        return _open_engine(path, input_size, batch, cuda_graph)
+        return _open_engine(path, input_size, any_size, batch, cuda_graph)
     if backend == "auto":
         try:
             cuda_device()
@@ -87,7 +89,7 @@ def open_network(
 
             return load_onnx(quickest_backend(path, input_size, any_size, threads))
         try:
-            return _open_engine(path, input_size, batch, cuda_graph)
+            return _open_engine(path, input_size, any_size, batch, cuda_graph)
         except ScrfdError as error:
             _logger.warning(
                 "%s runs on ONNX Runtime: %s. TensorRT is tried again at every start; to stop "
@@ -110,17 +112,23 @@ def engines_of_sizes(
     """
     if network.device is None or path.suffix == ENGINE_SUFFIX:
         return None
+    from scrfd_ros.engines.free_size import takes_any_size
     from scrfd_ros.engines.sized import SizedEngines
 
+    if not takes_any_size(path):
+        return None
     return SizedEngines(path, batch=batch, cuda_graph=cuda_graph, is_live=is_live)
 
 
 def _open_engine(
-    model: Path, input_size: tuple[int, int] | None, batch: int, cuda_graph: bool
+    model: Path, input_size: tuple[int, int] | None, any_size: bool, batch: int, cuda_graph: bool
 ) -> Network:
     # Imported late: machines without a GPU do not need it.
     from scrfd_ros.engines.cache import ensure_engine, load_engine
+    from scrfd_ros.engines.free_size import fixed_size, takes_any_size
 
+    if any_size and fixed_size(read_file(model)) not in (None, input_size):
+        input_size = input_size if takes_any_size(model) else None  # its own
     return load_engine(ensure_engine(model, input_size, batch), cuda_graph)
 
 

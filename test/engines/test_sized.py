@@ -21,8 +21,9 @@ from faulty_processes import LONGEST
 from numpy.typing import NDArray
 
 from scrfd_ros.config import DetectorConfig, PipelineConfig, RecognizerConfig
-from scrfd_ros.engines import sized
+from scrfd_ros.engines import free_size, sized
 from scrfd_ros.engines.cache import ensure_engine
+from scrfd_ros.engines.open import engines_of_sizes, open_network
 from scrfd_ros.engines.sized import SizedEngines
 from scrfd_ros.faces import Faces
 from scrfd_ros.files import locked_folder
@@ -205,6 +206,24 @@ def test_the_detector_of_a_pipeline_takes_them(
         "; until it is ready, images go onto the largest input",
         "",
     ]
+
+
+def test_a_detector_that_cannot_be_changed_has_one_engine_of_its_own_size(
+    detector_path: Callable[[str], Path],
+    tmp_path: Path,
+    simulated_in_children: Callable[[], int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    free_size._log_own_size.cache_clear()
+    made = fixed_detectors.fixed(detector_path("2.5g"))
+    fixed_detectors.fixed_rows(made)
+    path = tmp_path / "any.onnx"
+    onnx.save(made, str(path))
+    network = open_network(path, "tensorrt", input_size=(640, 640), any_size=True)
+    assert network.inputs[0].shape[:1:-1] == fixed_detectors.SIZE
+    assert engines_of_sizes(network, path, batch=1, cuda_graph=False, is_live=True) is None
+    assert simulated_in_children() == 1
+    assert caplog.text.count("every image is scaled to its own size, 320x256") == 1
 
 
 PARENT = """
