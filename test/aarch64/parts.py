@@ -28,6 +28,7 @@ PARTS = {
     "networks": [
         "test/inference/test_blob.py",
         "test/inference/test_onnx_file.py",
+        "test/inference/test_onnx_parts.py",
         "test/inference/test_onnx_runtime.py",
         "test/inference/test_protobuf.py",
     ],
@@ -72,6 +73,7 @@ LEFT_OUT = {
     "test/inference/test_external_data.py": PROCESSES,
     "test/inference/test_load.py": PROCESSES,
     "test/inference/test_onnx_runtime_settings.py": PROCESSES,
+    "test/inference/test_openvino.py": NETWORKS,
     "test/inference/test_tensorrt.py": GPU,
     "test/inference/test_tensorrt_library.py": GPU,
     "test/inference/test_tensorrt_names.py": GPU,
