@@ -10,6 +10,7 @@ import threading
 import cv2
 import numpy as np
 import pytest
+from exif import with_orientation
 from numpy.typing import NDArray
 
 from scrfd_ros.errors import ImageError
@@ -239,6 +240,34 @@ def test_a_message_tells_its_damage(smallest: tuple[int, int] | None) -> None:
     assert f"of its {height} rows are missing; check the camera's cable" in found.damage
     with pytest.raises(ImageError, match=r"it is cut short, \d+ of its .* rows are missing; check"):
         bgr_from_compressed("jpeg", cut(WHOLE, 0.3), smallest)
+
+
+OTHERS = {
+    "gray": cv2.imencode(".jpg", image()[..., 0])[1].tobytes(),
+    "turned by EXIF": with_orientation(WHOLE, 6),
+    "cut short": cut(WHOLE, 0.7),
+    "cut too short": cut(WHOLE, 0.3),
+}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [*OTHERS.values(), *GOOD.values(), *DAMAGED.values()],
+    ids=[*OTHERS, *GOOD, *DAMAGED],
+)
+def test_a_reduced_image_and_its_whole_are_used_or_refused_alike(content: bytes) -> None:
+    try:
+        expected = bgr_from_compressed("jpeg", content)
+    except ImageError:
+        with pytest.raises(ImageError):
+            bgr_from_compressed("jpeg", content, (WIDTH // 2, HEIGHT // 2))
+        return
+    found = bgr_from_compressed("jpeg", content, (WIDTH // 2, HEIGHT // 2))
+    assert found.reduction == 2 and found.size == (WIDTH, HEIGHT)
+    assert np.array_equal(found.whole, expected.image)
+    assert bool(found.damage) == bool(expected.damage)
+    halves = expected.image.reshape(HEIGHT // 2, 2, WIDTH // 2, 2, 3).mean(axis=(1, 3))
+    assert np.abs(found.image - halves).mean() < 2
 
 
 def with_frame(marker: int, bits: int) -> bytes:
