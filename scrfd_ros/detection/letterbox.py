@@ -37,7 +37,8 @@ class Letterbox:
 
         Args:
             image: uint8 [H, W, 3] BGR, as `scrfd_ros.arrays.checked_image` returns it.
-            views: those on this canvas. All but the first are scaled down from the first.
+            views: those on this canvas. Parts beside each other are drawn from the image. Else all
+                but the first are scaled down from the first.
         """
         targets = [view.target for view in views]
         width = max(x + width for x, _, width, _ in targets)
@@ -47,10 +48,15 @@ class Letterbox:
             self._canvas[:height, :width] = 0
             self._filled = []  # if the drawing fails, the next one starts from black
         self._extent = height, width
-        first, *others = (_part(self._canvas, target) for target in targets)
-        scale_linear(_part(image, views[0].source), first)
-        for other in others:
-            scale_by_area(first, other)
+        first, *others = places = [_part(self._canvas, target) for target in targets]
+        if views[0].gap:
+            for view, place in zip(views, places, strict=True):
+                scale = scale_by_area if max(view.scales) < 0.5 else scale_linear
+                scale(_part(image, view.source), place)
+        else:
+            scale_linear(_part(image, views[0].source), first)
+            for other in others:
+                scale_by_area(first, other)
         self._writer.write(self._canvas[:height, :width], self._planes[:, :height, :width])
         self._filled = targets
 

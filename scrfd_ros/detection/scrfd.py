@@ -41,8 +41,9 @@ None if there is none, or none yet. Called for every image whose size is not in 
 take long.
 """
 
-_MAX_OTHERS = 4
-"""Sizes of input that are kept ready besides the first; each takes some MiB."""
+_MAX_OTHERS = 12
+"""Sizes of input that are kept ready besides the first. Each takes some MiB, those of parts less.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +96,7 @@ class Scrfd:
     Attributes:
         network: as given.
         takes_all_sizes: whether it takes every width and height of input.
+        takes_parts: whether plans of `plan_parts` can be searched.
         levels: what its outputs are, from the finest stride to the coarsest.
         batch: how many inputs it takes at once.
 
@@ -114,6 +116,7 @@ class Scrfd:
         self._check_network()
         _, _, height, width = network.inputs[0].shape
         self.takes_all_sizes = width is None and height is None
+        self.takes_parts = self.takes_all_sizes and network.device is None
         self._canvas = width or config.largest_input[0], height or config.largest_input[1]
         fits = config.fits_images and (self.takes_all_sizes or sized is not None)
         self._step = coarsest_stride(len(network.outputs)) if fits else None
@@ -190,7 +193,7 @@ class Scrfd:
         self,
         images: Sequence[NDArray[np.uint8]],
         done: Callable[[str], None] = lambda stage: None,
-        plans: Sequence[Plan] | None = None,
+        plans: Sequence[Plan | None] | None = None,
     ) -> list[Faces]:
         """Faces of several images, each in pixels of its own image.
 
@@ -202,7 +205,7 @@ class Scrfd:
             images: uint8 [H, W, 3] BGR, of any sizes.
             done: called with the name of each stage that ends, repeatedly: prepare (letterbox and
                 normalize), detect (run the network), decode.
-            plans: how each image is searched; None for what the options say.
+            plans: how each image is searched; None, for one or for all, is `plan` of its size.
 
         Raises:
             ValueError: an image is another array.
@@ -210,8 +213,8 @@ class Scrfd:
         """
         config = self._config
         images = [checked_image(image) for image in images]
-        if plans is None:
-            plans = self._plans(images, config)
+        whole = self._plans(images, config)
+        plans = whole if plans is None else [a or b for a, b in zip(plans, whole, strict=True)]
         candidates: dict[int, list[Candidates]] = {}
         for search, batches in self._work(plans):
             self._last = search
@@ -221,6 +224,10 @@ class Scrfd:
         faces = self._faces(candidates, config)
         done("decode")
         return faces
+
+    def plan(self, width: int, height: int) -> Plan:
+        """How the whole of an image of this size, pixels, is searched."""
+        return self._plan(width, height, self._config)
 
     def device_milliseconds(self) -> dict[str, float]:
         """Milliseconds that the last batch took on the device.
@@ -285,10 +292,11 @@ class Scrfd:
         return self._faces(candidates, config)
 
     def _plans(self, images: Sequence[NDArray[np.uint8]], config: DetectorConfig) -> list[Plan]:
-        return [
-            plan_views(width, height, *self._canvas, config.tiles, config.large_faces, self._step)
-            for height, width in (image.shape[:2] for image in images)
-        ]
+        return [self._plan(image.shape[1], image.shape[0], config) for image in images]
+
+    def _plan(self, width: int, height: int, config: DetectorConfig) -> Plan:
+        tiles, large_faces = config.tiles, config.large_faces
+        return plan_views(width, height, *self._canvas, tiles, large_faces, self._step)
 
     def _work(self, plans: Sequence[Plan]) -> Iterator[tuple[Search, list[list[Input]]]]:
         """The inputs of images in batches, by their size."""
@@ -406,17 +414,19 @@ def _joined(parts: Sequence[Candidates]) -> Candidates:
 def _in_image(candidates: Candidates, views: Sequence[View]) -> Iterator[Candidates]:
     """The candidates on one input, in pixels of the image, by the view that each lies in.
 
-    Those in no other view belong to the first.
+    Those in no other view belong to the first, if it does not stand beside other parts.
     """
     first, *others = views
     rest = candidates
-    for view in others:
+    for view in views if first.gap else others:
         x, y, width, height = view.target
-        beyond = x + width, y + height
-        inside = ((rest.centers >= (x, y)) & (rest.centers < beyond)).all(axis=1)
+        around = view.gap // 2
+        low, beyond = (x - around, y - around), (x + width + around, y + height + around)
+        inside = ((rest.centers >= low) & (rest.centers < beyond)).all(axis=1)
         yield _seen_in(view, rest.where(inside))
         rest = rest.where(~inside)
-    yield _seen_in(first, rest)
+    if not first.gap:
+        yield _seen_in(first, rest)
 
 
 def _seen_in(view: View, candidates: Candidates) -> Candidates:

@@ -50,6 +50,8 @@ class View(NamedTuple):
         smallest: width and height in pixels of the image. A box counts if it is at least as wide or
             as high.
         bounds: x1, y1, x2, y2 in pixels of the image. Only boxes within them count.
+        gap: pixels of the input that are left free between parts that stand beside each other; 0
+            if the first view of the input takes in all that no other does.
     """
 
     canvas: int
@@ -57,6 +59,7 @@ class View(NamedTuple):
     target: Rectangle
     smallest: tuple[float, float] = (0.0, 0.0)
     bounds: tuple[float, float, float, float] = _EVERYWHERE
+    gap: int = 0
 
     @property
     def scales(self) -> tuple[float, float]:
@@ -79,6 +82,16 @@ class Plan(NamedTuple):
 
     size: tuple[int, int]
     views: tuple[View, ...]
+
+    @property
+    def pixels(self) -> int:
+        """Of all inputs together, which the network's time goes with."""
+        return math.prod(self.size) * (1 + self.views[-1].canvas)
+
+    @property
+    def scale(self) -> float:
+        """Of the most enlarged view, pixels of the input per pixel of the image."""
+        return max(max(view.scales) for view in self.views)
 
 
 @lru_cache(maxsize=32)
