@@ -95,7 +95,7 @@ def people_passing(
     """
     width, height = size
     heads = {
-        name: _head(image(role.face.image), role.face, _FACE_HEIGHT * height)
+        name: cut_out(image(role.face.image), role.face, _FACE_HEIGHT * height)
         for name, role in CAST.items()
     }
     shade = np.linspace(90, 150, width, dtype=np.float32)[None, :, None]
@@ -110,7 +110,7 @@ def people_passing(
                 continue
             x = width * (role.x + role.sway * np.cos(2 * np.pi * (time / PERIOD + role.phase)))
             y = height * role.y
-            _paste(canvas, heads[name], x, y)
+            paste(canvas, heads[name], x, y)
             half_height, half_width = np.array(heads[name].shape[:2]) / _HEAD / 2
             box = np.array((x - half_width, y - half_height, x + half_width, y + half_height))
             boxes = {behind: boxes[behind] for behind in boxes if hides(box, boxes[behind]) <= 0.5}
@@ -124,8 +124,8 @@ def hides(front: NDArray[np.float64], behind: NDArray[np.float64]) -> float:
     return float(np.maximum(sides, 0).prod() / (behind[2:] - behind[:2]).prod())
 
 
-def _head(image: NDArray[np.uint8], face: Cutout, height: float) -> NDArray[np.float32]:
-    """A cut-out head as float32 [H, W, 4]: BGR and opacity; its face has the given height."""
+def cut_out(image: NDArray[np.uint8], face: Cutout, height: float) -> NDArray[np.float32]:
+    """A head as float32 [H, W, 4]: BGR and opacity; its face has the given height."""
     scale = height / (face.y2 - face.y1)
     size = (round(_HEAD * scale * (face.x2 - face.x1)), round(_HEAD * height))
     shift = (
@@ -144,8 +144,8 @@ def _head(image: NDArray[np.uint8], face: Cutout, height: float) -> NDArray[np.f
     return np.dstack((colors, opacity)).astype(np.float32)
 
 
-def _paste(canvas: NDArray[np.float32], head: NDArray[np.float32], x: float, y: float) -> None:
-    """Draw a head with its middle at x, y, exact to fractions of a pixel."""
+def paste(canvas: NDArray[np.float32], head: NDArray[np.float32], x: float, y: float) -> None:
+    """Draw a head with its middle at x, y, exact to fractions of a pixel; some of it is seen."""
     height, width = head.shape[:2]
     left, top = x - width / 2, y - height / 2
     first_x, first_y = max(int(np.floor(left)), 0), max(int(np.floor(top)), 0)
