@@ -237,6 +237,14 @@ class DetectorConfig(Group):
         check=_is_grid,
         form=f"a number of columns and of rows, each 1 to {MAX_TILES}, such as [3, 2]",
     )
+    full_look_period: float = seconds(
+        0.0,
+        "Seconds until the whole image is searched again; in between only around the faces that "
+        "are tracked, and where the image changes. That saves time, and a new face can be found "
+        "later, by this period at most; 0 to search the whole of every image. Works with "
+        "input_size auto on ONNX Runtime and OpenVINO. See docs/video.md.",
+        is_live=True,
+    )
     large_faces: bool = option(
         False,
         "Also find faces that fill the image, by a second look at a smaller scale. It costs one "
@@ -333,7 +341,8 @@ class PipelineConfig(Group):
 
     Raises:
         ScrfdError: a value is not accepted; names the option. Or faces are to be upscaled, but
-            not recognized.
+            not recognized. Or not every image is to be searched as a whole, but faces are not
+            tracked.
     """
 
     backend: str = option(
@@ -365,6 +374,12 @@ class PipelineConfig(Group):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.detector.full_look_period and not self.tracking.enabled:
+            raise ScrfdError(
+                f"detector.full_look_period is {self.detector.full_look_period:g}, but "
+                f"tracking.enabled is false: in between, faces are looked for where tracking "
+                f"expects them; set tracking.enabled to true, or detector.full_look_period to 0"
+            )
         if self.super_resolution.enabled and not self.recognizer.enabled:
             raise ScrfdError(
                 "super_resolution.enabled is true, but recognizer.enabled is false: faces are "

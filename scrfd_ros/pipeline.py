@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from scrfd_ros.arrays import checked_image, described
 from scrfd_ros.config import UPSCALER, PipelineConfig
+from scrfd_ros.detection.parts import plan_parts
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.detection.search import MAX_BATCH
 from scrfd_ros.engines.model_check import check_detector, check_recognizer
@@ -31,7 +32,9 @@ from scrfd_ros.recognition.quality import face_quality
 from scrfd_ros.recognition.super_resolution import SuperResolution, window_size
 
 if TYPE_CHECKING:  # it loads SciPy, which takes long and only tracking needs
+    from scrfd_ros.detection.views import Plan
     from scrfd_ros.tracking.tracker import TrackedFaces, Tracker
+    from scrfd_ros.tracking.watch import Look
 
 
 _logger = logging.getLogger(__name__)
@@ -99,6 +102,7 @@ class FacePipeline:
     ) -> None:
         self.detector = detector
         self.super_resolution = super_resolution
+        self._was_told = False
         self.config = config
         self.recognizer = recognizer if detector.has_landmarks else None
         self.warning = ""
@@ -151,6 +155,8 @@ class FacePipeline:
         if self.super_resolution is not None:
             self.super_resolution.config = config.super_resolution
         self._config = config
+        if config.detector.full_look_period and not self.detector.takes_parts:
+            self._tell_of_whole_looks()
 
     def new_tracker(self) -> Tracker | None:
         """A tracker for one camera, or None if faces are not tracked."""
@@ -214,23 +220,78 @@ class FacePipeline:
             last = now
 
         images = [_decoded(frame.image) for frame in frames]
-        found = self.detector.detect_all([checked_image(each.upright) for each in images], done)
-        matched: list[TrackedFaces | _UntrackedFaces] = []
-        for image, (_, tracker, time, epoch), reduced in zip(images, frames, found, strict=True):
-            faces = image.enlarge(reduced)
-            if tracker is None:
-                matched.append(_UntrackedFaces(faces))
-            else:
-                matched.append(tracker.match(faces, time, epoch))
-                done("track")
+        looks, matched = self._matched(frames, images, done)
         if self.recognizer is not None:
             matched = self._embedded(self.recognizer, images, matched, done)
-        for frame, of_frame in zip(frames, matched, strict=True):
+        for frame, look, of_frame in zip(frames, looks, matched, strict=True):
             if not isinstance(of_frame, _UntrackedFaces):
                 assert frame.tracker is not None
                 frame.tracker.commit(of_frame)
+                if look is not None:
+                    frame.tracker.watch.commit(look)
         milliseconds["total"] = 1e3 * (last - start)
         return [Result(of_frame.faces, milliseconds) for of_frame in matched]
+
+    def _matched(
+        self,
+        frames: Sequence[Frame],
+        images: Sequence[DecodedImage],
+        done: Callable[[str], None],
+    ) -> tuple[list[Look | None], list[TrackedFaces | _UntrackedFaces]]:
+        """Where each image was looked at, and its faces with ids.
+
+        If a face is missed where it was expected, the whole image is looked at after all.
+        """
+        uprights = [checked_image(image.upright) for image in images]
+        looks: list[Look | None] = []
+        plans: list[Plan | None] = []
+        for frame, image, upright in zip(frames, images, uprights, strict=True):
+            look, plan = self._look(frame, upright, image.reduction)
+            looks.append(look)
+            plans.append(plan)
+        if any(looks):
+            done("track")
+        found = self.detector.detect_all(uprights, done, plans if any(plans) else None)
+        matched = list(map(_with_ids, frames, images, found))
+        missed = [row for row, plan in enumerate(plans) if plan and matched[row].has_missed]
+        if any(frame.tracker for frame in frames):
+            done("track")
+        if missed:
+            again = self.detector.detect_all([uprights[row] for row in missed], done)
+            for row, faces in zip(missed, again, strict=True):
+                matched[row] = _with_ids(frames[row], images[row], faces)
+                look = looks[row]
+                assert look is not None
+                looks[row] = look.everywhere()
+            done("track")
+        return looks, matched
+
+    def _look(
+        self, frame: Frame, image: NDArray[np.uint8], reduction: int
+    ) -> tuple[Look | None, Plan | None]:
+        """Where to look in an image, and how; None: everywhere, as without a tracker."""
+        tracker, period = frame.tracker, self._config.detector.full_look_period
+        if tracker is None or not period or not self.detector.takes_parts:
+            return None, None
+        expected = tracker.expected(frame.time, frame.epoch).reduced(reduction)
+        look = tracker.watch.look(image, frame.time, frame.epoch, expected, period)
+        if look.parts is None:
+            return look, None
+        height, width = image.shape[:2]
+        plan = plan_parts(width, height, look.parts, self.detector.plan(width, height))
+        return (look, plan) if plan is not None else (look.everywhere(), None)
+
+    def _tell_of_whole_looks(self) -> None:
+        """Log once that there are no looks at parts of an image."""
+        if self._was_told:
+            return
+        self._was_told = True
+        _logger.warning(
+            "%s: detector.full_look_period has no effect, every image is searched as a whole: "
+            "parts take inputs of several sizes. Set detector.input_size to auto, and use ONNX "
+            "Runtime or OpenVINO; engines of TensorRT cannot do it",
+            self.detector.network.path,
+        )
 
     def _embedded(
         self,
@@ -279,10 +340,22 @@ def _decoded(image: NDArray[np.uint8] | DecodedImage) -> DecodedImage:
     return image if isinstance(image, DecodedImage) else DecodedImage(image)
 
 
+def _with_ids(frame: Frame, image: DecodedImage, reduced: Faces) -> TrackedFaces | _UntrackedFaces:
+    """Faces of an image, which can be reduced, in pixels of the whole, with ids."""
+    faces = image.enlarge(reduced)
+    if frame.tracker is None:
+        return _UntrackedFaces(faces)
+    return frame.tracker.match(faces, frame.time, frame.epoch)
+
+
 class _UntrackedFaces(NamedTuple):
     """The faces of an image without a tracker, in the form of `TrackedFaces`."""
 
     faces: Faces
+
+    @property
+    def has_missed(self) -> bool:
+        return False
 
     @property
     def rows(self) -> NDArray[np.intp]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import helper
 from onnx_files import scrfd_outputs, write_detector, write_graph, write_recognizer
 from pipelines import detector_of, loaded, pipeline_of
+from scenes import SCENES, film
 from spots import SpotNetwork
 
 from scrfd_ros.config import (
@@ -28,7 +29,9 @@ from scrfd_ros.config import (
     with_values,
 )
 from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.detection.views import Plan
 from scrfd_ros.errors import ImageError, ModelError, ScrfdError
+from scrfd_ros.faces import Faces, ious
 from scrfd_ros.images.decoded import DecodedImage, WholeImage
 from scrfd_ros.images.message import decode_message
 from scrfd_ros.images.orientation import ROTATIONS, turn
@@ -524,3 +527,110 @@ def test_an_image_may_be_decoded_smaller_unless_something_is_cut_out_of_it(
 def test_other_configurations_are_refused() -> None:
     with pytest.raises(TypeError, match="config must be a PipelineConfig, got str"):
         load_pipeline("2.5g")  # type: ignore[arg-type]
+
+
+def test_a_clip_that_is_not_searched_as_a_whole_each_time(
+    detector_path: ModelPath, image: Image
+) -> None:
+    """People who come in, 500m: nearly all faces are found, on a part of the pixels."""
+    pipeline = loaded(detector_path("500m"), input_size="auto")
+    searched: list[int] = []
+    detect_all = pipeline.detector.detect_all
+
+    def counted(
+        images: Sequence[NDArray[np.uint8]],
+        done: Callable[[str], None],
+        plans: Sequence[Plan | None] | None = None,
+    ) -> list[Faces]:
+        for row, each in enumerate(images):
+            plan = plans[row] if plans else None
+            searched.append((plan or pipeline.detector.plan(*each.shape[1::-1])).pixels)
+        return detect_all(images, done, plans)
+
+    pipeline.detector.detect_all = counted  # type: ignore[method-assign]
+    frames = list(film(SCENES["enter"], image, 2.5, rate=20))
+    found: dict[float, list[Faces]] = {}
+    pixels: dict[float, int] = {}
+    for period in (0.0, 0.5):
+        pipeline.config = with_values(pipeline.config, {"detector.full_look_period": period})
+        tracker = pipeline.new_tracker()
+        searched.clear()
+        results = [pipeline(frame.image, tracker, frame.time) for frame in frames]
+        found[period] = [result.faces for result in results]
+        pixels[period] = sum(searched)
+        assert {"prepare", "detect", "decode", "track", "total"} == set(results[-1].milliseconds)
+    pairs = list(zip(found[0.0], found[0.5], strict=True))
+    seen = [ious(whole.boxes, faces.boxes).max(axis=1, initial=0) >= 0.5 for whole, faces in pairs]
+    assert np.concatenate(seen).mean() > 0.97
+    assert max(len(whole) for whole, _ in pairs) > len(pairs[0][0]) > 0, "nobody comes in"
+    assert pixels[0.5] < pixels[0.0] / 2.5
+
+
+def test_a_failed_run_does_not_count_as_a_look(detector_path: ModelPath, image: Image) -> None:
+    pipeline = loaded(detector_path("500m"), input_size="auto", full_look_period=0.5)
+    tracker = pipeline.new_tracker()
+    assert tracker is not None
+    people = image("t1.jpg")
+    first = pipeline(people, tracker, 0.0).faces
+    network = pipeline.detector.network
+    looked = tracker.watch.look(people, 0.6, 0, tracker.expected(0.6), 0.5)
+    assert looked.parts is None
+
+    def fail(*_: Any) -> NoReturn:
+        raise ModelError("it fails")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(network), "__call__", fail)
+        with pytest.raises(ModelError, match="it fails"):
+            pipeline(people, tracker, 0.6)
+    assert tracker.watch.look(people, 0.6, 0, tracker.expected(0.6), 0.5).parts is None
+    again = pipeline(people, tracker, 0.6).faces
+    np.testing.assert_array_equal(again.boxes, first.boxes)
+    assert tracker.watch.look(people, 0.7, 0, tracker.expected(0.7), 0.5).parts
+
+
+def test_a_face_that_is_missed_is_looked_for_in_the_whole_image(
+    detector_path: ModelPath, image: Image
+) -> None:
+    """Everybody jumps to another place, where nothing would be looked at, and is still found."""
+    pipeline = loaded(detector_path("500m"), input_size="auto", full_look_period=100.0)
+    tracker, people = pipeline.new_tracker(), image("t1.jpg")
+    first = pipeline(people, tracker, 0.0).faces
+    assert len(pipeline(people, tracker, 0.1).faces) == len(first)
+    moved = np.roll(people, people.shape[1] // 3, axis=1)
+    expected = pipeline.detector.detect(moved)
+    np.testing.assert_array_equal(pipeline(moved, tracker, 0.2).faces.boxes, expected.boxes)
+
+
+def test_cameras_with_and_without_a_tracker_in_one_run(
+    detector_path: ModelPath, image: Image
+) -> None:
+    pipeline = loaded(detector_path("500m"), input_size="auto", full_look_period=1.0)
+    tracker, other = pipeline.new_tracker(), pipeline.new_tracker()
+    people, one = image("t1.jpg"), image("biden.jpg")
+    whole = pipeline.run([Frame(people), Frame(one)])
+    for number in range(3):
+        time = number / 10
+        frames = [Frame(people, tracker, time), Frame(one, other, time), Frame(people)]
+        found = [result.faces for result in pipeline.run(frames)]
+        assert [len(faces) for faces in found] == [len(whole[n].faces) for n in (0, 1, 0)]
+        assert ious(found[0].boxes, whole[0].faces.boxes).max(axis=1).min() > 0.8
+        np.testing.assert_array_equal(found[2].boxes, whole[0].faces.boxes)
+
+
+def test_no_looks_at_parts_with_a_network_of_one_size(
+    detector_path: ModelPath, image: Image, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline = loaded(detector_path("2.5g"), input_size=(640, 640), full_look_period=0.5)
+    pipeline.config = pipeline.config
+    assert caplog.text.count("full_look_period has no effect") == 1
+    tracker, people = pipeline.new_tracker(), image("t1.jpg")
+    whole = pipeline(people, tracker, 0.0).faces
+    np.testing.assert_array_equal(pipeline(people, tracker, 0.1).faces.boxes, whole.boxes)
+
+
+def test_looks_at_parts_need_tracking() -> None:
+    with pytest.raises(ScrfdError, match=r"set tracking\.enabled to true"):
+        PipelineConfig(
+            detector=DetectorConfig(full_look_period=0.5), tracking=TrackingConfig(enabled=False)
+        )

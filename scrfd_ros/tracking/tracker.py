@@ -18,6 +18,7 @@ from scrfd_ros.config import TrackingConfig
 from scrfd_ros.faces import Faces, FloatArray, boxes_around
 from scrfd_ros.recognition.alignment import CROP_SIZE
 from scrfd_ros.tracking.assignment import best_pairs
+from scrfd_ros.tracking.watch import Expected, Watch
 
 SAME_PERSON = 0.4
 """Cosine from which a face can take the id of another track.
@@ -103,16 +104,30 @@ class Tracker:
 
     Args:
         config: may be replaced between images.
+
+    Attributes:
+        watch: where to look in the next image.
     """
 
     def __init__(self, config: TrackingConfig = TrackingConfig()) -> None:
         self.config = config
+        self.watch = Watch()
         self._state = _State()
 
     @property
     def has_waiting_faces(self) -> bool:
         """Whether faces of the last image were due, were not embedded, and so are due again."""
         return self._state.is_waiting
+
+    def expected(self, time: float, epoch: int = 0) -> Expected:
+        """Where the faces are expected in the next image, taken at this time."""
+        before = self._state
+        tracks = before.tracks[:0] if epoch != before.epoch else before.tracks
+        unseen = time - tracks["seen"]
+        kept = unseen <= self.config.max_age
+        tracks, unseen = tracks[kept], unseen[kept]
+        boxes = boxes_around(_forecast(tracks, time), tracks["size"])
+        return Expected(boxes, unseen, tracks["seen"] == before.time)
 
     def match(self, faces: Faces, time: float, epoch: int = 0) -> TrackedFaces:
         """Match the faces of the next image with those before.
@@ -157,10 +172,12 @@ class TrackedFaces:
         faces: with ids.
         rows: intp [M], the faces to embed: new, in doubt, much larger than when last embedded, or
             not embedded for the refresh period.
+        has_missed: a face of the image before is not among these.
     """
 
     faces: Faces
     rows: _Rows
+    has_missed: bool
 
     def __init__(
         self, faces: Faces, before: _State, config: TrackingConfig, time: float, epoch: int
@@ -234,6 +251,7 @@ class TrackedFaces:
         # Of two tracks equally near, the one seen later wins. No match is values 0.
         values = np.where(near, 1 + _FARTHEST - distances - np.minimum(overdue, 1), 0)
         rows, slots = best_pairs(values)
+        self.has_missed = bool((overdue[slots] == 0).sum() < (overdue == 0).sum())
 
         missed = missed[slots]
         tracks["doubtful"][slots] |= apart[rows, slots] > _SURE_REACH
@@ -346,10 +364,14 @@ class TrackedFaces:
 
     def _forecast(self) -> NDArray[np.float64]:
         """Where the middle of each track is by now, float64 [T, 2]."""
-        tracks = self._tracks
-        forward = np.minimum(self._time - tracks["seen"], _LONGEST_FORECAST)
-        forecast: NDArray[np.float64] = tracks["center"] + tracks["velocity"] * forward[:, None]
-        return forecast
+        return _forecast(self._tracks, self._time)
+
+
+def _forecast(tracks: _Tracks, time: float) -> NDArray[np.float64]:
+    """Where the middle of each track is at a time, float64 [T, 2]."""
+    forward = np.minimum(time - tracks["seen"], _LONGEST_FORECAST)
+    forecast: NDArray[np.float64] = tracks["center"] + tracks["velocity"] * forward[:, None]
+    return forecast
 
 
 def _scale(sizes: NDArray[np.float64]) -> NDArray[np.float64]:

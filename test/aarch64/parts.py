@@ -52,6 +52,8 @@ LEFT_OUT = {
     "test/detection/test_geometry.py::test_a_real_network_sees_no_drift_across_the_image": NETWORKS,
     "test/detection/test_kernels.py": GPU,
     "test/detection/test_on_device.py": GPU,
+    "test/detection/test_parts.py::test_a_face_that_a_part_cuts_is_not_reported": NETWORKS,
+    "test/detection/test_parts.py::test_faces_of_parts_are_those_of_the_whole_image": NETWORKS,
     "test/detection/test_views.py::test_a_crowd_of_small_faces": NETWORKS,
     "test/detection/test_views.py::test_large_faces": NETWORKS,
     "test/detection/test_views.py::test_long_images": NETWORKS,

@@ -256,8 +256,8 @@ def test_tiles_are_cut_from_the_whole_of_a_jpeg(people: Image, load: Load, tmp_p
     pipeline.config = replace(pipeline.config, detector=detector)
     sizes = []
     detect_all = pipeline.detector.detect_all
-    pipeline.detector.detect_all = lambda images, done: (  # type: ignore[method-assign]
-        sizes.extend(image.shape for image in images) or detect_all(images, done)
+    pipeline.detector.detect_all = lambda images, *others: (  # type: ignore[method-assign]
+        sizes.extend(image.shape for image in images) or detect_all(images, *others)
     )
     replay(bag, tmp_path / "out", pipeline)
     assert sizes == [large.shape]
