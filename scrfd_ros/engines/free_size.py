@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Free height and width for detectors whose files take images of one size only.
 
-Such files were exported, or simplified, with a fixed input. What is fixed in SCRFD's graph are the
-input, the declared shapes, and the sizes to which it doubles the coarser features. Here the
-sizes become scales, as in exports with free sizes; nothing is computed otherwise. A graph that
-needs more than that is refused by its check: it fails at other sizes, or finds other faces.
+Such files were exported, or simplified, with a fixed input. What fixes SCRFD's graph are the input,
+the declared shapes, and the sizes to which the coarser features are doubled. Here these sizes
+become scales, as in exports with free sizes; nothing is computed otherwise. A graph that needs more
+than that is refused by its check: it fails at other sizes, or finds other faces.
 """
 
 from __future__ import annotations
