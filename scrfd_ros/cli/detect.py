@@ -67,10 +67,15 @@ def _report(image: NDArray[np.uint8], pipeline: FacePipeline, result: Result) ->
         "image": {"width": width, "height": height},
         "detector": pipeline.detector.network.name,
         "recognizer": recognizer.network.name if recognizer else None,
-        "backend": pipeline.detector.network.backend,
+        "backend": _backends(pipeline),
         "milliseconds": result.milliseconds,
         "faces": result.faces.as_json(),
     }
+
+
+def _backends(pipeline: FacePipeline) -> str:
+    """What runs the networks; of each, if they differ."""
+    return " + ".join(dict.fromkeys(each.backend for each in pipeline.networks.values()))
 
 
 def _image_path(text: str) -> Path:
@@ -83,7 +88,7 @@ def _image_path(text: str) -> Path:
 def _print(path: Path, pipeline: FacePipeline, result: Result) -> None:
     faces = result.faces
     models = " + ".join(network.name for network in pipeline.networks.values())
-    print(f"{path.name}: {models}, {pipeline.detector.network.backend}")
+    print(f"{path.name}: {models}, {_backends(pipeline)}")
     if len(faces):
         print("face   score        x1        y1        x2        y2")
         for row, (score, box) in enumerate(zip(faces.scores, faces.boxes, strict=True)):

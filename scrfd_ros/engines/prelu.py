@@ -71,11 +71,17 @@ def with_convolutions(content: bytes) -> bytes:
 
 
 def _slopes(content: bytes) -> Mapping[str, NDArray[np.float32]]:
-    """Slopes of each PRelu that has one for each channel, float32 [C], by the PRelu's output."""
+    """Slopes of each PRelu that has one for each channel, float32 [C], by the PRelu's output.
+
+    None of a quantized model, where other roundings become steps.
+    """
     graph = graph_of(content)
+    nodes = list(map(read_node, byte_fields(graph, NODE)))
+    if any(each.kind == "QuantizeLinear" for each in nodes):
+        return {}
     weights = {tensor_name(each): each for each in byte_fields(graph, INITIALIZER)}
     found = {}
-    for each in map(read_node, byte_fields(graph, NODE)):
+    for each in nodes:
         if each.kind == "PRelu" and each.inputs[1] in weights:
             slopes = float_values(weights[each.inputs[1]])
             if slopes is not None and slopes.shape == (len(slopes), 1, 1):

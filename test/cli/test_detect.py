@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx_files import scrfd_outputs, write_detector
 
 from scrfd_ros.cli.main import main
+from scrfd_ros.engines import quickest
 from scrfd_ros.images.files import read_image, write_image
 
 Image = Callable[[str], NDArray[np.uint8]]
@@ -294,3 +295,27 @@ def test_an_image_on_its_side(people: Path, tmp_path: Path) -> None:
         assert found["box"] == pytest.approx([y1, 1280 - x2, y2, 1280 - x1], abs=1e-3)
         for (x, y), (column, row) in zip(found["landmarks"], face["landmarks"], strict=True):
             assert (x, y) == pytest.approx((row, 1280 - column), abs=1e-3)
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_a_backend_for_each_network_is_named(
+    people: Path,
+    tmp_path: Path,
+    openvino_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """auto may choose one for the detector and another one for the recognizer."""
+    monkeypatch.syspath_prepend(openvino_folder)
+    times = {"onnxruntime": 2.0, "openvino": 1.0}
+
+    def measure(model: Path, *_: object) -> dict[str, float]:
+        slow = "openvino" if "w600k" in model.name else "onnxruntime"
+        return times | {slow: 9.0}
+
+    monkeypatch.setattr(quickest, "_measure", measure)
+    monkeypatch.setattr(quickest, "_read", lambda path: [])
+    monkeypatch.setattr(quickest, "_keep", lambda path, measurements: None)
+    assert main(["detect", str(people), "--json", str(tmp_path / "faces.json")]) == 0
+    assert report(tmp_path / "faces.json")["backend"] == "openvino CPU + onnxruntime CPU"
+    assert ", openvino CPU + onnxruntime CPU\n" in capsys.readouterr().out

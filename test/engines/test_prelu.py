@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +19,13 @@ from onnx_files import write_graph, write_recognizer
 
 from scrfd_ros.engines import prelu
 from scrfd_ros.engines.open import open_network
-from scrfd_ros.engines.prelu import PRELU, check_embeddings, load_without_prelu, with_convolutions
+from scrfd_ros.engines.prelu import (
+    PRELU,
+    check_embeddings,
+    is_faster_without,
+    load_without_prelu,
+    with_convolutions,
+)
 from scrfd_ros.errors import ModelError
 from scrfd_ros.inference import onnx_runtime
 from scrfd_ros.inference.load import load_network
@@ -90,6 +97,23 @@ def test_slopes_that_are_computed_stay(tmp_path: Path) -> None:
     path = write_graph(tmp_path / "a.onnx", nodes, shape, {"out": shape}, some)
     with pytest.raises(ModelError, match="no PRelu"):
         with_convolutions(path.read_bytes())
+
+
+def test_a_quantized_model_stays(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["input.1", "scale", "zero"], ["steps"]),
+        helper.make_node("DequantizeLinear", ["steps", "scale", "zero"], ["near"]),
+        helper.make_node("PRelu", ["near", "slopes"], ["out"]),
+    ]
+    constants: dict[str, NDArray[Any]] = {
+        "slopes": SLOPES.reshape(5, 1, 1),
+        "scale": np.float32(0.01),
+        "zero": np.int8(0),
+    }
+    shape = (1, 5, 2, 2)
+    path = write_graph(tmp_path / "a.onnx", nodes, shape, {"out": shape}, constants)
+    assert not is_faster_without(path)
+    assert load_without_prelu(path).path == path
 
 
 def test_the_rest_of_the_file_stays(recognizer: Path) -> None:
