@@ -155,7 +155,7 @@ class FacePipeline:
         if self.super_resolution is not None:
             self.super_resolution.config = config.super_resolution
         self._config = config
-        if config.detector.full_look_period and not self.detector.takes_parts:
+        if config.detector.full_look_period and not self.detector.takes_all_sizes:
             self._tell_of_whole_looks()
 
     def new_tracker(self) -> Tracker | None:
@@ -271,7 +271,7 @@ class FacePipeline:
     ) -> tuple[Look | None, Plan | None]:
         """Where to look in an image, and how; None: everywhere, as without a tracker."""
         tracker, period = frame.tracker, self._config.detector.full_look_period
-        if tracker is None or not period or not self.detector.takes_parts:
+        if tracker is None or not period or not self.detector.takes_all_sizes:
             return None, None
         expected = tracker.expected(frame.time, frame.epoch).reduced(reduction)
         look = tracker.watch.look(image, frame.time, frame.epoch, expected, period)

@@ -95,8 +95,8 @@ class Scrfd:
 
     Attributes:
         network: as given.
-        takes_all_sizes: whether it takes every width and height of input.
-        takes_parts: whether plans of `plan_parts` can be searched.
+        takes_all_sizes: whether it takes every width and height of input, so that also plans of
+            `plan_parts` can be searched.
         levels: what its outputs are, from the finest stride to the coarsest.
         batch: how many inputs it takes at once.
 
@@ -115,8 +115,8 @@ class Scrfd:
         self._sized = sized
         self._check_network()
         _, _, height, width = network.inputs[0].shape
-        self.takes_all_sizes = width is None and height is None
-        self.takes_parts = self.takes_all_sizes and network.device is None
+        # An engine with free sizes takes those it was built for, which need not be all.
+        self.takes_all_sizes = width is None and height is None and network.device is None
         self._canvas = width or config.largest_input[0], height or config.largest_input[1]
         fits = config.fits_images and (self.takes_all_sizes or sized is not None)
         self._step = coarsest_stride(len(network.outputs)) if fits else None

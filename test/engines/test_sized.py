@@ -21,14 +21,16 @@ from faulty_processes import LONGEST
 from numpy.typing import NDArray
 
 from scrfd_ros.config import DetectorConfig, PipelineConfig, RecognizerConfig
+from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.engines import free_size, sized
+from scrfd_ros.engines.build import build_engine
 from scrfd_ros.engines.cache import ensure_engine
 from scrfd_ros.engines.open import engines_of_sizes, open_network
 from scrfd_ros.engines.sized import SizedEngines
 from scrfd_ros.faces import Faces
 from scrfd_ros.files import locked_folder
 from scrfd_ros.inference import cuda
-from scrfd_ros.inference.engine_file import read_metadata
+from scrfd_ros.inference.engine_file import ShapeRange, read_metadata
 from scrfd_ros.inference.network import Network
 from scrfd_ros.models.checksums import sha256_of
 from scrfd_ros.pipeline import load_pipeline
@@ -224,6 +226,23 @@ def test_a_detector_that_cannot_be_changed_has_one_engine_of_its_own_size(
     assert engines_of_sizes(network, path, batch=1, cuda_graph=False, is_live=True) is None
     assert simulated_in_children() == 1
     assert caplog.text.count("every image is scaled to its own size, 320x256") == 1
+
+
+def test_an_engine_with_free_sizes_gets_the_largest_input_only(
+    detector_path: Callable[[str], Path], image: Callable[[str], NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    """Which other sizes it was built for is its builder's business."""
+    import tensorrt
+
+    shapes = ShapeRange((1, 3, 320, 320), (1, 3, 320, 320), (1, 3, 640, 640))
+    plan = build_engine(tensorrt, detector_path("500m").read_bytes(), shapes, "fp32")
+    path = tmp_path / "of trtexec.engine"
+    path.write_bytes(plan)
+    network = open_network(path, input_size=(320, 320), any_size=True)
+    assert network.inputs[0].shape == (1, 3, None, None)
+    assert engines_of_sizes(network, path, batch=1, cuda_graph=False, is_live=True) is None
+    found = Scrfd(network, DetectorConfig(input_size=320)).detect(image("t1.jpg")[:720])
+    assert len(found) == 6
 
 
 PARENT = """

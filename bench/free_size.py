@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time of a detector's network at inputs that fit images, and what free sizes in its file cost.
+"""What free sizes in a detector's file cost, and what smaller inputs save its network.
 
-    ./run.sh setup && .venv/bin/python bench/input_sizes.py
+    ./run.sh setup && .venv/bin/python bench/free_size.py
 
 Prints a Markdown table: 2.5g as published, which takes 640x640 only, and the file that it is
 changed to, at several sizes, in turns, with one thread. Times are of the processor.
