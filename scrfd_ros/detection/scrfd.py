@@ -171,7 +171,7 @@ class Scrfd:
             raise ModelError(
                 f"{self.network.path}: takes {batch} images at once; expected a batch of 1 or any"
             )
-        if config.input_size == AUTO:
+        if config.input_size in (AUTO, max(fixed_height or 0, fixed_width or 0)):
             return
         if fixed_height not in (height, None) or fixed_width not in (width, None):
             raise ModelError(
