@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from scrfd_ros.bags.recordings import FrameKey, compare_recordings
-from scrfd_ros.config import PipelineConfig
+from scrfd_ros.config import DetectorConfig
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.faces import Faces
 from scrfd_ros.images.files import read_image
@@ -59,7 +59,7 @@ def find() -> list[Faces]:
         load_network(ensure_model(load_catalogue().find(name, kind)), "onnxruntime")
         for name, kind in (("500m", DETECTOR), ("w600k_mbf", RECOGNIZER))
     )
-    finder, embedder = Scrfd(detector, PipelineConfig().detector), ArcFace(recognizer)
+    finder, embedder = Scrfd(detector, DetectorConfig(input_size=(640, 640))), ArcFace(recognizer)
     found = []
     for image in parts():
         faces = finder.detect(image)

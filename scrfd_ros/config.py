@@ -207,7 +207,7 @@ class DetectorConfig(Group):
         None, "Your own model file, .onnx or .engine. It takes precedence over `model`."
     )
     input_size: str | int | tuple[int, int] = option(
-        (640, 640),
+        AUTO,
         "Size of the detector's input, in pixels; images are scaled to fit. A number is the longer "
         "side, and the other is as long as the image needs, which saves time; auto is the number "
         f"{AUTO_SIDE}. [width, height] is that input for every image. Smaller is faster and misses "

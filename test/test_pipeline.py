@@ -30,6 +30,7 @@ from scrfd_ros.config import (
 )
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.detection.views import Plan
+from scrfd_ros.engines.free_size import load_for_size
 from scrfd_ros.errors import ImageError, ModelError, ScrfdError
 from scrfd_ros.faces import Faces, ious
 from scrfd_ros.images.decoded import DecodedImage, WholeImage
@@ -58,7 +59,8 @@ def test_is_detection_alignment_and_recognition(
 ) -> None:
     people = image("t1.jpg")
     faces = pipeline(people).faces
-    detected = Scrfd(load_network(detector_path("2.5g"))).detect(people)
+    network = load_for_size(detector_path("2.5g"), None, any_size=True)
+    detected = Scrfd(network).detect(people)
     np.testing.assert_array_equal(faces.boxes, detected.boxes)
     np.testing.assert_array_equal(faces.scores, detected.scores)
     assert faces.landmarks is not None and detected.landmarks is not None
@@ -107,7 +109,8 @@ def test_without_recognizer(detector_path: ModelPath, image: Image) -> None:
 
 
 def test_detector_without_landmarks_gives_no_embeddings_and_says_so(tmp_path: Path) -> None:
-    detector = write_detector(tmp_path / "scrfd_1g.onnx", scrfd_outputs(640, 640, landmarks=False))
+    outputs = scrfd_outputs(640, 640, landmarks=False)
+    detector = write_detector(tmp_path / "scrfd_1g.onnx", outputs, (1, 3, 640, 640))
     recognizer = write_recognizer(tmp_path / "recognizer.onnx")
     pipeline = loaded(detector, recognizer, max_faces=3)
     assert pipeline.recognizer is None
@@ -489,7 +492,7 @@ def test_another_config_takes_effect_with_the_next_image(
     pipeline.config = with_values(pipeline.config, {"detector.max_faces": 2})
     assert pipeline.detector.config is pipeline.config.detector
     assert len(pipeline(image("t1.jpg")).faces) == 2
-    with pytest.raises(ValueError, match=r"detector\.input_size is \(640, 640\)"):
+    with pytest.raises(ValueError, match=r"input_size is auto and cannot change to 320x320"):
         pipeline.config = with_values(pipeline.config, {"detector.input_size": (320, 320)})
     assert len(pipeline(image("t1.jpg")).faces) == 2
 

@@ -54,14 +54,15 @@ def add_pipeline_arguments(
     recognizer: str | None = None,
     score: float | None = None,
     nms: float | None = None,
+    input_size: InputSize | None = None,
 ) -> None:
     """Add what makes a pipeline; `pipeline_of` loads it.
 
     Args:
-        recognizer, score, nms: other defaults than those of `PipelineConfig`.
+        recognizer, score, nms, input_size: other defaults than those of `PipelineConfig`.
     """
     add_model_arguments(parser, recognizer=recognizer)
-    defaults = {"score": score, "nms": nms}
+    defaults = {"score": score, "nms": nms, "input_size": input_size}
     for name in _OPTIONS:
         add_option(parser, name, default=defaults.get(name))
     parser.add_argument("--enlarge", action=_OldName, const="super_resolution", nargs=0)
@@ -119,7 +120,7 @@ def add_option(
         assert metavar is not None
         parse = _pair(metavar, shown, option)
     elif kind == InputSize:
-        parse = _input_size(option)
+        parse = input_size
     elif kind == Path | None:
         parse = Path
     parser.add_argument(
@@ -265,18 +266,15 @@ def _pair(
     return parse
 
 
-def _input_size(option: Option) -> Callable[[str], InputSize]:
-    def parse(text: str) -> InputSize:
-        value: InputSize = text
-        if match := re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text, re.ASCII):
-            value = (int(match[1]), int(match[2])) if match[2] else int(match[1])
-        if option.refusal(value):
-            raise argparse.ArgumentTypeError(
-                _as_argument(f"expected {option.form}, found {text!r}")
-            )
-        return value
-
-    return parse
+def input_size(text: str) -> InputSize:
+    """A detector's input size, from a text such as auto, 960 or 640x480."""
+    option = options(PipelineConfig)["detector.input_size"].option
+    value: InputSize = text
+    if match := re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text, re.ASCII):
+        value = (int(match[1]), int(match[2])) if match[2] else int(match[1])
+    if option.refusal(value):
+        raise argparse.ArgumentTypeError(_as_argument(f"expected {option.form}, found {text!r}"))
+    return value
 
 
 def _as_argument(text: str) -> str:

@@ -26,11 +26,12 @@ from typing import NamedTuple
 from scrfd_ros.cli.arguments import (
     NO_RECOGNIZER,
     add_pipeline_arguments,
-    image_size,
+    input_size,
     model_path,
     pipeline_of,
 )
 from scrfd_ros.cli.output import say, tell_new_folder
+from scrfd_ros.config import DetectorConfig, InputSize
 from scrfd_ros.engines.agreement import LIMITS
 from scrfd_ros.engines.convert import Settings, kind_of, load_model, typed_model
 from scrfd_ros.engines.open import open_network
@@ -69,7 +70,7 @@ class Setup(NamedTuple):
     text: str
     model: str
     backend: str | None = None
-    input_size: tuple[int, int] | None = None
+    input_size: InputSize | None = None
     precision: str | None = None
 
 
@@ -109,7 +110,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="a new folder: write every image that differs, with the faces of both sides",
     )
-    add_pipeline_arguments(parser)
+    # A model that takes every size and an engine of one size see the same pixels.
+    add_pipeline_arguments(parser, input_size=DetectorConfig().largest_input)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -181,7 +183,8 @@ def _path(setup: Setup, calibration: Path | None, folder: Path) -> Path:
             f"{setup.text}: precision is for ONNX Runtime. Build an engine with `scrfd convert "
             f"--precision {setup.precision}`, and compare that"
         )
-    settings = Settings(input_size=setup.input_size, calibration=calibration)
+    size = setup.input_size if isinstance(setup.input_size, tuple) else None
+    settings = Settings(input_size=size, calibration=calibration)
     typed = folder / f"{path.stem}_{setup.precision}.onnx"
     write_bytes(typed, typed_model(load_model(path), settings, setup.precision, fp16_inside=True))
     return typed
@@ -257,7 +260,7 @@ def _setup(text: str) -> Setup:
         text,
         model,
         values.get("backend"),
-        image_size(size) if size is not None else None,
+        input_size(size) if size is not None else None,
         values.get("precision"),
     )
 

@@ -80,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         recognizer=NO_RECOGNIZER,
         score=PUBLISHED.score_threshold,
         nms=PUBLISHED.nms_threshold,
+        input_size=PUBLISHED.input_size,
     )
 
 
@@ -136,7 +137,7 @@ def _default_output(name: str) -> Path:
 
 def _words(settings: Mapping[str, object]) -> str:
     size, tiles = settings["input_size"], settings["tiles"]
-    words = ["x".join(map(str, size)) if isinstance(size, list) else "original size"]
+    words = ["x".join(map(str, size)) if isinstance(size, list) else str(size or "original size")]
     if isinstance(tiles, list) and tiles != [1, 1]:
         words.append(f"{'x'.join(map(str, tiles))} tiles")
     if settings["large_faces"]:

@@ -365,8 +365,8 @@ class Scrfd:
     def _check_size(self, config: DetectorConfig) -> None:
         if config.input_size != self._config.input_size:
             raise ValueError(
-                f"detector.input_size is {self._config.input_size} and cannot change to "
-                f"{config.input_size}: load the detector again"
+                f"detector.input_size is {self._config.input_text} and cannot change to "
+                f"{config.input_text}: load the detector again"
             )
 
     def _check_turn(self, batch: Batch) -> None:

@@ -8,7 +8,6 @@ the image.
 
 from __future__ import annotations
 
-import functools
 import io
 import json
 import math
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from scrfd_ros.config import SIZE_MULTIPLE, DetectorConfig
-from scrfd_ros.detection.scrfd import Scrfd
+from scrfd_ros.detection.views import plan_views
 from scrfd_ros.errors import ModelError, ScrfdError
 from scrfd_ros.evaluation.settings import recorded_options
 from scrfd_ros.faces import Faces
@@ -226,26 +225,24 @@ def at_original_size(pipeline: FacePipeline) -> FindFaces:
         ModelError: the detector takes images of one size only.
     """
     detector = pipeline.detector
-    network = detector.network
-    fixed = network.inputs[0].shape[2:]
-    if fixed != (None, None):
+    if not detector.takes_all_sizes:
+        network = detector.network
+        height, width = network.inputs[0].shape[2:]
         raise ModelError(
             f"{network.path} on {network.backend}: the protocol original needs a detector that "
-            f"takes images of any size; this one takes {fixed[1]}x{fixed[0]}. The files of 500m "
+            f"takes images of any size; this one takes {width}x{height}. The files of 500m "
             f"and det_500m take any size, with --backend onnxruntime"
         )
-
-    # Most images share a few sizes; each detector has buffers, and is created with a run.
-    @functools.lru_cache(maxsize=8)
-    def sized(width: int, height: int) -> FacePipeline:
-        config = replace(detector.config, input_size=(width, height), max_faces=0)
-        return FacePipeline(replace(pipeline.config, detector=config), Scrfd(network, config))
+    config = detector.config = replace(detector.config, max_faces=0)
 
     def find(image: NDArray[np.uint8]) -> Faces:
         height, width = image.shape[:2]
         right, bottom = -width % SIZE_MULTIPLE, -height % SIZE_MULTIPLE
         padded = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
-        return sized(width + right, height + bottom)(padded.astype(np.uint8, copy=False)).faces
+        size = width + right, height + bottom
+        plan = plan_views(*size, *size, config.tiles, config.large_faces)
+        (faces,) = detector.detect_all([padded.astype(np.uint8, copy=False)], plans=[plan])
+        return faces
 
     return find
 

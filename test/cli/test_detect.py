@@ -158,7 +158,8 @@ def test_model_file_without_landmarks(
     outputs["score_32"][0, 7] = 0.75
     model = write_detector(tmp_path / "scrfd_1g.onnx", outputs)
     written = tmp_path / "faces.json"
-    assert main(["detect", str(black), "--detector", str(model), "--json", str(written)]) == 0
+    words = ["--detector", str(model), "--input-size", "640x640", "--json", str(written)]
+    assert main(["detect", str(black), *words]) == 0
     values = report(written)
     assert values["detector"] == "scrfd_1g" and values["recognizer"] is None
     (face,) = values["faces"]

@@ -58,8 +58,8 @@ def test_help_says_what_each_command_does(capsys: pytest.CaptureFixture[str]) ->
         ),
         pytest.param(
             ["detect", "--input-size", "100x64"],
-            "--input-size: 100x64 is not a width and a height in multiples of 32, at most 16777216 "
-            "pixels in total, such as 640x640\n",
+            "--input-size: expected auto, a longer side, or a width and a height, in multiples of "
+            "32, at most 16777216 pixels in total, such as auto, 960 or 640x480, found '100x64'\n",
             id="a size that is none",
         ),
     ],
@@ -131,7 +131,7 @@ def test_details_are_told_on_demand(
     assert subprocess.run(command, check=False).returncode == 0
     captured = capfd.readouterr()
     assert captured.out.startswith("t1.jpg: scrfd_500m_bnkps, ")
-    assert ("threads for ONNX Runtime" in captured.err) == is_verbose
+    assert ("threads for the networks" in captured.err) == is_verbose
     if not is_verbose:
         assert captured.err == ""
 
