@@ -380,7 +380,7 @@ def test_a_reduced_jpeg_has_the_same_faces(
     detector = Scrfd(open_network(detector_path("2.5g"), "onnxruntime"))
     content = compressed(cv2.resize(people, None, fx=enlargement, fy=enlargement), ".jpg")
     expected = detector.detect(bgr_from_compressed("jpeg", content)[0])
-    decoded = bgr_from_compressed("jpeg", content, detector.config.input_size)
+    decoded = bgr_from_compressed("jpeg", content, detector.config.largest_input)
     found = decoded.enlarge(detector.detect(decoded.image))
     assert decoded.reduction == 2 * enlargement
     assert len(found) == len(expected) == 6

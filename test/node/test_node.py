@@ -332,6 +332,7 @@ def test_tensorrt_is_taken_where_there_is_a_gpu(
     parameters = {
         "model_directory": tmp_path,
         "detector.model": "500m",
+        "detector.input_size": [640, 640],
         "recognizer.enabled": False,
         "cuda_graph": True,
     }
