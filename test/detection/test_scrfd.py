@@ -474,6 +474,16 @@ def test_another_network_is_not_a_detector(tmp_path: Path) -> None:
     assert "feature_5 [1, 255, 8, 8]" in str(caught.value)
 
 
+@pytest.mark.parametrize("is_free", [True, False])
+def test_a_network_of_free_size_is_tried_with_a_small_input(
+    detector_path: Callable[[str], Path], is_free: bool
+) -> None:
+    network = Recorded(OnnxRuntimeNetwork(detector_path("500m" if is_free else "2.5g")))
+    detector = detector_of(network, (640, 640))
+    assert network.shapes == [(1, 3, 64, 64) if is_free else (1, 3, 640, 640)]
+    assert [level.columns for level in detector.levels] == [80, 40, 20]
+
+
 @pytest.mark.parametrize("change", [-1, 1])
 def test_scores_of_another_number_are_refused(tmp_path: Path, change: int) -> None:
     path = write_detector(tmp_path / "any.onnx", scrfd_outputs(64, 32), (1, 3, 32, 64))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -96,11 +97,13 @@ def two_pixels_off(outputs: Outputs) -> Outputs:
 
 
 def half_missing(outputs: Outputs) -> Outputs:
-    """Faces in the left half of the image score 0."""
+    """Faces in the left half of the image, a square, score 0."""
     result = dict(outputs)
     for stride in (8, 16, 32):
-        grid = outputs[f"score_{stride}"].reshape(640 // stride, 640 // stride, 2).copy()
-        grid[:, : 320 // stride] = 0
+        scores = outputs[f"score_{stride}"]
+        side = math.isqrt(scores.size // 2)
+        grid = scores.reshape(side, side, 2).copy()
+        grid[:, : side // 2] = 0
         result[f"score_{stride}"] = grid.reshape(1, -1, 1)
     return result
 
