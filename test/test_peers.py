@@ -16,7 +16,7 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
 
 from peers import cold_start, compressed, images, libraries, nodes, video
-from peers.libraries import INSIGHTFACE, ON_OPENVINO, OURS, UNIFACE, own_pipeline
+from peers.libraries import IN_PARTS, INSIGHTFACE, ON_OPENVINO, OURS, UNIFACE, own_pipeline
 from peers.nodes import FAST, PLAIN, SLOW
 from peers.observed_node import Feeder
 from peers.pictures import FULL_HD, HD, UHD, VGA, six_people
@@ -97,7 +97,7 @@ def invented() -> dict[str, Any]:
     return {
         **by_task,
         "recognition": {HD: of_sides(times, *others)},
-        "video": of_sides(times, INSIGHTFACE),
+        "video": of_sides(times, INSIGHTFACE) | {IN_PARTS: times(1.0)},
         "compressed_video": of_sides(times, INSIGHTFACE),
         "compressed": {
             task: {size: of_sides(times, INSIGHTFACE) for size in (HD, FULL_HD)} for task in by_task

@@ -36,6 +36,9 @@ OURS, INSIGHTFACE, UNIFACE = "scrfd_ros", "insightface", "uniface"
 ON_OPENVINO = "on OpenVINO"
 """scrfd_ros again, with its other backend."""
 
+IN_PARTS = "in parts"
+"""scrfd_ros again, with detector.full_look_period."""
+
 INPUT_SIZE = (640, 640)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from peers.libraries import INSIGHTFACE, ON_OPENVINO, OURS, UNIFACE
+from peers.libraries import IN_PARTS, INSIGHTFACE, ON_OPENVINO, OURS, UNIFACE
 from peers.nodes import CAMERAS, FAST, PLAIN, SLOW
 from peers.pictures import FULL_HD, HD, VGA
 
@@ -92,6 +92,7 @@ RATIOS = [
         at_most=0.33,
     ),
     _to(INSIGHTFACE, f"tracked clip, {HD}", "video/{}/mean", at_most=0.33),
+    _to(INSIGHTFACE, f"clip in parts, {HD}", "video/{}/mean", IN_PARTS, at_most=0.1),
     _to(INSIGHTFACE, f"JPEG: detection, {HD}", f"compressed/detection/{HD}/{{}}/total"),
     _to(INSIGHTFACE, f"JPEG: detection, {FULL_HD}", f"compressed/detection/{FULL_HD}/{{}}/total"),
     _to(INSIGHTFACE, f"JPEG: end to end, {HD}", f"compressed/end_to_end/{HD}/{{}}/total"),

@@ -12,13 +12,15 @@ from sensor_msgs.msg import CompressedImage
 from tqdm import tqdm
 
 from peers.compressed import jpeg_message, our_faces, their_faces
-from peers.libraries import INSIGHTFACE, OURS, Library
+from peers.libraries import IN_PARTS, INSIGHTFACE, OURS, Library
 from peers.pictures import FULL_HD, HD, Image, photograph
 from peers.timing import NetworkClock, Sample, sample, summaries
+from scrfd_ros.config import with_values
 from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.tracking.tracker import Tracker
 
 _RATE = 30  # frames per second
+_FULL_LOOK_PERIOD = 0.5  # seconds
 _BLOCK = 10  # frames for one side before the other gets them
 
 Side = Callable[[Any, float], object]
@@ -30,11 +32,14 @@ def measure(
 ) -> dict[str, Any]:
     """Milliseconds for each frame, by side: images in memory, and messages with a JPEG.
 
+    Ours are there twice for images in memory: all as a whole, and with `_FULL_LOOK_PERIOD`.
+
     insightface has no tracker and embeds every face of every frame. `mean` is the time for the
     whole clip over its frames: with a tracker, frames with new faces take longer than others.
     """
     images: dict[str, Side] = {
         OURS: tracked(pipeline),
+        IN_PARTS: tracked(pipeline, _FULL_LOOK_PERIOD),
         INSIGHTFACE: lambda image, _: peer.analyze(image),
     }
     messages: dict[str, Side] = {
@@ -48,15 +53,26 @@ def measure(
     }
 
 
-def tracked(pipeline: FacePipeline) -> Side:
+def tracked(pipeline: FacePipeline, full_look_period: float = 0.0) -> Side:
     """The pipeline with a tracker of its own."""
     tracker = Tracker(pipeline.config.tracking)
-    return lambda image, time: pipeline(image, tracker, time)
+    config = with_values(pipeline.config, {"detector.full_look_period": full_look_period})
+
+    def find(image: Image, time: float) -> object:
+        pipeline.config = config
+        return pipeline(image, tracker, time)
+
+    return find
 
 
 def tracked_messages(pipeline: FacePipeline) -> Side:
-    tracker = Tracker(pipeline.config.tracking)
-    return lambda message, time: our_faces(pipeline, message, tracker, time)
+    tracker, config = Tracker(pipeline.config.tracking), pipeline.config
+
+    def find(message: CompressedImage, time: float) -> object:
+        pipeline.config = config
+        return our_faces(pipeline, message, tracker, time)
+
+    return find
 
 
 def clip(size: str, seconds: float) -> Iterator[tuple[Image, float]]:

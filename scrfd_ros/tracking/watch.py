@@ -22,7 +22,7 @@ input of 640, about the smallest face that is found."""
 
 _ROWS = 4  # of the image for a row of cells; to average all of them takes four times as long
 
-_CHANGE = 4.0  # gray levels; a smaller change is none
+_CHANGE = 2.5  # gray levels; a smaller change is none
 _NOISE = 6.0  # times the usual change between two images; a smaller change is none
 _AROUND = 2  # cells around a change that are looked at too
 _ENTRANCE = 8
