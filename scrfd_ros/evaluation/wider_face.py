@@ -227,7 +227,7 @@ def at_original_size(pipeline: FacePipeline) -> FindFaces:
     detector = pipeline.detector
     if not detector.takes_all_sizes:
         network = detector.network
-        height, width = network.inputs[0].shape[2:]
+        width, height = detector.size
         raise ModelError(
             f"{network.path} on {network.backend}: the protocol original needs a detector that "
             f"takes images of any size; this one takes {width}x{height}. The files of 500m "
