@@ -60,8 +60,10 @@ def _print_ratios(found: Results) -> None:
     rows = []
     for row in RATIOS:
         value = found["ratios"].get(row.name)
-        met = "" if value is None or not row.wanted else "yes" if row.is_met(value) else "no"
         cell = "-" if value is None else f"{value:.2f}"
+        met = ""
+        if row.wanted and value is not None:  # judged as it is printed
+            met = "yes" if row.is_met(float(cell)) else "no"
         rows.append((row.what, row.to, cell, row.wanted, met))
     title = "scrfd_ros to others: less is better, of throughput more"
     _print_table(title, ("", "to", "ratio", "wanted", "met"), rows)
