@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faces found by the second look and by tiles, and their cost in time.
+"""Faces found by the second look, by tiles and in parts, and their cost in time.
 
-    ./run.sh setup && .venv/bin/python bench/views.py
+    ./run.sh setup && .venv/bin/python bench/views.py [parts]
 
-Prints two Markdown tables. Faces of real photographs are scaled and centered in images of three
-shapes. Times are medians of runs with and without the setting, in turns.
+Prints three Markdown tables, or the last one only. Faces of real photographs are scaled and
+centered in images of three shapes; those of the last table are looked at as they are. Times are
+medians of runs with and without the setting, in turns.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ from tqdm import tqdm
 from turns import time_ratio
 
 from scrfd_ros.config import DetectorConfig
+from scrfd_ros.detection.parts import PART_FACE, Part, plan_parts
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.engines.agreement import SAME_FACE_IOU
 from scrfd_ros.faces import ious
 from scrfd_ros.images.files import read_image
 from scrfd_ros.inference.load import load_network
-from scrfd_ros.models.catalogue import DETECTOR, load_catalogue
+from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, load_catalogue
 from scrfd_ros.models.download import ensure_model, ensure_picture
+from scrfd_ros.pipeline import load_pipeline
+from scrfd_ros.recognition.alignment import align_faces
+from scrfd_ros.recognition.arcface import ArcFace
 
 MODELS = ("500m", "2.5g")
 PHOTOGRAPHS = ("obama.jpg", "obama2.jpg", "obama3.jpg", "biden.jpg", "t1.jpg", "yaoming.jpg")
@@ -33,6 +38,7 @@ SHAPES = {"16:9": (1280, 720), "4:3": (960, 720), "1:1": (720, 720)}
 PARTS = (0.2, 0.4, 0.6, 0.7, 0.8, 1.0, 1.2)
 CROWD = "solvay_conference_1927.jpg"
 SIZES = (100, 50, 25, 12, 9)
+REDUCED = (16, 24, 32, 40, 48, 64)
 TILES = ((1, 1), (2, 2), (4, 3), (8, 6))
 ROUNDS = 15
 
@@ -119,7 +125,49 @@ def tiles() -> None:
         print(f"| time | {model} | 1 | {' | '.join(costs)} |")
 
 
+def parts() -> None:
+    """Faces in parts, as they are reduced, beside those of the whole image."""
+    scrfd = load_pipeline().detector
+    recognizer = ArcFace(load_network(ensure_model(load_catalogue().find("w600k_mbf", RECOGNIZER))))
+    found: dict[int, list[tuple[float, float, float]]] = {size: [] for size in REDUCED}
+    for name in tqdm((*PHOTOGRAPHS, CROWD), desc="parts", leave=False, disable=None):
+        photograph = read_image(ensure_picture(name))
+        height, width = photograph.shape[:2]
+        faces, whole = scrfd.detect(photograph), scrfd.plan(width, height)
+        assert faces.landmarks is not None
+        expected, _ = recognizer.embed(align_faces(photograph, faces.landmarks))
+        for size, box, face, embedding in (
+            (size, *row)
+            for size in REDUCED
+            for row in zip(faces.boxes, faces.sizes.max(axis=1), expected, strict=True)
+            if row[1] * whole.scale >= size
+        ):
+            around = box + 0.4 * face * np.array((-1, -1, 1, 1))
+            part = Part(tuple(around.tolist()), float(face) * PART_FACE / size)
+            (seen,) = scrfd.detect_all(
+                [photograph], plans=[plan_parts(width, height, [part], whole)]
+            )
+            overlaps = ious(box[None], seen.boxes)[0]
+            if overlaps.max(initial=0) < SAME_FACE_IOU:
+                found[size].append((0.0, np.nan, np.nan))
+                continue
+            assert seen.landmarks is not None
+            best = overlaps.argmax()
+            crop = align_faces(photograph, seen.landmarks[best : best + 1])
+            cosine = float(recognizer.embed(crop)[0][0] @ embedding)
+            found[size].append((1.0, float(overlaps[best]), cosine))
+    print("\n| size in the part | faces | found | IoU | cosine | 5 % below |")
+    print("|---:|---:|---:|---:|---:|---:|")
+    for size, rows in found.items():
+        shares, overlaps, cosines = np.array(rows).T
+        figures = (np.nanmedian(overlaps), np.nanmedian(cosines), np.nanpercentile(cosines, 5))
+        cells = [str(size), str(len(rows)), f"{shares.mean():.0%}", *(f"{x:.2f}" for x in figures)]
+        print(f"| {' | '.join(cells)} |")
+
+
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
-    large_faces()
-    tiles()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("tables", nargs="*", default=["large_faces", "tiles", "parts"])
+    tables = {"large_faces": large_faces, "tiles": tiles, "parts": parts}
+    for table in parser.parse_args().tables:
+        tables[table]()
