@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test"))
 from clips import Frame, people_passing
 from scenes import SCENES, film
 
-from scrfd_ros.config import AUTO, DetectorConfig, PipelineConfig
+from scrfd_ros.config import PipelineConfig, with_values
 from scrfd_ros.engines.agreement import SAME_FACE_IOU
 from scrfd_ros.evaluation.plots import new_plot, write_plot
 from scrfd_ros.faces import Faces, ious
@@ -80,7 +80,7 @@ class Run:
         self._last: dict[str, int] = {}
 
     def take(self, pipeline: FacePipeline, config: PipelineConfig, frame: Frame) -> Faces:
-        pipeline.config = config
+        pipeline.config = with_values(config, {"detector.full_look_period": self.period})
         wall, processor = time.perf_counter(), time.process_time()
         faces = pipeline(frame.image, self.tracker, frame.time).faces
         self.found.milliseconds.append(1e3 * (time.perf_counter() - wall))
@@ -119,27 +119,16 @@ def clip(name: str, seconds: float, size: tuple[int, int]) -> Iterator[Frame]:
 
 
 def measure(
-    names: list[str], periods: list[float], seconds: float, size: tuple[int, int]
-) -> dict[str, dict[float, Found]]:
-    """What is found, by clip and period; 0 is every image as a whole."""
-    configs = {
-        period: PipelineConfig(detector=DetectorConfig(input_size=AUTO, full_look_period=period))
-        for period in (0.0, *periods)
-    }
-    pipeline = load_pipeline(configs[0.0])
-    found: dict[str, dict[float, Found]] = {}
-    with tqdm(total=len(names) * round(seconds * RATE), leave=False, disable=None) as progress:
-        for name in names:
-            progress.set_description(name)
-            runs = [Run(period) for period in configs]
-            for frame in clip(name, seconds, size):
-                faces = [run.take(pipeline, configs[run.period], frame) for run in runs]
-                for run, those in zip(runs, faces, strict=True):
-                    run.compare(those, faces[0], frame)
-                progress.update()
-            found[name] = {run.period: run.found for run in runs}
-            print(row(name, found[name]), flush=True)
-    return found
+    pipeline: FacePipeline, frames: Iterator[Frame], periods: list[float]
+) -> dict[float, Found]:
+    """What is found in a clip, by period; 0 is every image as a whole."""
+    config = pipeline.config
+    runs = [Run(period) for period in (0.0, *periods)]
+    for frame in frames:
+        faces = [run.take(pipeline, config, frame) for run in runs]
+        for run, those in zip(runs, faces, strict=True):
+            run.compare(those, faces[0], frame)
+    return {run.period: run.found for run in runs}
 
 
 def rate_ratio(found: dict[float, Found], period: float) -> float:
@@ -196,17 +185,24 @@ def main() -> None:
     periods = " | ".join(f"{period:g} s" for period in args.periods)
     print(f"| clip | faces | {periods} | ids | changes of ids |")
     print("|---|---:|" + "---:|" * (len(args.periods) + 3))
-    found = measure(args.clips, args.periods, args.seconds, tuple(args.size))
-    if args.json:
-        write_text(
-            args.json,
-            json.dumps(
-                {
-                    name: {str(period): asdict(each) for period, each in those.items()}
-                    for name, those in found.items()
-                }
-            ),
+    pipeline = load_pipeline()
+    found: dict[str, dict[float, Found]] = {}
+    for name in args.clips:
+        frames = tqdm(
+            clip(name, args.seconds, tuple(args.size)),
+            name,
+            round(args.seconds * RATE),
+            leave=False,
+            disable=None,
         )
+        found[name] = measure(pipeline, frames, args.periods)
+        print(row(name, found[name]), flush=True)
+        if args.json:  # after each clip, so that an interruption loses nothing
+            values = {
+                clip_name: {str(period): asdict(each) for period, each in those.items()}
+                for clip_name, those in found.items()
+            }
+            write_text(args.json, json.dumps(values))
     if args.plot:
         draw(args.plot, found)
 

@@ -97,6 +97,7 @@ LEFT_OUT = {
     "test/test_peers.py": NETWORKS,
     "test/test_pipeline.py": NETWORKS,
     "test/test_public.py": PROCESSES,
+    "test/test_scenes.py": NETWORKS,
     "test/test_security.py": ROS,
     "test/test_soak.py": ROS,
     "test/test_versions.py": SOURCES,
