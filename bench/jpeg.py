@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test"))
 
 from clips import people_passing
 
-from scrfd_ros.config import PipelineConfig, RecognizerConfig
+from scrfd_ros.config import DetectorConfig, PipelineConfig, RecognizerConfig
 from scrfd_ros.engines.agreement import SAME_FACE_IOU
 from scrfd_ros.faces import Faces, ious
 from scrfd_ros.images.compressed import bgr_from_compressed
@@ -148,7 +148,7 @@ def clip_times(
     pipeline: FacePipeline, contents: list[bytes], rate: float
 ) -> dict[str, list[Spent]]:
     """What each frame of a clip took, decoded at full scale and reduced, in turns."""
-    trackers = {name: pipeline.new_tracker() for name in ("full", "reduced")}
+    trackers = {name: pipeline.new_tracker() for name in ("whole", "reduced")}
     spent: dict[str, list[Spent]] = {name: [] for name in trackers}
     for number, content in enumerate(tqdm(contents, desc="clip", leave=False, disable=None)):
         # Who begins changes, so that nobody always finds the caches of the other.
@@ -169,11 +169,18 @@ def compare_clips(seconds: float, rate: float) -> None:
         "\nA clip of eight people who pass each other, JPEG of quality 80, with tracking, from the "
         "message to faces, one thread; milliseconds of processor time, means of all frames:\n"
     )
-    print("| image | recognition | full | reduced | ratio | frames decoded twice |")
-    print("|---|---|---:|---:|---:|---:|")
+    print("| image | recognition | looks | whole | reduced | ratio | decoded twice |")
+    print("|---|---|---|---:|---:|---:|---:|")
     pipelines = {
-        "yes": load_pipeline(PipelineConfig(threads=1)),
-        "no": load_pipeline(PipelineConfig(threads=1, recognizer=RecognizerConfig(enabled=False))),
+        (recognition, looks): load_pipeline(
+            PipelineConfig(
+                threads=1,
+                detector=DetectorConfig(input_size="auto", full_look_period=period),
+                recognizer=RecognizerConfig(enabled=recognition == "yes"),
+            )
+        )
+        for recognition in ("yes", "no")
+        for looks, period in (("full", 0.0), ("full every 0.5 s", 0.5))
     }
 
     def image(name: str) -> Image:
@@ -185,12 +192,12 @@ def compare_clips(seconds: float, rate: float) -> None:
             jpeg(frame.image, 80)
             for frame in tqdm(frames, "drawing", round(seconds * rate), leave=False, disable=None)
         ]
-        for recognition, pipeline in pipelines.items():
+        for (recognition, looks), pipeline in pipelines.items():
             spent = clip_times(pipeline, contents, rate)
-            full, reduced = (np.mean(spent[name], axis=0) for name in ("full", "reduced"))
+            whole, reduced = (np.mean(spent[name], axis=0) for name in ("whole", "reduced"))
             print(
-                f"| {size} | {recognition} | {full[0]:.2f} | {reduced[0]:.2f} | "
-                f"{reduced[0] / full[0]:.2f} | {100 * (reduced[1] - 1):.0f} % |"
+                f"| {size} | {recognition} | {looks} | {whole[0]:.1f} | {reduced[0]:.1f} | "
+                f"{reduced[0] / whole[0]:.2f} | {100 * (reduced[1] - 1):.0f} % |"
             )
 
 
