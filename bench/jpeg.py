@@ -175,7 +175,7 @@ def compare_clips(seconds: float, rate: float) -> None:
         (recognition, looks): load_pipeline(
             PipelineConfig(
                 threads=1,
-                detector=DetectorConfig(input_size="auto", full_look_period=period),
+                detector=DetectorConfig(full_look_period=period),
                 recognizer=RecognizerConfig(enabled=recognition == "yes"),
             )
         )
