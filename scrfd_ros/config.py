@@ -247,9 +247,9 @@ class DetectorConfig(Group):
     )
     large_faces: bool = option(
         False,
-        "Also find faces that fill the image, by a second look at a smaller scale. It costs one "
-        "more run of the network for images with about the proportions of `input_size`, and "
-        "nothing for others.",
+        "Also find faces that fill the image, by a second look at a smaller scale. Where "
+        "`input_size` is [width, height] and the image leaves room for it, it costs nothing; else "
+        "up to one more run of the network.",
         is_live=True,
     )
 

@@ -110,8 +110,8 @@ def plan_views(
         width, height: of the image, pixels.
         input_width, input_height: of the network's input, pixels.
         tiles: columns and rows of overlapping tiles; (1, 1) for none.
-        large_faces: add the second look. It costs nothing if the letterbox leaves room for it, as
-            with images of 4:3 or 16:9, and otherwise an input more.
+        large_faces: add the second look. It lies on the first input if the letterbox leaves room
+            for it, as with images of 4:3 or 16:9, and otherwise on an input more.
         step: cut off what no view covers, to the right and below, so that the sides of the input
             are multiples of this many pixels. None for an input of the size given.
     """
