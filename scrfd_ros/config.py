@@ -341,8 +341,7 @@ class PipelineConfig(Group):
 
     Raises:
         ScrfdError: a value is not accepted; names the option. Or faces are to be upscaled, but
-            not recognized. Or not every image is to be searched as a whole, but faces are not
-            tracked.
+            not recognized.
     """
 
     backend: str = option(
@@ -374,12 +373,6 @@ class PipelineConfig(Group):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.detector.full_look_period and not self.tracking.enabled:
-            raise ScrfdError(
-                f"detector.full_look_period is {self.detector.full_look_period:g}, but "
-                f"tracking.enabled is false: in between, faces are looked for where tracking "
-                f"expects them; set tracking.enabled to true, or detector.full_look_period to 0"
-            )
         if self.super_resolution.enabled and not self.recognizer.enabled:
             raise ScrfdError(
                 "super_resolution.enabled is true, but recognizer.enabled is false: faces are "

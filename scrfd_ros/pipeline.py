@@ -155,8 +155,8 @@ class FacePipeline:
         if self.super_resolution is not None:
             self.super_resolution.config = config.super_resolution
         self._config = config
-        if config.detector.full_look_period and not self.detector.takes_all_sizes:
-            self._tell_of_whole_looks()
+        if config.detector.full_look_period:
+            self._tell_if_all_is_searched()
 
     def new_tracker(self) -> Tracker | None:
         """A tracker for one camera, or None if faces are not tracked."""
@@ -281,17 +281,24 @@ class FacePipeline:
         plan = plan_parts(width, height, look.parts, self.detector.plan(width, height))
         return (look, plan) if plan is not None else (look.everywhere(), None)
 
-    def _tell_of_whole_looks(self) -> None:
-        """Log once that there are no looks at parts of an image."""
-        if self._was_told:
+    def _tell_if_all_is_searched(self) -> None:
+        """Log once why whole images are searched although they need not be."""
+        if not self._config.tracking.enabled:
+            reason = "faces are not tracked; set tracking.enabled to true"
+        elif not self.detector.takes_all_sizes:
+            reason = (
+                f"parts take inputs of several sizes, which {self.detector.network.path} does not "
+                f"take; set detector.input_size to auto, and use ONNX Runtime or OpenVINO, since "
+                f"engines of TensorRT have one size each"
+            )
+        else:
             return
+        if not self._was_told:
+            _logger.warning(
+                "detector.full_look_period has no effect, every image is searched as a whole: %s",
+                reason,
+            )
         self._was_told = True
-        _logger.warning(
-            "%s: detector.full_look_period has no effect, every image is searched as a whole: "
-            "parts take inputs of several sizes. Set detector.input_size to auto, and use ONNX "
-            "Runtime or OpenVINO; engines of TensorRT cannot do it",
-            self.detector.network.path,
-        )
 
     def _embedded(
         self,

@@ -632,8 +632,15 @@ def test_no_looks_at_parts_with_a_network_of_one_size(
     np.testing.assert_array_equal(pipeline(people, tracker, 0.1).faces.boxes, whole.boxes)
 
 
-def test_looks_at_parts_need_tracking() -> None:
-    with pytest.raises(ScrfdError, match=r"set tracking\.enabled to true"):
-        PipelineConfig(
-            detector=DetectorConfig(full_look_period=0.5), tracking=TrackingConfig(enabled=False)
-        )
+def test_no_looks_at_parts_without_tracking(
+    detector_path: ModelPath, image: Image, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is live, so it is told, and does not stop the images."""
+    pipeline = loaded(detector_path("500m"), input_size="auto")
+    assert not caplog.text
+    options = {"tracking.enabled": False, "detector.full_look_period": 0.5}
+    pipeline.config = with_values(pipeline.config, options)
+    pipeline.config = with_values(pipeline.config, options)
+    assert caplog.text.count("faces are not tracked; set tracking.enabled to true") == 1
+    assert pipeline.new_tracker() is None
+    assert len(pipeline(image("t1.jpg")).faces) == 6
