@@ -61,7 +61,8 @@ def enlarged(
 
 
 def detector(name: str) -> Scrfd:
-    return Scrfd(load_network(ensure_model(load_catalogue().find(name, DETECTOR))))
+    network = load_network(ensure_model(load_catalogue().find(name, DETECTOR)))
+    return Scrfd(network, DetectorConfig(input_size=(640, 640)))
 
 
 def ratio(scrfd: Scrfd, image: NDArray[np.uint8], config: DetectorConfig) -> float:

@@ -231,7 +231,8 @@ def at_original_size(pipeline: FacePipeline) -> FindFaces:
         raise ModelError(
             f"{network.path} on {network.backend}: the protocol original needs a detector that "
             f"takes images of any size; this one takes {width}x{height}. The files of 500m "
-            f"and det_500m take any size, with --backend onnxruntime"
+            f"and det_500m take any size, with --backend onnxruntime, and so does that of 2.5g "
+            f"with --input-size auto"
         )
     config = detector.config = replace(detector.config, max_faces=0)
 
