@@ -242,7 +242,7 @@ class DetectorConfig(Group):
         "Seconds until the whole image is searched again; in between only around the faces that "
         "are tracked, and where the image changes. That saves time, and a new face can be found "
         "later, by this period at most; 0 to search the whole of every image. Works with "
-        "input_size auto on ONNX Runtime and OpenVINO. See docs/video.md.",
+        "`input_size` auto on a processor. See docs/video.md.",
         is_live=True,
     )
     large_faces: bool = option(

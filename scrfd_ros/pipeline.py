@@ -271,7 +271,7 @@ class FacePipeline:
     ) -> tuple[Look | None, Plan | None]:
         """Where to look in an image, and how; None: everywhere, as without a tracker."""
         tracker, period = frame.tracker, self._config.detector.full_look_period
-        if tracker is None or not period or not self.detector.takes_all_sizes:
+        if tracker is None or not period or not self._takes_parts:
             return None, None
         expected = tracker.expected(frame.time, frame.epoch).reduced(reduction)
         look = tracker.watch.look(image, frame.time, frame.epoch, expected, period)
@@ -281,15 +281,20 @@ class FacePipeline:
         plan = plan_parts(width, height, look.parts, self.detector.plan(width, height))
         return (look, plan) if plan is not None else (look.everywhere(), None)
 
+    @property
+    def _takes_parts(self) -> bool:
+        """Whether the detector can search parts. A GPU prepares itself for each size of input."""
+        return self.detector.takes_all_sizes and not self.detector.network.on_gpu
+
     def _tell_if_all_is_searched(self) -> None:
         """Log once why whole images are searched although they need not be."""
         if not self._config.tracking.enabled:
             reason = "faces are not tracked; set tracking.enabled to true"
-        elif not self.detector.takes_all_sizes:
+        elif not self._takes_parts:
             reason = (
-                f"parts take inputs of several sizes, which {self.detector.network.path} does not "
-                f"take; set detector.input_size to auto, and use ONNX Runtime or OpenVINO, since "
-                f"engines of TensorRT have one size each"
+                f"parts take inputs of many sizes, which {self.detector.network.path} on "
+                f"{self.detector.network.backend} does not take, or takes long to prepare; set "
+                f"detector.input_size to auto, and use ONNX Runtime or OpenVINO on a processor"
             )
         else:
             return

@@ -18,7 +18,7 @@ from onnx import helper
 from onnx_files import scrfd_outputs, write_detector, write_graph, write_recognizer
 from pipelines import detector_of, loaded, pipeline_of
 from scenes import SCENES, film
-from spots import SpotNetwork
+from spots import SpotNetwork, draw_spots
 
 from scrfd_ros.config import (
     DetectorConfig,
@@ -630,6 +630,20 @@ def test_no_looks_at_parts_with_a_network_of_one_size(
     tracker, people = pipeline.new_tracker(), image("t1.jpg")
     whole = pipeline(people, tracker, 0.0).faces
     np.testing.assert_array_equal(pipeline(people, tracker, 0.1).faces.boxes, whole.boxes)
+
+
+def test_no_looks_at_parts_on_a_gpu(caplog: pytest.LogCaptureFixture) -> None:
+    pipeline = pipeline_of(Scrfd(SpotNetwork(on_gpu=True)))
+    spots = draw_spots((1280, 720), [[100, 100, 180, 180], [800, 400, 900, 500]])
+    pipeline.config = with_values(pipeline.config, {"detector.full_look_period": 0.5})
+    assert caplog.text.count("use ONNX Runtime or OpenVINO on a processor") == 1
+    tracker = pipeline.new_tracker()
+    for number in range(2):
+        assert len(pipeline(spots, tracker, number / 10).faces) == 2
+    assert (
+        tracker is not None
+        and tracker.watch.look(spots, 0.2, 0, tracker.expected(0.2), 0.5).parts is None
+    ), "it was watched"
 
 
 def test_no_looks_at_parts_without_tracking(
