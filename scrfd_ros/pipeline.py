@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from scrfd_ros.config import UPSCALER, PipelineConfig
 from scrfd_ros.detection.parts import plan_parts
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.detection.search import MAX_BATCH
+from scrfd_ros.detection.views import Plan
 from scrfd_ros.engines.model_check import check_detector, check_recognizer
 from scrfd_ros.engines.open import engines_of_sizes, open_network
 from scrfd_ros.faces import Faces, FloatArray
@@ -30,12 +31,8 @@ from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.recognition.arcface import ArcFace
 from scrfd_ros.recognition.quality import face_quality
 from scrfd_ros.recognition.super_resolution import SuperResolution, window_size
-
-if TYPE_CHECKING:  # it loads SciPy, which takes long and only tracking needs
-    from scrfd_ros.detection.views import Plan
-    from scrfd_ros.tracking.tracker import TrackedFaces, Tracker
-    from scrfd_ros.tracking.watch import Look
-
+from scrfd_ros.tracking.tracker import TrackedFaces, Tracker
+from scrfd_ros.tracking.watch import Look
 
 _logger = logging.getLogger(__name__)
 
@@ -162,8 +159,6 @@ class FacePipeline:
         """A tracker for one camera, or None if faces are not tracked."""
         if not self._config.tracking.enabled:
             return None
-        from scrfd_ros.tracking.tracker import Tracker  # SciPy takes long to load
-
         return Tracker(self._config.tracking)
 
     def __call__(
