@@ -61,17 +61,18 @@ def send(harness: Harness, message: Any, sent: dict[tuple[int, int], bytes]) -> 
 
 def test_node_and_replay_give_the_same(
     pipeline: FacePipeline,
+    detector_path: Callable[[str], Path],
+    recognizer_path: Callable[[str], Path],
     image: Callable[[str], NDArray[np.uint8]],
     tmp_path: Path,
 ) -> None:
     """With ids, so that the trackers are compared too."""
     people = image("t1.jpg")
     images = [people[:, :850], people[4:, 8:858], np.zeros((48, 64, 3), np.uint8), people]
-    assert pipeline.recognizer is not None
     parameters = {
         "backend": "onnxruntime",
-        "detector.engine_path": pipeline.detector.network.path,
-        "recognizer.engine_path": pipeline.recognizer.network.path,
+        "detector.engine_path": detector_path("500m"),
+        "recognizer.engine_path": recognizer_path("w600k_mbf"),
     }
     sent: dict[tuple[int, int], bytes] = {}
     with running_face_node(tmp_path, parameters) as harness:
