@@ -273,7 +273,8 @@ class FacePipeline:
         if look.parts is None:
             return look, None
         height, width = image.shape[:2]
-        plan = plan_parts(width, height, look.parts, self.detector.plan(width, height))
+        whole, step = self.detector.plan(width, height), self.detector.levels[-1].stride
+        plan = plan_parts(width, height, look.parts, whole, step)
         return (look, plan) if plan is not None else (look.everywhere(), None)
 
     @property

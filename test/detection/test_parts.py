@@ -82,6 +82,15 @@ def test_the_number_of_parts_of_an_image_is_open() -> None:
     assert plan is not None and len(plan.views) == 1
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_inputs_of_networks_with_coarser_strides(seed: int) -> None:
+    """Those with 10 or 15 outputs have strides up to 128."""
+    parts = random_parts(np.random.default_rng(seed), 3)
+    plan = plan_parts(1280, 720, parts, plan_views(1280, 720, 640, 640, step=128), 128)
+    assert plan is not None
+    assert plan.size[0] % 128 == plan.size[1] % 128 == 0
+
+
 def test_a_large_face_is_reduced_and_a_small_one_is_not() -> None:
     large = plan_parts(1280, 720, [Part((0, 0, 600, 600), 300)], WHOLE)
     small = plan_parts(1280, 720, [Part((0, 0, 90, 90), 40)], WHOLE)
