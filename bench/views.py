@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -85,9 +86,9 @@ def large_faces() -> None:
         images = {part: list(enlarged(size, part)) for part in PARTS}
         for model in MODELS:
             scrfd = detector(model)
-            cost = ratio(scrfd, images[0.4][0][0], DetectorConfig(large_faces=True))
+            cost = ratio(scrfd, images[0.4][0][0], replace(scrfd.config, large_faces=True))
             for on in (False, True):
-                scrfd.config = DetectorConfig(large_faces=on)
+                scrfd.config = replace(scrfd.config, large_faces=on)
                 cells = []
                 for part in tqdm(PARTS, desc=f"{shape} {model}", leave=False, disable=None):
                     found = [
@@ -116,12 +117,12 @@ def tiles() -> None:
             scrfd = detector(model)
             cells = []
             for grid in tqdm(TILES, desc=f"{size} px {model}", leave=False, disable=None):
-                scrfd.config = DetectorConfig(tiles=grid)
+                scrfd.config = replace(scrfd.config, tiles=grid)
                 cells.append(str(len(scrfd.detect(scene))))
             print(f"| {size} px | {model} | {' | '.join(cells)} |")
     for model in MODELS:
         scrfd = detector(model)
-        ratios = (ratio(scrfd, photograph, DetectorConfig(tiles=grid)) for grid in TILES[1:])
+        ratios = (ratio(scrfd, photograph, replace(scrfd.config, tiles=grid)) for grid in TILES[1:])
         costs = [f"{cost:.1f}" for cost in ratios]
         print(f"| time | {model} | 1 | {' | '.join(costs)} |")
 
