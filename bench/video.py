@@ -158,13 +158,13 @@ def draw(path: Path, found: dict[str, dict[float, Found]]) -> None:
         "recall of the faces that are found in whole images",
         "frame rate, times that of whole images",
     )
-    for name, those in found.items():
-        if not those[0.0].faces:
-            continue
+    seen = {name: those for name, those in found.items() if those[0.0].faces}
+    for number, (name, those) in enumerate(seen.items()):
         periods = [period for period in those if period]
         x = [recall(those[period]) for period in periods]
         y = [rate_ratio(those, period) for period in periods]
-        axes.plot(x, y, marker="o", markersize=4, label=name)
+        style = "--" if number >= 10 else "-"  # the colors repeat
+        axes.plot(x, y, style, marker="o", markersize=4, label=name)
         for period, *place in zip(periods, x, y, strict=True):
             axes.annotate(f"{period:g}", place, fontsize=6)
     axes.axvline(0.99, color="gray", linestyle=":")
