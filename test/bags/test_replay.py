@@ -248,6 +248,28 @@ def test_with_tracking_a_jpeg_is_decoded_whole_only_where_faces_are_due(
     assert all(faces.embedded.all() and len(faces) == 6 for faces in (first, *others))
 
 
+def test_images_that_are_not_searched_as_a_whole_each_time(
+    people: Image, detector_path: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Two images a second: with a period of 0.9 s every other one is searched in parts."""
+    stamps = [START + 500_000_000 * number for number in range(5)]
+    bag = write_bag(tmp_path / "bag", [jpeg("/image/compressed", each, people) for each in stamps])
+    pipeline = loaded(detector_path("500m"), backend="onnxruntime", full_look_period=0.9)
+    whole = pipeline.detector.plan(640, 443)
+    in_parts: list[bool] = []
+    detect_all = pipeline.detector.detect_all
+
+    def noted(images: Any, done: Any, plans: Any = None) -> list[Faces]:
+        in_parts.append(plans is not None and 0 < plans[0].pixels < whole.pixels)
+        return detect_all(images, done, plans)
+
+    pipeline.detector.detect_all = noted  # type: ignore[method-assign]
+    replay(bag, tmp_path / "out", pipeline)
+    assert in_parts == [False, True, False, True, False]
+    (recording,) = read_recordings(tmp_path / "out").values()
+    assert [len(faces) for faces in recording.frames.values()] == 5 * [6]
+
+
 def test_tiles_are_cut_from_the_whole_of_a_jpeg(people: Image, load: Load, tmp_path: Path) -> None:
     large = cv2.resize(people, None, fx=2, fy=2)
     bag = write_bag(tmp_path / "bag", [jpeg("/image/compressed", START, large)])

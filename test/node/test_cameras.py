@@ -169,6 +169,30 @@ def test_compressed_images(suffix: str, tmp_path: Path, image: Images) -> None:
     np.testing.assert_allclose(xs, [113.7, 320.1, 519.4, 795.8, 959.0, 1178.6], atol=12)
 
 
+def test_jpegs_that_are_not_searched_as_a_whole_each_time(tmp_path: Path, image: Images) -> None:
+    """The period takes effect at once. Boxes of parts differ a little from those of the whole."""
+    options = {"detector.input_size": "auto", "image_transport": "compressed"}
+    _, content = cv2.imencode(".jpg", image("t1.jpg"))
+    boxes: list[list[list[float]]] = []
+    with node(tmp_path, **options) as wire:
+        wire.listen(Detection2DArray, "detections")
+        send = wire.camera(CompressedImage, "image/compressed")
+        for number, period in enumerate((0.0, 1000.0, 1000.0, 0.0), 1):
+            assert wire.harness.set_parameter("detector.full_look_period", period) == (True, "")
+            compressed = CompressedImage(format="jpeg", data=content.tobytes())
+            compressed.header.stamp.sec = number
+            answer = wire.send_until(
+                send, compressed, "detections", lambda m, n=number: m.header.stamp.sec == n
+            )
+            found = sorted(answer.detections, key=lambda each: int(each.id))
+            assert [each.id for each in found] == list("123456")
+            boxes.append([[each.bbox.center.position.x, each.bbox.size_x] for each in found])
+    whole, first, part, again = map(np.array, boxes)
+    np.testing.assert_array_equal(first, whole)
+    np.testing.assert_array_equal(again, whole)
+    assert 0 < np.abs(part - whole).max() < 12, "it was searched as a whole"
+
+
 def test_a_damaged_image_is_said_and_the_next_is_answered(tmp_path: Path) -> None:
     with node(tmp_path, image_transport="compressed") as wire:
         wire.listen(Detection2DArray, "detections")
