@@ -203,6 +203,9 @@ def _title(pipeline: FacePipeline) -> str:
     detector = pipeline.detector
     recognizer = f", {pipeline.recognizer.network.name}" if pipeline.recognizer else ""
     size = pipeline.config.detector.input_text
+    if pipeline.config.detector.fits_images:
+        # Square images need the largest input.
+        size += " (at most {}x{})".format(*detector.plan(1, 1).size)
     return f"{detector.network.name}, {size}, {detector.network.backend}{recognizer}"
 
 

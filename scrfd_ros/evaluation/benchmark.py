@@ -66,6 +66,7 @@ class Measurement:
 
     Attributes:
         faces: number of faces found in the image.
+        input_size: width and height of the detector's input for the image, pixels.
         milliseconds: by stage, float64 [repeat]. Wall time: the stages of
             `scrfd_ros.pipeline.Result`; detection, which is prepare, detect and decode together;
             embed_one, the embedding of a single face. Time on the device, if the backend measures
@@ -74,6 +75,7 @@ class Measurement:
 
     configuration: Configuration
     faces: int
+    input_size: tuple[int, int]
     milliseconds: dict[str, NDArray[np.float64]]
 
     def median(self, stage: str) -> float | None:
@@ -110,6 +112,7 @@ class Measurement:
                 for kind, network in pipeline.networks.items()
             },
             **recorded_options(pipeline.config.detector),
+            "used_input_size": list(self.input_size),
             "faces": self.faces,
             "images_per_second": self.images_per_second,
             "milliseconds": {
@@ -266,10 +269,12 @@ def measure(
     for row, configuration in tqdm(turns, desc="measuring", leave=False, disable=None):
         faces[row] = len(configuration.pipeline(image).faces)
         samples[row].append(_sample(configuration.pipeline, image))
+    height, width = image.shape[:2]
     return [
         Measurement(
             configuration,
             count,
+            configuration.pipeline.detector.plan(width, height).size,
             {stage: np.array([sample[stage] for sample in own[warmup:]]) for stage in own[0]},
         )
         for configuration, count, own in zip(configurations, faces, samples, strict=True)
@@ -323,10 +328,7 @@ def chosen_backends(configurations: Sequence[Configuration]) -> dict[str, str]:
 
 def detection_times(measurements: Sequence[Measurement]) -> list[DetectionTime]:
     """Each detector on each hardware, from an image in memory to its faces."""
-    sizes = {
-        each.configuration.detector: each.configuration.pipeline.config.detector.input_text
-        for each in measurements
-    }
+    sizes = {each.configuration.detector: "{}x{}".format(*each.input_size) for each in measurements}
     rows = []
     for name, size in sizes.items():
         for hardware in HARDWARE:

@@ -95,7 +95,8 @@ def test_report(real: tuple[list[str], dict[str, Any]]) -> None:
     assert {row["hardware"] for row in report["detection"]} == {
         *("CPU", "OpenVINO", "CUDA", "TensorRT")
     }
-    assert {row["resolution"] for row in report["detection"]} == {"auto"}
+    assert {row["resolution"] for row in report["detection"]} == {"640x448"}
+    assert {row["input_size"] for row in report["configurations"]} == {"auto"}
 
 
 def test_prints_what_it_writes(real: tuple[list[str], dict[str, Any]]) -> None:

@@ -102,8 +102,10 @@ def test_differences_are_told_drawn_and_written(run: Run, folder: Path, tmp_path
 
 
 def test_limits_can_be_chosen(run: Run, folder: Path) -> None:
-    words = ["500m", "500m,input-size=320x320", folder]
-    assert run(*words)[0] == 1
+    words = ["500m", "500m,input-size=320", folder]
+    status, out, _ = run(*words)
+    assert status == 1
+    assert "B  scrfd_500m_bnkps, 320 (at most 320x320), onnxruntime CPU\n" in out
     lax = ["--limit", "min_iou=0.7", "--limit", "max_landmark_distance=0.2"]
     status, out, _ = run(*words, "--limits", "int8", *lax)
     assert status == 0, out
