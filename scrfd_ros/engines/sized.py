@@ -64,8 +64,10 @@ class SizedEngines:
             if size in self._networks:
                 return
         if len(self._networks) < MAX_SIZES:
-            self._load(size)
-            if self._build is not None and not self._is_live:
+            if self._load(size):
+                return
+            self._build = self._begun_build(size)
+            if not self._is_live:
                 self._end_build(self._build)
         elif not self._is_full:
             self._is_full = True
@@ -77,37 +79,42 @@ class SizedEngines:
                 MAX_SIZES,
             )
 
+    def _begun_build(self, size: tuple[int, int]) -> _Build:
+        _logger.warning(
+            "%s: building an engine for an input of %s, once%s",
+            self._model.name,
+            "{}x{}".format(*size),
+            "; until it is ready, images go onto the largest input" if self._is_live else "",
+        )
+        return _Build(self._model, size, self._batch)
+
     def _end_build(self, build: _Build) -> None:
         """Wait for the end of a build, and load its engine."""
         failure, self._build = build.failure, None
-        self._load(build.size, failure)
+        if failure is not None:
+            self._give_up(build.size, failure)
+        elif not self._load(build.size):  # not once more: each build takes minutes
+            self._give_up(build.size, "the one that was built is gone, or does not fit")
 
-    def _load(self, size: tuple[int, int], failure: str | None = None) -> None:
-        """Load the engine of a size. If there is none, build it, or if that failed, give up."""
+    def _load(self, size: tuple[int, int]) -> bool:
+        """Load the engine of a size, or give up if that fails; False if there is none."""
         try:
-            engine = None if failure else find_engine(self._model, size, self._batch)
-            if engine is not None:
-                self._networks[size] = load_engine(engine, self._cuda_graph)
-                return
+            engine = find_engine(self._model, size, self._batch)
+            if engine is None:
+                return False
+            self._networks[size] = load_engine(engine, self._cuda_graph)
         except ScrfdError as error:
-            failure = str(error)
-        sizes = "{}x{}".format(*size)
-        if failure is None:
-            _logger.warning(
-                "%s: building an engine for an input of %s, once%s",
-                self._model.name,
-                sizes,
-                "; until it is ready, images go onto the largest input" if self._is_live else "",
-            )
-            self._build = _Build(self._model, size, self._batch)
-            return
+            self._give_up(size, str(error))
+        return True
+
+    def _give_up(self, size: tuple[int, int], reason: str) -> None:
         self._networks[size] = None
         _logger.warning(
             "%s: no engine for an input of %s: %s. Such images go onto the largest input, which "
             "takes longer; it is tried again at the next start",
             self._model.name,
-            sizes,
-            failure,
+            "{}x{}".format(*size),
+            reason,
         )
 
 

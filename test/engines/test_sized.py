@@ -134,6 +134,22 @@ def test_a_build_that_crashes_leaves_this_process_alone(
     assert "the process that built it was ended by SIGSEGV. Such images" in caplog.text
 
 
+@pytest.mark.parametrize("is_live", [True, False])
+def test_a_built_engine_that_is_gone_is_not_built_again(
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    simulated_in_children: Callable[[], int],
+    caplog: pytest.LogCaptureFixture,
+    is_live: bool,
+) -> None:
+    monkeypatch.setattr(sized, "find_engine", lambda *_: None)
+    engines = SizedEngines(model, batch=1, cuda_graph=False, is_live=is_live)
+    assert (wait(engines) if is_live else engines(SIZE)) is None
+    assert engines(SIZE) is None and engines._build is None
+    assert simulated_in_children() == 1
+    assert "192x128: the one that was built is gone, or does not fit. Such images" in caplog.text
+
+
 def test_an_engine_that_does_not_run(
     model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
