@@ -60,7 +60,7 @@ def quickest_backend(
         "machine": f"{processor_name()}, {platform.machine()}",
         "versions": {
             "onnxruntime": onnxruntime.__version__,
-            "openvino": metadata.version("openvino"),
+            "openvino": _openvino_version(),
         },
     }
     path = model.with_name(f"{model.name}.speed.json")
@@ -87,6 +87,14 @@ def quickest_backend(
     figures = ", ".join(f"{name} {milliseconds[name]:.1f} ms" for name in BACKENDS)
     _logger.info("%s: taking %s, %s: %s", model.name, backend, when, figures)
     return backend
+
+
+def _openvino_version() -> str | None:
+    """None where it comes from an archive, which has no data about a package."""
+    try:
+        return metadata.version("openvino")
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

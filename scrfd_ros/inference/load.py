@@ -24,7 +24,8 @@ ENGINE_SUFFIX = ".engine"
 
 def has_openvino() -> bool:
     """Whether OpenVINO is installed, without loading it."""
-    return PathFinder.find_spec("openvino") is not None
+    found = PathFinder.find_spec("openvino")
+    return found is not None and found.origin is not None  # not any folder of that name
 
 
 def load_network(

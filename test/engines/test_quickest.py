@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,21 @@ def test_other_conditions_are_measured_apart(
     for threads in range(3, 9):
         choose(model, threads)
     assert len(json.loads(kept.read_text())["measurements"]) == 8
+
+
+def test_openvino_without_data_about_its_package(
+    model: Path, kept: Path, races: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is where its archive was unpacked, and PYTHONPATH names it."""
+
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(quickest.metadata, "version", version)
+    assert choose(model) == choose(model) == "openvino"
+    assert races == [model]
+    (entry,) = json.loads(kept.read_text())["measurements"]
+    assert entry["versions"]["openvino"] is None
 
 
 def damaged(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:

@@ -13,7 +13,7 @@ from onnx_files import write_recognizer
 
 from scrfd_ros.engines.convert import Settings, convert
 from scrfd_ros.errors import BackendError, ModelError
-from scrfd_ros.inference.load import BACKEND_MODULES, load_network
+from scrfd_ros.inference.load import BACKEND_MODULES, has_openvino, load_network
 
 
 def test_onnx(tmp_path: Path) -> None:
@@ -34,6 +34,17 @@ def test_engine(tmp_path: Path) -> None:
 def test_engine_where_there_is_no_gpu(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="no CUDA device"):
         load_network(tmp_path / "any.engine")
+
+
+def test_a_folder_named_openvino_is_not_openvino(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    (tmp_path / "openvino").mkdir()
+    assert not has_openvino()
+    (tmp_path / "openvino" / "__init__.py").touch()
+    importlib.invalidate_caches()
+    assert has_openvino()
 
 
 def test_missing_file(tmp_path: Path) -> None:
