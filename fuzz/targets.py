@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from scrfd_ros.config import DetectorConfig
 from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.engines.free_size import fixed_size, with_free_size
-from scrfd_ros.errors import DownloadError, ScrfdError
+from scrfd_ros.engines.prelu import with_convolutions
+from scrfd_ros.errors import DownloadError, ModelError, ScrfdError
 from scrfd_ros.evaluation.verification import read_pairs
 from scrfd_ros.evaluation.wider_face import AnnotatedImage, read_detections
 from scrfd_ros.images.compressed import MAX_PIXELS, bgr_from_compressed
@@ -46,7 +47,7 @@ from scrfd_ros.inference.engine_file import (
 )
 from scrfd_ros.inference.network import Tensor
 from scrfd_ros.inference.onnx_file import external_files, is_onnx, normalizes_input
-from scrfd_ros.inference.onnx_parts import node, with_graph
+from scrfd_ros.inference.onnx_parts import node, tensor, with_graph
 from scrfd_ros.inference.protobuf import field
 from scrfd_ros.inference.tensorrt_library import Platform
 from scrfd_ros.models.catalogue import load_catalogue
@@ -247,12 +248,15 @@ def _onnx_models() -> list[bytes]:
     sizes = np.array([1, 3, 64, 64], np.int64).tobytes()
     resize = field(1, node("Resize", "larger", ["x", "", "", "sizes"]))
     resize += field(5, field(1, 4) + field(2, 7) + field(8, "sizes") + field(9, sizes))
+    slopes = np.full(3, 0.25, np.float32).reshape(3, 1, 1)
+    prelu = field(1, node("PRelu", "z", ["x", "slopes"])) + field(5, tensor("slopes", slopes))
     return [
         _onnx_model([("Relu", "x", "y")], shape),
         _onnx_model([("Identity", "x", "a"), ("Sub", "a", "b"), ("Mul", "b", "y")], shape),
         _onnx_model([("Relu", "x", "y")], shape) + field(20, b"more") + b"\xab\1\xac\1",
         detector,
         with_graph(detector, lambda part: part.whole, resize),
+        with_graph(detector, lambda part: part.whole, prelu),
     ]
 
 
@@ -265,6 +269,8 @@ def _make_onnx(folder: Path) -> Once:
         if fixed_size(data) is not None:
             with contextlib.suppress(ValueError):  # who calls it makes an error of that
                 with_free_size(data)
+        with contextlib.suppress(ModelError, ValueError):  # so do those
+            with_convolutions(data)
         assert normalizes_input(data) in (True, False)
 
     return once

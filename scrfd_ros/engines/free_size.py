@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import operator
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -138,10 +139,9 @@ def _shapes(content: bytes, own: memoryview, names: Iterable[str]) -> Mapping[st
 
 def _scales(before: tuple[int, ...], after: tuple[int, ...]) -> list[float]:
     """The whole factors by which a Resize enlarges."""
-    factors = [new / old for old, new in zip(before, after, strict=True)]
-    if not all(factor.is_integer() for factor in factors):
+    if len(before) != len(after) or 0 in before or any(map(operator.mod, after, before)):
         raise ModelError(f"a Resize from {list(before)} to {list(after)}")
-    return factors
+    return list(map(operator.truediv, after, before))
 
 
 def check_free_size(free: Network, fixed: Network) -> None:

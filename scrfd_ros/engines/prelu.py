@@ -82,9 +82,10 @@ def _slopes(content: bytes) -> Mapping[str, NDArray[np.float32]]:
     weights = {tensor_name(each): each for each in byte_fields(graph, INITIALIZER)}
     found = {}
     for each in nodes:
-        if each.kind == "PRelu" and each.inputs[1] in weights:
+        is_prelu = each.kind == "PRelu" and each.outputs and len(each.inputs) == 2
+        if is_prelu and each.inputs[1] in weights:
             slopes = float_values(weights[each.inputs[1]])
-            if slopes is not None and slopes.shape == (len(slopes), 1, 1):
+            if slopes is not None and slopes.shape == (slopes.size, 1, 1):
                 found[each.outputs[0]] = slopes[:, 0, 0]
     return found
 

@@ -176,6 +176,19 @@ def test_a_detector_that_finds_no_drawn_faces_is_not_trusted(tmp_path: Path) -> 
         load_for_size(path, (640, 640))
 
 
+def test_nothing_cannot_be_enlarged(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Slice", ["input.1", "begin", "begin", "axis"], ["nothing"]),
+        helper.make_node("Resize", ["nothing", "", "", "sizes"], ["larger"]),
+    ]
+    sizes = np.array([1, 3, 0, 64])
+    constants = {"begin": np.array([0]), "axis": np.array([2]), "sizes": sizes}
+    shapes = {"larger": sizes.tolist()}
+    path = write_graph(tmp_path / "any.onnx", nodes, (1, 3, 32, 32), shapes, constants)
+    with pytest.raises(ModelError, match=r"a Resize from \[1, 3, 0, 32\] to \[1, 3, 0, 64\]"):
+        with_free_size(path.read_bytes())
+
+
 def test_factors_are_whole(tmp_path: Path) -> None:
     resize = helper.make_node("Resize", ["input.1", "", "", "sizes"], ["larger"])
     sizes = np.array([1, 3, 64, 48])

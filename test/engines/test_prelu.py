@@ -78,6 +78,7 @@ def test_every_slope(tmp_path: Path, packed: bool) -> None:
     [
         pytest.param(np.float32([[[0.25]]]).repeat(2, axis=2), id="along the row"),
         pytest.param(np.float32([0.25]), id="one for all"),
+        pytest.param(np.float32(0.25), id="a number"),
         pytest.param(np.zeros((0, 1, 1), np.float64), id="none, and double"),
     ],
 )
