@@ -131,7 +131,7 @@ class FacePipeline:
             return None
         if self.recognizer is not None and (tracker is None or tracker.has_waiting_faces):
             return None
-        return self._config.detector.largest_input
+        return self.detector.largest_input
 
     @property
     def config(self) -> PipelineConfig:

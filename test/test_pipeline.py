@@ -37,7 +37,7 @@ from scrfd_ros.images.decoded import DecodedImage, WholeImage
 from scrfd_ros.images.message import decode_message
 from scrfd_ros.images.orientation import ROTATIONS, turn
 from scrfd_ros.inference.load import load_network
-from scrfd_ros.inference.network import Network
+from scrfd_ros.inference.network import Network, Tensor
 from scrfd_ros.pipeline import FacePipeline, Frame, load_pipeline
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.recognition.arcface import ArcFace
@@ -522,6 +522,9 @@ def test_an_image_may_be_decoded_smaller_unless_something_is_cut_out_of_it(
     detector = detector_of(SpotNetwork(), (640, 480))
     assert pipeline_of(detector).fit() == (640, 480)
     assert pipeline_of(detector_of(SpotNetwork(), tiles=(2, 1))).fit() is None
+    network = SpotNetwork()
+    network.inputs = (Tensor("input.1", (1, 3, 960, 1280)),)
+    assert pipeline_of(Scrfd(network)).fit() == (1280, 960), "with auto, its own"
     recognizer = ArcFace(load_network(recognizer_path("w600k_mbf")))
     assert pipeline_of(detector, recognizer).fit() is None
     assert pipeline_of(detector, recognizer).fit(Tracker()) == (640, 480)

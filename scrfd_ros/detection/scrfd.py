@@ -98,6 +98,8 @@ class Scrfd:
         network: as given.
         takes_all_sizes: whether it takes every width and height of input, so that also plans of
             `plan_parts` can be searched.
+        largest_input: width and height, pixels, of its largest input, which images are scaled to
+            fit into: the configured one, or the only one that the network takes.
         levels: what its outputs are, from the finest stride to the coarsest.
         batch: how many inputs it takes at once.
 
@@ -118,10 +120,10 @@ class Scrfd:
         _, _, height, width = network.inputs[0].shape
         # An engine with free sizes takes those it was built for, which need not be all.
         self.takes_all_sizes = width is None and height is None and network.device is None
-        self._canvas = width or config.largest_input[0], height or config.largest_input[1]
+        self.largest_input = width or config.largest_input[0], height or config.largest_input[1]
         fits = config.fits_images and (self.takes_all_sizes or sized is not None)
         self._step = coarsest_stride(len(network.outputs)) if fits else None
-        size = self._canvas
+        size = self.largest_input
         if self._step is not None and self.takes_all_sizes:  # rather than square, as cameras are
             size = plan_views(4, 3, *size, step=self._step).size
         self._first = self._last = Search(network, size, self._levels(size))
@@ -311,7 +313,7 @@ class Scrfd:
 
     def _plan(self, width: int, height: int, config: DetectorConfig) -> Plan:
         tiles, large_faces = config.tiles, config.large_faces
-        return plan_views(width, height, *self._canvas, tiles, large_faces, self._step)
+        return plan_views(width, height, *self.largest_input, tiles, large_faces, self._step)
 
     def _work(self, plans: Sequence[Plan]) -> Iterator[tuple[Search, list[list[Input]]]]:
         """The inputs of images in batches, by their size."""
