@@ -123,7 +123,7 @@ def test_a_cut_file_has_one_outcome_with_every_opencv(
     path = tmp_path / "face.jpg"
     path.write_bytes(JPEG.tobytes()[: int(len(JPEG) * share)])
     if share < 0.5:
-        with pytest.raises(ImageError, match=r"face.jpg: .* it is cut short, \d+ of its 240 rows"):
+        with pytest.raises(ImageError, match=r"face.jpg: .* it is cut short, \d+% of its rows"):
             read_image(path)
     else:
         image = read_image(path)

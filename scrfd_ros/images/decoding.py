@@ -111,7 +111,8 @@ def decode(content: bytes, flags: int) -> tuple[NDArray[np.uint8] | None, str]:
         return image, ""
     height = len(image)
     missing = _missing_rows(image) if "remature" in damage else 0
-    rows = f"{missing} of its {height} rows are missing" if missing else ""
+    # A share, as the image may be decoded at a smaller scale than its header says.
+    rows = f"{max(missing / height, 0.01):.0%} of its rows are missing" if missing else ""
     if is_cut:
         sentence = f"it is cut short, {rows or 'a part of its last rows is missing'}"
     else:
