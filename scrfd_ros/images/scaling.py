@@ -25,9 +25,6 @@ def scale_linear(image: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
         target: uint8 [h, w, 3], another array. Its rows may be padded, as those of the image.
     """
     height, width = target.shape[:2]
-    if image.shape[:2] == (1, 1):
-        target[:] = image  # OpenCV 4.5 refuses arrays of one pixel
-        return
     if image.shape[:2] == (2 * height, 2 * width):
         # OpenCV does the same by itself, KleidiCV does not: it rounds up twice.
         scale_by_area(image, target)
@@ -36,7 +33,7 @@ def scale_linear(image: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
         longer = np.empty((len(image) + 1, *image.shape[1:]), np.uint8)
         longer[:-1] = image
         image = longer[:-1]
-    written(cv2.resize(image, (width, height), dst=target), target)
+    _resize(image, target, cv2.INTER_LINEAR)
 
 
 def scale_by_area(image: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
@@ -46,8 +43,15 @@ def scale_by_area(image: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
         image: uint8 [H, W, 3].
         target: uint8 [h, w, 3], another array. Its rows may be padded, as those of the image.
     """
+    _resize(image, target, cv2.INTER_AREA)
+
+
+def _resize(image: NDArray[np.uint8], target: NDArray[np.uint8], interpolation: int) -> None:
+    if image.shape[:2] == (1, 1):
+        target[:] = image  # OpenCV 4.5 refuses arrays of one pixel
+        return
     size = target.shape[1::-1]
-    written(cv2.resize(image, size, dst=target, interpolation=cv2.INTER_AREA), target)
+    written(cv2.resize(image, size, dst=target, interpolation=interpolation), target)
 
 
 def _reads_a_row_too_many(height: int, target_height: int) -> bool:

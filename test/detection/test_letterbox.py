@@ -95,5 +95,5 @@ def test_what_opencv_does_not_write_is_refused(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ValueError, match="broadcast"):
         canvas(np.full((30, 96, 4), 5, np.uint8), views)
     # An OpenCV that returns a new array instead of writing into the given one.
-    monkeypatch.setattr(cv2, "resize", lambda image, size, dst: np.full(dst.shape, 7, np.uint8))
+    monkeypatch.setattr(cv2, "resize", lambda *_, dst, **__: np.full(dst.shape, 7, np.uint8))
     assert (canvas(np.zeros((30, 96, 3), np.uint8), views)[:30] == 7).all()

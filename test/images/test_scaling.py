@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,12 @@ def test_linear_is_that_of_opencv(size: tuple[int, int]) -> None:
     assert off.max() <= (0 if platform.machine() == "x86_64" else 1)
 
 
-def test_one_pixel_fills_the_target() -> None:
+@pytest.mark.parametrize("scale", [scale_linear, scale_by_area])
+def test_one_pixel_fills_the_target(
+    scale: Callable[[NDArray[np.uint8], NDArray[np.uint8]], None],
+) -> None:
     image, scaled = picture(1, 1), picture(64, 48)
-    scale_linear(image, scaled)
+    scale(image, scaled)
     assert (scaled == image).all()
 
 
