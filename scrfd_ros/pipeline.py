@@ -284,22 +284,25 @@ class FacePipeline:
 
     def _tell_if_all_is_searched(self) -> None:
         """Log once why whole images are searched although they need not be."""
-        if not self._config.tracking.enabled:
+        network, has_tracking = self.detector.network, self._config.tracking.enabled
+        if self._was_told or (has_tracking and self._takes_parts):
+            return
+        self._was_told = True
+        if not has_tracking:
             reason = "faces are not tracked; set tracking.enabled to true"
-        elif not self._takes_parts:
+        elif network.on_gpu:
             reason = (
-                f"parts take inputs of many sizes, which {self.detector.network.path} on "
-                f"{self.detector.network.backend} does not take, or takes long to prepare; set "
-                f"detector.input_size to auto, and use ONNX Runtime or OpenVINO on a processor"
+                f"parts take inputs of many sizes, and {network.backend} prepares itself for each, "
+                f"which takes long; use ONNX Runtime or OpenVINO on a processor"
             )
         else:
-            return
-        if not self._was_told:
-            _logger.warning(
-                "detector.full_look_period has no effect, every image is searched as a whole: %s",
-                reason,
-            )
-        self._was_told = True
+            reason = f"parts take inputs of many sizes, and {network.path} takes one"
+            if not self._config.detector.fits_images:
+                reason += "; set detector.input_size to auto"
+        _logger.warning(
+            "detector.full_look_period has no effect, every image is searched as a whole: %s",
+            reason,
+        )
 
     def _embedded(
         self,

@@ -630,9 +630,18 @@ def test_no_looks_at_parts_with_a_network_of_one_size(
     pipeline = loaded(detector_path("2.5g"), input_size=(640, 640), full_look_period=0.5)
     pipeline.config = pipeline.config
     assert caplog.text.count("full_look_period has no effect") == 1
+    assert "scrfd_2.5g_bnkps.onnx takes one; set detector.input_size to auto" in caplog.text
     tracker, people = pipeline.new_tracker(), image("t1.jpg")
     whole = pipeline(people, tracker, 0.0).faces
     np.testing.assert_array_equal(pipeline(people, tracker, 0.1).faces.boxes, whole.boxes)
+
+
+def test_auto_is_not_advised_where_it_is_set(caplog: pytest.LogCaptureFixture) -> None:
+    network = SpotNetwork()
+    network.inputs = (Tensor("input.1", (1, 3, 640, 640)),)
+    pipeline = pipeline_of(Scrfd(network))
+    pipeline.config = with_values(pipeline.config, {"detector.full_look_period": 0.5})
+    assert caplog.text.strip().endswith(f"many sizes, and {network.path} takes one")
 
 
 def test_no_looks_at_parts_on_a_gpu(caplog: pytest.LogCaptureFixture) -> None:

@@ -137,8 +137,7 @@ class Scrfd:
         A network that takes all sizes shows it at a small one in a fiftieth of the time.
         """
         step = coarsest_stride(len(self.network.outputs))
-        is_free = self.takes_all_sizes and self.network.device is None
-        if not is_free or any(side % step for side in size):
+        if not self.takes_all_sizes or any(side % step for side in size):
             return None
         try:
             return Search(self.network, (2 * step, 2 * step)).levels
