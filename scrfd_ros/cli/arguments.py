@@ -135,7 +135,7 @@ def add_option(
 
 def _help(option: Option) -> str:
     """The description of an option, written as help is: a phrase in lower case."""
-    text = option.description.removesuffix(".").replace("%", "%%")
+    text = _as_argument(option.description.removesuffix(".").replace("%", "%%"))
     return text[0].lower() + text[1:]
 
 
@@ -278,8 +278,8 @@ def input_size(text: str) -> InputSize:
 
 
 def _as_argument(text: str) -> str:
-    """A text with pairs of numbers as they are written here, not in YAML."""
-    return re.sub(r"\[(\d+), (\d+)\]", r"\1x\2", text)
+    """A text with pairs as they are written here, not in YAML."""
+    return re.sub(r"\[(\d+), (\d+)\]", r"\1x\2", text.replace("[width, height]", "WxH"))
 
 
 image_size = _pair("WxH", "640x640")

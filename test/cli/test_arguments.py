@@ -116,6 +116,9 @@ def test_help_is_that_of_the_option(parser: argparse.ArgumentParser) -> None:
     description = options(PipelineConfig)["detector.score_threshold"].option.description
     assert f"{description[1:-1]} (default: 0.5)" in help_of(parser)
     assert "--enlarge" not in help_of(parser)
+    # Pairs as the command line takes them, not as YAML does.
+    assert "WxH is that input for every image" in help_of(parser)
+    assert "[width, height]" not in help_of(parser)
 
 
 def test_a_command_can_have_another_default_and_help() -> None:
