@@ -85,7 +85,11 @@ def load_engine(engine: Path, cuda_graph: bool) -> Network:
 
 
 def _usable_batch(model: Path, batch: int) -> int:
-    shapes = input_shapes(read_model(model))
+    content = read_model(model)
+    try:
+        shapes = input_shapes(content)
+    except ModelError as error:
+        raise ModelError(f"{model}: {error}") from error
     return 1 if shapes and shapes[0] and shapes[0][0] is not None else batch
 
 

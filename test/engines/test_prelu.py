@@ -201,7 +201,7 @@ def test_other_networks_are_loaded_as_they_are(
 def test_no_model(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.onnx"
     path.write_bytes(content)
-    with pytest.raises(ModelError, match="not an ONNX model"):
+    with pytest.raises(ModelError, match=r"a\.onnx: not an ONNX model"):
         load_without_prelu(path)
 
 

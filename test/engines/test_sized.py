@@ -27,6 +27,7 @@ from scrfd_ros.engines.build import build_engine
 from scrfd_ros.engines.cache import ensure_engine
 from scrfd_ros.engines.open import engines_of_sizes, open_network
 from scrfd_ros.engines.sized import SizedEngines
+from scrfd_ros.errors import ModelError
 from scrfd_ros.faces import Faces
 from scrfd_ros.files import locked_folder
 from scrfd_ros.inference import cuda
@@ -83,6 +84,14 @@ def test_an_engine_that_is_there_is_loaded_at_once(
     assert network.inputs[0].shape == (1, 3, *SIZE[::-1])
     assert engines(SIZE) is network
     assert simulated_in_children() == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, world\n", b"\x3a\x05abc"])
+def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"a\.onnx: not .* ONNX model"):
+        ensure_engine(path, SIZE, 1)
 
 
 def test_an_engine_is_built_beside_the_images_and_kept(
