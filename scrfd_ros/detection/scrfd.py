@@ -9,6 +9,7 @@ offsets of five landmarks, in units of the grid's stride.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,6 +42,8 @@ NetworkOfSize: TypeAlias = "Callable[[tuple[int, int]], Network | None]"
 None if there is none, or none yet. Called for every image whose size is not in use, so it must not
 take long.
 """
+
+_logger = logging.getLogger(__name__)
 
 _MAX_OTHERS = 12
 """Sizes of input that are kept ready besides the first. Each takes some MiB, those of parts less.
@@ -119,29 +122,39 @@ class Scrfd:
         self._check_network()
         _, _, height, width = network.inputs[0].shape
         # An engine with free sizes takes those it was built for, which need not be all.
-        self.takes_all_sizes = width is None and height is None and network.device is None
+        is_free = width is None and height is None and network.device is None
+        levels = self._small_levels() if is_free else None
+        self.takes_all_sizes = levels is not None
         self.largest_input = width or config.largest_input[0], height or config.largest_input[1]
         fits = config.fits_images and (self.takes_all_sizes or sized is not None)
-        self._step = coarsest_stride(len(network.outputs)) if fits else None
+        step = coarsest_stride(len(network.outputs))
+        self._step = step if fits else None
         size = self.largest_input
         if self._step is not None and self.takes_all_sizes:  # rather than square, as cameras are
-            size = plan_views(4, 3, *size, step=self._step).size
-        self._first = self._last = Search(network, size, self._levels(size))
+            size = plan_views(4, 3, *size, step=step).size
+        is_whole = not any(side % step for side in size)  # else a run shows how it is rounded
+        self._first = self._last = Search(network, size, levels if is_whole else None)
+        if is_free and levels is None and config.fits_images:
+            _logger.warning(
+                "%s: every image is scaled to %dx%d, as other sizes of input fail, although the "
+                "file allows them",
+                network.path,
+                *size,
+            )
         self._others: OrderedDict[tuple[int, int], Search] = OrderedDict()  # by last use
         self.levels = self._first.levels
         self.batch = self._first.batch
 
-    def _levels(self, size: tuple[int, int]) -> Sequence[Level] | None:
-        """What the outputs are; None if that takes a run at this size of input.
+    def _small_levels(self) -> Sequence[Level] | None:
+        """What the outputs are, seen at a small size of input; None if the network fails at it.
 
-        A network that takes all sizes shows it at a small one in a fiftieth of the time.
+        Such a run takes a fiftieth of the time. Some files declare free sizes and have others fixed
+        inside.
         """
-        step = coarsest_stride(len(self.network.outputs))
-        if not self.takes_all_sizes or any(side % step for side in size):
-            return None
+        side = 2 * coarsest_stride(len(self.network.outputs))
         try:
-            return Search(self.network, (2 * step, 2 * step)).levels
-        except ModelError:  # told at the right size
+            return Search(self.network, (side, side)).levels
+        except ModelError:
             return None
 
     @property

@@ -95,10 +95,24 @@ def test_all_tiles_have_inputs_of_one_size() -> None:
     assert sizes_of(fitting(SpotNetwork(), tiles=(2, 2)), (1280, 720)) == [(640, 384)] * 5
 
 
-def test_networks_of_five_strides_get_steps_of_the_coarsest(tmp_path: Path) -> None:
-    outputs = scrfd_outputs(640, 512, strides=(8, 16, 32, 64, 128))
-    detector = fitting(load_network(write_detector(tmp_path / "five.onnx", outputs)))
-    assert detector.size == (640, 512)
+class FiveStridesNetwork(SpotNetwork):
+    """Answers every size of input with outputs of five strides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs = tuple(Tensor(name, ()) for name in self._of(128, 128))
+
+    def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        *_, height, width = inputs["input.1"].shape
+        return self._of(width, height)
+
+    def _of(self, width: int, height: int) -> dict[str, NDArray[np.float32]]:
+        return scrfd_outputs(width, height, strides=(8, 16, 32, 64, 128))
+
+
+def test_networks_of_five_strides_get_steps_of_the_coarsest() -> None:
+    detector = fitting(FiveStridesNetwork())
+    assert detector.takes_all_sizes and detector.size == (640, 512)
     assert sizes_of(detector, (640, 480), (1280, 720)) == [(640, 512), (640, 384)]
 
 
@@ -197,14 +211,20 @@ def test_a_network_of_another_size_is_refused() -> None:
         fitting(FixedNetwork(640, 640), 960)
 
 
-def test_a_network_that_is_fixed_inside_is_refused(tmp_path: Path) -> None:
-    """It says that it takes every size, and answers as if its input were 640x480."""
-    path = write_detector(tmp_path / "fixed.onnx", scrfd_outputs(640, 480))
+def test_a_network_that_is_fixed_inside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It says that it takes every size, and answers as if its input were of one."""
+    path = write_detector(tmp_path / "fixed.onnx", scrfd_outputs(640, 640))
     detector = fitting(load_network(path))
-    with pytest.raises(
-        ModelError, match=r"fixed\.onnx: returns 9600 scores of stride 8 at 640x384, exp"
-    ):
-        detector.detect(np.zeros((720, 1280, 3), np.uint8))
+    assert not detector.takes_all_sizes
+    assert sizes_of(detector, (1280, 720), (100, 100)) == [(640, 640)] * 2
+    assert len(detector.detect(np.zeros((720, 1280, 3), np.uint8))) > 0
+    (record,) = caplog.records
+    assert "fixed.onnx: every image is scaled to 640x640, as other sizes" in record.getMessage()
+    other = load_network(write_detector(tmp_path / "other.onnx", scrfd_outputs(640, 480)))
+    with pytest.raises(ModelError, match=r"other\.onnx: the outputs are not .* at 640x640: stride"):
+        fitting(other)
+    assert fitting(other, (640, 480)).size == (640, 480)
+    assert len(caplog.records) == 1
 
 
 def test_plans_of_others(image: Images, detector_path: Paths) -> None:
