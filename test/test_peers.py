@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,9 @@ from peers.timing import NetworkClock, sample, summary
 from scrfd_ros.cli import bench
 from scrfd_ros.cli.main import main
 from scrfd_ros.pipeline import FacePipeline
+
+ROOT = Path(__file__).resolve().parents[1]
+README, PERFORMANCE = ROOT / "README.md", ROOT / "docs" / "performance.md"
 
 WANTED = {
     "detection, 1280x720, to insightface": "at most 0.62",
@@ -180,6 +184,38 @@ def test_what_is_not_measured_is_told_with_its_reason(
     assert "| detection, 1280x720, OpenVINO  | insightface | -     |" in output
     assert "- on OpenVINO: " in output
     assert "pip install openvino" in " ".join(output.split())
+
+
+def table_after(start: str, document: Path) -> list[tuple[str, ...]]:
+    """The rows of the first table after a text, without its head."""
+    _, found, text = document.read_text("utf-8").partition(start)
+    assert found, f"{document.name} lacks {start!r}"
+    table = text[text.index("\n|") + 1 :].split("\n\n")[0].splitlines()
+    return [tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in table[2:]]
+
+
+def test_the_page_on_performance_has_the_rows_that_the_command_prints() -> None:
+    rows = table_after("### Measured", PERFORMANCE)
+    assert [(what, to, wanted) for what, to, _, wanted, _ in rows] == [
+        (row.what, row.to, row.wanted) for row in RATIOS
+    ]
+    by_name = {(row.what, row.to): row for row in RATIOS}
+    for what, to, ratio, wanted, met in rows:
+        if ratio != "-" and wanted:
+            assert (met == "yes") == by_name[what, to].is_met(float(ratio)), what
+
+
+def test_the_readme_has_five_of_these_rows_with_command_and_date() -> None:
+    measured = {
+        (what, to): ratio for what, to, ratio, *_ in table_after("### Measured", PERFORMANCE)
+    }
+    rows = table_after("## How fast", README)
+    assert len(rows) == 5
+    assert all(measured[what, to] == ratio != "-" for what, to, ratio in rows)
+    text = README.read_text("utf-8").partition("## How fast")[2].partition("|")[0]
+    assert "./run.sh bench --peers" in text
+    (date,) = re.findall(r"\d{4}-\d\d-\d\d", text)
+    assert date in PERFORMANCE.read_text("utf-8").partition("### Measured")[2].partition("|")[0]
 
 
 @pytest.mark.parametrize("option", ["--peers", "--gpu"])
