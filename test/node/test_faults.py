@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -31,6 +33,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
+from scrfd_ros.engines.open import open_network
 from scrfd_ros.errors import ModelError
 from scrfd_ros.files import locked_folder
 from scrfd_ros.inference.network import Network
@@ -208,6 +211,10 @@ class Failing:
         return self._network(inputs)
 
 
+def failing_network(path: Path, **options: Any) -> Failing:
+    return Failing(open_network(path, **options))
+
+
 def opencv_error() -> cv2.error:
     try:
         cv2.resize(np.zeros((1, 1, 3), np.uint8), (2**30, 2**30))
@@ -233,16 +240,12 @@ class InProcess:
     def __init__(self) -> None:
         self.node = FaceNode()
         self.node.set_parameters([Parameter(name, value=value) for name, value in LIGHT.items()])
-        self.node.trigger_configure()
+        with patch("scrfd_ros.pipeline.open_network", failing_network):
+            self.node.trigger_configure()
         self.node.trigger_activate()
         pipeline = self.node._pipeline
-        assert pipeline is not None and pipeline.recognizer is not None
-        self.networks = {
-            "detector": Failing(pipeline.detector.network),
-            "recognizer": Failing(pipeline.recognizer.network),
-        }
-        pipeline.detector.network = self.networks["detector"]
-        pipeline.recognizer.network = self.networks["recognizer"]
+        assert pipeline is not None
+        self.networks = cast("dict[str, Failing]", pipeline.networks)
         self.answers: list[Detection2DArray] = []
         self.other = rclpy.create_node("beside")
         self.camera = self.other.create_publisher(Image, "image", 1)
