@@ -285,6 +285,22 @@ def padded(guarded: Guarded) -> Callable[[int, int], object]:
     )
 
 
+def compared(guarded: Guarded) -> Callable[[int, int], object]:
+    # As tracking/watch.py does with the mean colors of cells.
+    def compare(width: int, height: int) -> None:
+        shape = 8 + height % 57, 8 + width % 57
+        colors = guarded.place(*shape, 3)
+        cells, grays = (guarded.empty(size, np.float32) for size in (colors.shape, shape))
+        cells[...], grays[...] = colors, colors[..., 0]
+        for values in (cells, guarded.place(*shape)):
+            cv2.dilate(values, np.ones((3, 3), np.uint8))
+            cv2.erode(values, np.ones((3, 3), np.uint8))
+        cv2.phaseCorrelate(grays, grays, cv2.createHanningWindow(shape[::-1], cv2.CV_32F))
+        cv2.connectedComponentsWithStats(guarded.place(*shape))
+
+    return compare
+
+
 def written(guarded: Guarded) -> Callable[[int, int], object]:
     # As images/files.py does.
     return lambda width, height: [
@@ -328,6 +344,18 @@ CALLS = (
     Call("quality", ("cvtColor", "blur", "meanStdDev"), rated, 200),
     Call("faces drawn", ("rectangle", "circle", "putText"), marked, 5),
     Call("padded to 32", ("copyMakeBorder",), padded, 2),
+    Call(
+        "changes found",
+        (
+            "dilate",
+            "erode",
+            "phaseCorrelate",
+            "createHanningWindow",
+            "connectedComponentsWithStats",
+        ),
+        compared,
+        5,
+    ),
     Call("written as JPEG and PNG", ("imencode",), written, 50),
     Call("read from JPEG", ("imdecode",), compressed(".jpg"), 50),
     Call("read from PNG", ("imdecode",), compressed(".png"), 50),
