@@ -68,6 +68,19 @@ def refuse_external_data(path: Path, content: bytes) -> None:
         )
 
 
+def load_error(path: Path, library: str, size: int, error: Exception) -> ModelError:
+    """The error for a file of so many bytes that a library cannot load."""
+    return ModelError(
+        f"{path}: not an ONNX model that {library} can load ({size} bytes): {one_line(error)}. "
+        f"Fetch the file again, or check its path"
+    )
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without line breaks."""
+    return " ".join(str(error).split())
+
+
 def external_files(content: bytes) -> list[str]:
     """Names of the files that hold weights of an ONNX model, sorted; empty where none do.
 

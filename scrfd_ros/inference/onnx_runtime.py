@@ -19,7 +19,7 @@ from scrfd_ros.errors import BackendError, ModelError
 from scrfd_ros.inference.cores import usable_cores
 from scrfd_ros.inference.cuda import cuda_device
 from scrfd_ros.inference.network import DeviceNetwork, Tensor
-from scrfd_ros.inference.onnx_file import normalizes_input, read_model
+from scrfd_ros.inference.onnx_file import load_error, normalizes_input, one_line, read_model
 
 try:
     import onnxruntime
@@ -31,8 +31,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
-_LOG_NOTHING = 4
-_LOG_ERRORS_ONLY = 3  # w600k_mbf declares a batch of 1 and warns about every larger one
+_LOG_NOTHING = 4  # errors are raised, and w600k_mbf, with a batch of 1, warns about larger ones
 
 _CPU_BATCH = 4  # larger batches take as long for each row, and more memory
 _MAX_READS = 3  # of a file that is replaced while it is being read
@@ -64,14 +63,14 @@ def output_shapes(
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()
-    options.log_severity_level = _LOG_NOTHING  # the exception says it
+    options.log_severity_level = _LOG_NOTHING
     try:
         session = onnxruntime.InferenceSession(content, options, providers=_PROVIDERS[-1:])
         names = [tensor.name for tensor in session.get_outputs()]
         arrays = session.run(names, dict(inputs))
         return {name: array.shape for name, array in zip(names, arrays, strict=True)}
     except Exception as error:  # ONNX Runtime's exceptions have no common base class
-        raise ModelError(_one_line(error)) from error
+        raise ModelError(one_line(error)) from error
 
 
 class OnnxRuntimeNetwork:
@@ -92,7 +91,7 @@ class OnnxRuntimeNetwork:
         options = onnxruntime.SessionOptions()
         # ONNX Runtime's own default is the machine's cores, even in a container with fewer.
         options.intra_op_num_threads = threads or usable_cores()
-        options.log_severity_level = _LOG_ERRORS_ONLY
+        options.log_severity_level = _LOG_NOTHING
         # Threads that spin after a run take the processor from the other network. Without it,
         # detector and recognizer in turns take 0.6 of the time, and each alone the same time.
         options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -125,7 +124,7 @@ class OnnxRuntimeNetwork:
         try:
             arrays = self._session.run(self._output_names, dict(inputs))
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
-            raise ModelError(f"{self.path}: {_one_line(error)}") from error
+            raise ModelError(f"{self.path}: {one_line(error)}") from error
         return dict(zip(self._output_names, arrays, strict=True))
 
     def device_milliseconds(self) -> dict[str, float]:
@@ -143,7 +142,7 @@ def _shares_memory() -> bool:
     try:
         onnxruntime.create_and_register_allocator(memory, settings)
     except Exception as error:  # ONNX Runtime's exceptions have no common base class
-        _logger.debug("networks have memory of their own: %s", _one_line(error))
+        _logger.debug("networks have memory of their own: %s", one_line(error))
         return False
     return True
 
@@ -189,11 +188,8 @@ def _load(
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
             if _state(path) != before:
                 continue
-            raise ModelError(
-                f"{path}: not an ONNX model that ONNX Runtime {onnxruntime.__version__} can load "
-                f"({facts.size} bytes): {_one_line(error)}. Fetch the file again, or check "
-                f"its path"
-            ) from error
+            library = f"ONNX Runtime {onnxruntime.__version__}"
+            raise load_error(path, library, facts.size, error) from error
         if _state(path) == before:
             missing = set(providers) - set(session.get_providers())
             if missing:
@@ -252,7 +248,3 @@ def _tensor(tensor: onnxruntime.NodeArg) -> Tensor:
     return Tensor(
         tensor.name, tuple(size if isinstance(size, int) else None for size in tensor.shape)
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

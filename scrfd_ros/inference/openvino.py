@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scrfd_ros.errors import BackendError, ModelError
 from scrfd_ros.inference.cores import usable_cores
 from scrfd_ros.inference.network import DeviceNetwork, Tensor
-from scrfd_ros.inference.onnx_file import normalizes_input, read_model
+from scrfd_ros.inference.onnx_file import load_error, normalizes_input, one_line, read_model
 
 
 @contextlib.contextmanager
@@ -78,11 +78,8 @@ class OpenVinoNetwork:
             model = core.read_model(content, b"")
             self._compiled, device = _compiled(core, model, threads or usable_cores())
         except Exception as error:  # its exceptions have no base class of their own
-            raise ModelError(
-                f"{path}: not an ONNX model that OpenVINO {openvino.__version__} can load "
-                f"({len(content)} bytes): {_one_line(error)}. Fetch the file again, or check "
-                f"its path"
-            ) from error
+            library = f"OpenVINO {openvino.__version__}"
+            raise load_error(path, library, len(content), error) from error
         for port in (*self._compiled.inputs, *self._compiled.outputs):
             if port.element_type != openvino.Type.f32:
                 kind = port.element_type.get_type_name()
@@ -101,7 +98,7 @@ class OpenVinoNetwork:
         try:
             arrays = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
         except Exception as error:  # its exceptions have no base class of their own
-            raise ModelError(f"{self.path}: {_one_line(error)}") from error
+            raise ModelError(f"{self.path}: {one_line(error)}") from error
         return {tensor.name: arrays[row] for row, tensor in enumerate(self.outputs)}
 
     def _check(self, inputs: Mapping[str, NDArray[np.float32]]) -> None:
@@ -129,7 +126,7 @@ def _compiled(
         try:
             return core.compile_model(model, "GPU", shared), "GPU"
         except RuntimeError as error:
-            _logger.warning("OpenVINO runs on the CPU, not on the GPU: %s", _one_line(error))
+            _logger.warning("OpenVINO runs on the CPU, not on the GPU: %s", one_line(error))
     # Pinned threads would stay on the cores that ONNX Runtime's and OpenCV's threads need.
     own = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
     return core.compile_model(model, "CPU", {**shared, **own}), "CPU"
@@ -140,7 +137,3 @@ def _tensor(port: openvino.ConstOutput) -> Tensor:
     name = port.get_node().friendly_name.removesuffix("/sink_port_0")
     sizes = (size.get_length() if size.is_static else None for size in port.partial_shape)
     return Tensor(name, tuple(sizes))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

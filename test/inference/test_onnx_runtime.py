@@ -185,3 +185,15 @@ def test_failure_inside_the_graph(tmp_path: Path) -> None:
 def test_onnx_files_of_these_tests_are_valid(tmp_path: Path) -> None:
     onnx.checker.check_model(str(write_recognizer(tmp_path / "recognizer.onnx")))
     onnx.checker.check_model(str(write_detector(tmp_path / "detector.onnx", scrfd_outputs(32, 32))))
+
+
+def test_an_error_is_raised_and_not_printed_too(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [helper.make_node("Reshape", ["input.1", "shape"], ["out"])]
+    constants = {"shape": np.array([1, 4])}
+    path = write_graph(tmp_path / "fixed.onnx", nodes, ("n", 4), {"out": (1, 4)}, constants)
+    network = OnnxRuntimeNetwork(path)
+    with pytest.raises(ModelError, match=r"fixed\.onnx: .* cannot be reshaped"):
+        network({"input.1": np.zeros((2, 4), np.float32)})
+    assert capfd.readouterr().err == ""
