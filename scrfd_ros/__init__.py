@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scrfd_ros.config import (
         DetectorConfig,
+        GalleryConfig,
         PipelineConfig,
         RecognizerConfig,
         SuperResolutionConfig,
@@ -41,6 +42,7 @@ __all__ = [
     "FacePipeline",
     "Faces",
     "Frame",
+    "GalleryConfig",
     "PipelineConfig",
     "RecognizerConfig",
     "Result",
@@ -56,6 +58,7 @@ _MODULES = {
     "FacePipeline": "scrfd_ros.pipeline",
     "Faces": "scrfd_ros.faces",
     "Frame": "scrfd_ros.pipeline",
+    "GalleryConfig": "scrfd_ros.config",
     "PipelineConfig": "scrfd_ros.config",
     "RecognizerConfig": "scrfd_ros.config",
     "Result": "scrfd_ros.pipeline",

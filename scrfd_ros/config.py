@@ -336,6 +336,51 @@ class TrackingConfig(Group):
 
 
 @dataclass(frozen=True)
+class GalleryConfig(Group):
+    """Who people are, and how certain that has to be. See docs/identity.md."""
+
+    prefix: ClassVar[str] = "gallery."
+
+    store: str = option(
+        "",
+        "The gallery of people: a file, made if it is missing, or postgresql://HOST/DATABASE for "
+        "one that several robots share; empty to identify nobody.",
+    )
+    threshold: float = fraction(
+        0.4,
+        "Minimum similarity to a person, a cosine, for a look at a face to count.",
+        is_live=True,
+    )
+    margin: float = fraction(
+        0.1,
+        "By how much the most similar person has to be ahead of the second one, a difference of "
+        "cosines.",
+        is_live=True,
+    )
+    looks: int = option(
+        3,
+        "Number of looks at a tracked face that have to agree before a name is used. Another name, "
+        "or none, later takes twice as many.",
+        limits=(1, 100),
+        is_live=True,
+    )
+    min_quality: float = fraction(
+        0.3, "Looks of lower quality do not count: see docs/verification.md.", is_live=True
+    )
+    stranger_ttl: float = seconds(
+        3600.0,
+        "Seconds for which a stranger keeps an anonymous id, in memory only, while not seen; 0 for "
+        "no such ids.",
+        is_live=True,
+    )
+    keep_images: bool = option(
+        False,
+        "Keep the aligned image of each face that is enrolled, so that people need not be enrolled "
+        "again for another recognizer.",
+    )
+
+
+@dataclass(frozen=True)
 class PipelineConfig(Group):
     """All options of a `FacePipeline`.
 
@@ -370,9 +415,15 @@ class PipelineConfig(Group):
     recognizer: RecognizerConfig = field(default_factory=RecognizerConfig)
     super_resolution: SuperResolutionConfig = field(default_factory=SuperResolutionConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    gallery: GalleryConfig = field(default_factory=GalleryConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.gallery.store and not self.recognizer.enabled:
+            raise ScrfdError(
+                "gallery.store is set, but recognizer.enabled is false: people are told apart by "
+                "embeddings; set recognizer.enabled to true, or gallery.store to empty"
+            )
         if self.super_resolution.enabled and not self.recognizer.enabled:
             raise ScrfdError(
                 "super_resolution.enabled is true, but recognizer.enabled is false: faces are "

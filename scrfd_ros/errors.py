@@ -26,3 +26,7 @@ class MessageError(ScrfdError):
 
 class DownloadError(ScrfdError):
     """A model file could not be fetched or is not the expected one."""
+
+
+class GalleryError(ScrfdError):
+    """A gallery of people cannot be used, or refuses what was asked of it."""

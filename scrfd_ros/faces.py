@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,42 @@ LANDMARK_NAMES = (
 """The order of the five landmarks. Left and right are the image's, not the person's."""
 
 FloatArray = NDArray[np.float32]
+
+
+class IdentityState(IntEnum):
+    """How certain it is who somebody is.
+
+    Attributes:
+        UNKNOWN: nobody in the gallery, or not looked up.
+        TENTATIVE: like one person, but not, or not yet, certain enough to use the name.
+        KNOWN: that person.
+    """
+
+    UNKNOWN = 0
+    TENTATIVE = 1
+    KNOWN = 2
+
+
+class Identity(NamedTuple):
+    """Who a face belongs to, by a gallery of people.
+
+    Attributes:
+        state: how certain that is.
+        person_id: of the person, if the state is known; of the most similar person, if it is
+            tentative; else the anonymous id of a stranger, or "".
+        name: of the person, if the state is known; else "", so that nobody is called by a name that
+            is not certain.
+        similarity: cosine of the newest embedding and the nearest template of the most similar
+            person, -1 to 1; 0 if the face was not looked up.
+        margin: by how much that is above the similarity of the second most similar person, 0 to 2;
+            0 if the face was not looked up.
+    """
+
+    state: IdentityState = IdentityState.UNKNOWN
+    person_id: str = ""
+    name: str = ""
+    similarity: float = 0.0
+    margin: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +81,11 @@ class Faces:
             that were not embedded; None exactly if `embeddings` is None.
         ids: int64 [N], a number from 1 that a face keeps from image to image; None without
             tracking.
+        identities: N of them; None without a gallery.
 
     Raises:
-        ValueError: boxes or scores are missing, or an array has another shape or dtype.
+        ValueError: boxes or scores are missing, an array has another shape or dtype, or there are
+            not N identities.
     """
 
     boxes: FloatArray
@@ -54,6 +94,7 @@ class Faces:
     embeddings: FloatArray | None = None
     embedding_norms: FloatArray | None = None
     ids: NDArray[np.int64] | None = None
+    identities: tuple[Identity, ...] | None = None
 
     def __post_init__(self) -> None:
         check_array(self.scores, "Faces.scores", (None,))
@@ -69,6 +110,8 @@ class Faces:
             check_array(self.ids, "Faces.ids", (count,), np.int64)
         if (self.embeddings is None) != (self.embedding_norms is None):
             raise ValueError("Faces.embeddings and Faces.embedding_norms must be given together")
+        if self.identities is not None and len(self.identities) != count:
+            raise ValueError(f"Faces.identities are {len(self.identities)} for {count} faces")
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who people are: a gallery of people and their faces, and what a robot may conclude from it.
+
+people has the values. gallery.Gallery is what others use: enroll, search, correct, forget. It has
+all templates in memory (search) and keeps them in a store (sqlite; sql has what stores share).
+opening opens a gallery.
+"""

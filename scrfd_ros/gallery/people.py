@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values of a gallery: people, templates, looks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class GalleryInfo(NamedTuple):
+    """What a gallery is made for. Templates of different recognizers cannot be compared.
+
+    Attributes:
+        recognizer: name of the recognizer, such as w600k_mbf.
+        recognizer_sha256: its checksum, lower-case hexadecimal.
+        dimensions: numbers in an embedding.
+    """
+
+    recognizer: str
+    recognizer_sha256: str
+    dimensions: int
+
+
+class Person(NamedTuple):
+    """A person who was enrolled.
+
+    Attributes:
+        id: a random UUID; stays with the person.
+        name: what people call the person; one of a kind in a gallery.
+        consent: a note of when and how the person agreed; may be empty.
+        created: seconds since the epoch.
+        expires: when the person is to be forgotten, seconds since the epoch; None for never.
+        merged_into: id of the person who this one turned out to be; "" for a person of its own. The
+            record and its templates stay as they are, so that it can be split again.
+    """
+
+    id: str
+    name: str
+    consent: str = ""
+    created: float = 0.0
+    expires: float | None = None
+    merged_into: str = ""
+
+
+class Template(NamedTuple):
+    """An embedding of an enrolled person.
+
+    Attributes:
+        id: a random UUID.
+        person_id: whose face it is, or, of a negative example, is not.
+        embedding: float32 [D], of unit length.
+        quality: of the face, 0 to 1, see `scrfd_ros.recognition.quality`.
+        source: where it is from, such as a file's name.
+        created: seconds since the epoch.
+        is_negative: it is the face of somebody else, who was taken for the person.
+        image: the aligned face, PNG; b"" if it was not kept.
+    """
+
+    id: str
+    person_id: str
+    embedding: NDArray[np.float32]
+    quality: float
+    source: str
+    created: float
+    is_negative: bool = False
+    image: bytes = b""
+
+
+class Look(NamedTuple):
+    """What one image tells of a face.
+
+    Attributes:
+        embedding: float32 [D], of unit length.
+        quality: 0 to 1, see `scrfd_ros.recognition.quality`.
+        yaw, pitch: of the head, approximate degrees, see `scrfd_ros.recognition.quality.pose`.
+        crop: uint8 [112, 112, 3] BGR, the aligned face; None if images are not kept.
+    """
+
+    embedding: NDArray[np.float32]
+    quality: float
+    yaw: float
+    pitch: float
+    crop: NDArray[np.uint8] | None = None
+
+
+class Candidate(NamedTuple):
+    """A person whom an embedding may show.
+
+    Attributes:
+        person_id: of a person that is not merged into another.
+        similarity: cosine of the embedding and the nearest template of the person, -1 to 1.
+    """
+
+    person_id: str
+    similarity: float

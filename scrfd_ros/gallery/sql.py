@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the stores in SQLite and in PostgreSQL share: the tables, and every statement."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrfd_ros.errors import GalleryError
+from scrfd_ros.gallery.people import GalleryInfo, Person, Template
+from scrfd_ros.gallery.store import Changes
+
+FORMAT = 1
+"""Version of the tables. A store with a later one is refused."""
+
+TABLES = (
+    "CREATE TABLE gallery (format INTEGER NOT NULL, recognizer TEXT NOT NULL,"
+    " recognizer_sha256 TEXT NOT NULL, dimensions INTEGER NOT NULL, revision BIGINT NOT NULL)",
+    "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, consent TEXT NOT NULL,"
+    " created DOUBLE PRECISION NOT NULL, expires DOUBLE PRECISION, merged_into TEXT NOT NULL,"
+    " revision BIGINT NOT NULL)",
+    "CREATE TABLE templates (id TEXT PRIMARY KEY, person_id TEXT NOT NULL REFERENCES people (id),"
+    " embedding {embedding} NOT NULL, quality DOUBLE PRECISION NOT NULL, source TEXT NOT NULL,"
+    " created DOUBLE PRECISION NOT NULL, is_negative INTEGER NOT NULL, image {bytes} NOT NULL,"
+    " added BIGINT NOT NULL, moved BIGINT NOT NULL)",
+    # What was decided about whom, with ids only. It stays after people are forgotten: other
+    # processes learn from it that they are.
+    "CREATE TABLE decisions (revision BIGINT NOT NULL, time DOUBLE PRECISION NOT NULL,"
+    " kind TEXT NOT NULL, subject TEXT NOT NULL)",
+    "CREATE INDEX templates_person ON templates (person_id)",
+    "CREATE INDEX templates_added ON templates (added)",
+    "CREATE INDEX decisions_revision ON decisions (revision)",
+)
+"""The columns added and moved are the revisions of when a template came, and came to its person."""
+
+_BATCH = 2000  # templates
+
+Run: TypeAlias = Callable[..., Iterator[tuple[Any, ...]]]
+"""Runs a statement with parameters for its question marks; returns the rows."""
+
+
+class SqlStore(ABC):
+    """A `Store` in a database that speaks SQL.
+
+    Attributes:
+        info: what the gallery is made for.
+    """
+
+    info: GalleryInfo
+
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[Run]:
+        """A transaction that sees one snapshot."""
+
+    @abstractmethod
+    def _writing(self) -> AbstractContextManager[Run]:
+        """A transaction that excludes other writers from its beginning, and is durable at its end.
+
+        Raises:
+            GalleryError: it fails; a name that is taken becomes `name_taken`.
+        """
+
+    @abstractmethod
+    def _wipe(self) -> None:
+        """Overwrite the bytes of removed rows, wherever the database keeps them."""
+
+    @abstractmethod
+    def _packed(self, embedding: NDArray[np.float32]) -> Any:
+        """An embedding as a parameter of a statement."""
+
+    @abstractmethod
+    def _unpacked(self, value: Any) -> NDArray[np.float32]:
+        """An embedding from a row; the way back from `_packed`."""
+
+    def read(self, since: int, take: Callable[[Sequence[Template]], None]) -> Changes:
+        with self._reading() as run:
+            ((revision,),) = run("SELECT revision FROM gallery")
+            people = [
+                Person(*row)
+                for row in run(
+                    "SELECT id, name, consent, created, expires, merged_into FROM people"
+                    " WHERE revision > ?",
+                    since,
+                )
+            ]
+            batch: list[Template] = []
+            for row in run(
+                "SELECT id, person_id, embedding, quality, source, created, is_negative"
+                " FROM templates WHERE added > ?",
+                since,
+            ):
+                embedding, is_negative = self._unpacked(row[2]), bool(row[6])
+                batch.append(Template._make((*row[:2], embedding, *row[3:6], is_negative, b"")))
+                if len(batch) == _BATCH:
+                    take(batch)
+                    batch = []
+            take(batch)
+            gone: dict[str, list[str]] = {"forget": [], "remove": []}
+            moved: list[tuple[str, str]] = []
+            if since:
+                moved = [
+                    (template_id, person_id)
+                    for template_id, person_id in run(
+                        "SELECT id, person_id FROM templates WHERE moved > ? AND added <= ?",
+                        since,
+                        since,
+                    )
+                ]
+                for kind, subject in run(
+                    "SELECT kind, subject FROM decisions"
+                    " WHERE revision > ? AND kind IN ('forget', 'remove')",
+                    since,
+                ):
+                    gone[kind].append(subject)
+        return Changes(revision, people, moved, gone["forget"], gone["remove"])
+
+    def image(self, template_id: str) -> bytes:
+        with self._reading() as run:
+            rows = list(run("SELECT image FROM templates WHERE id = ?", template_id))
+        return bytes(rows[0][0]) if rows else b""
+
+    def add(self, people: Sequence[Person], templates: Sequence[Template]) -> int:
+        with self._edit("add", [each.id for each in people or templates]) as (run, revision):
+            for person in people:
+                run("INSERT INTO people VALUES (?, ?, ?, ?, ?, ?, ?)", *person, revision)
+            for person_id in {each.person_id for each in templates}:
+                self._ensure_person(run, person_id)
+            for each in templates:
+                run(
+                    "INSERT INTO templates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    each.id,
+                    each.person_id,
+                    self._packed(each.embedding),
+                    each.quality,
+                    each.source,
+                    each.created,
+                    int(each.is_negative),
+                    each.image,
+                    revision,
+                    revision,
+                )
+        return revision
+
+    def rename(self, person_id: str, name: str) -> int:
+        with self._edit("rename", [person_id]) as (run, revision):
+            self._ensure_person(run, person_id)
+            run("UPDATE people SET name = ?, revision = ? WHERE id = ?", name, revision, person_id)
+        return revision
+
+    def merge(self, person_id: str, into: str) -> int:
+        with self._edit("merge" if into else "split", [person_id]) as (run, revision):
+            self._ensure_person(run, person_id)
+            if into:
+                self._ensure_person(run, into)
+            run(
+                "UPDATE people SET merged_into = ?, revision = ? WHERE id = ?",
+                into,
+                revision,
+                person_id,
+            )
+        return revision
+
+    def move(self, template_ids: Sequence[str], person_id: str) -> int:
+        with self._edit("move", template_ids) as (run, revision):
+            self._ensure_person(run, person_id)
+            for each in template_ids:
+                run(
+                    "UPDATE templates SET person_id = ?, moved = ? WHERE id = ?",
+                    person_id,
+                    revision,
+                    each,
+                )
+        return revision
+
+    def remove(self, template_ids: Sequence[str]) -> int:
+        with self._edit("remove", template_ids) as (run, revision):
+            for each in template_ids:
+                run("DELETE FROM templates WHERE id = ?", each)
+        self._wipe()
+        return revision
+
+    def forget(self, person_ids: Sequence[str]) -> int:
+        with self._edit("forget", person_ids) as (run, revision):
+            for each in person_ids:
+                run("DELETE FROM templates WHERE person_id = ?", each)
+                run("DELETE FROM people WHERE id = ?", each)
+                run(
+                    "UPDATE people SET merged_into = '', revision = ? WHERE merged_into = ?",
+                    revision,
+                    each,
+                )
+        self._wipe()
+        return revision
+
+    @contextmanager
+    def _edit(self, kind: str, subjects: Sequence[str]) -> Iterator[tuple[Run, int]]:
+        """A writing transaction with its revision, which it writes into the log of decisions."""
+        with self._writing() as run:
+            run("UPDATE gallery SET revision = revision + 1")
+            ((revision,),) = run("SELECT revision FROM gallery")
+            yield run, revision
+            for subject in subjects:
+                run(
+                    "INSERT INTO decisions VALUES (?, ?, ?, ?)",
+                    revision,
+                    time.time(),
+                    kind,
+                    subject,
+                )
+
+    @staticmethod
+    def _ensure_person(run: Run, person_id: str) -> None:
+        if not list(run("SELECT 1 FROM people WHERE id = ?", person_id)):
+            raise GalleryError("the person is no longer in the gallery: forgotten a moment ago")
+
+
+def name_taken() -> GalleryError:
+    return GalleryError("another person has this name; give another one, or merge the two")
+
+
+def new_id() -> str:
+    """A random UUID for a person or template."""
+    return str(uuid.uuid4())

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a gallery expects of the place where it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from scrfd_ros.gallery.people import GalleryInfo, Person, Template
+
+
+class Changes(NamedTuple):
+    """What differs between two revisions of a store.
+
+    Attributes:
+        revision: the later one.
+        people: new and changed ones.
+        moved: ids of templates that were there and now belong to another person, with its id.
+        forgotten: ids of people who are gone, with all their templates.
+        removed: ids of single templates that are gone.
+    """
+
+    revision: int
+    people: Sequence[Person]
+    moved: Sequence[tuple[str, str]]
+    forgotten: Sequence[str]
+    removed: Sequence[str]
+
+
+class Store(Protocol):
+    """Keeps people and templates, for several processes at once.
+
+    Each writing call is one transaction: when it returns, what it wrote survives the end of the
+    process and of the machine; if it raises or is killed, nothing has changed. Each writes into the
+    log of decisions what was done, with ids and without names, and returns the new revision.
+    Revisions are numbers that grow by one with each transaction, in the order in which these become
+    visible.
+
+    Raises:
+        GalleryError: the store cannot be read or written, a name is taken, or an id is unknown, as
+            another process has just forgotten it.
+    """
+
+    @property
+    def info(self) -> GalleryInfo: ...
+
+    def read(self, since: int, take: Callable[[Sequence[Template]], None]) -> Changes:
+        """What changed after a revision, as one snapshot; after 0, everything that is there.
+
+        Args:
+            take: gets the new templates without their images, some thousand at a time, so that a
+                large gallery is not in memory twice.
+        """
+        ...
+
+    def image(self, template_id: str) -> bytes:
+        """The image of a template, PNG; b"" if none was kept."""
+        ...
+
+    def wait(self, since: int, seconds: float) -> bool:
+        """Wait for a revision after this one; returns whether there is one."""
+        ...
+
+    def add(self, people: Sequence[Person], templates: Sequence[Template]) -> int:
+        """Add people who are not there yet, and templates of these or of people who are."""
+        ...
+
+    def rename(self, person_id: str, name: str) -> int: ...
+
+    def merge(self, person_id: str, into: str) -> int:
+        """Note that a person is another one; "" ends that."""
+        ...
+
+    def move(self, template_ids: Sequence[str], person_id: str) -> int: ...
+
+    def remove(self, template_ids: Sequence[str]) -> int:
+        """Remove templates for good: their bytes are overwritten."""
+        ...
+
+    def forget(self, person_ids: Sequence[str]) -> int:
+        """Remove people and their templates for good: their bytes are overwritten."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """What is wrong with the store, in a sentence; "" if it works."""
+        ...
+
+    def close(self) -> None: ...
