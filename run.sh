@@ -141,7 +141,7 @@ setup() { # [tests]
   # Python, launch and configuration files are links into the checkout: only their names matter.
   step package "Messages and modules of scrfd_ros" "$(
     cd "$root"
-    cat package.xml CMakeLists.txt msg/*
+    cat package.xml CMakeLists.txt msg/* srv/*
     find scrfd_ros config launch models/catalogue.yaml -type f ! -name '*.pyc' | LC_ALL=C sort
   )" install_package
   if [[ ${1:-} == tests ]]; then

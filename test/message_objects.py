@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scrfd_ros.bags.message_types import DETECTION_ARRAY, FACE_ARRAY, TYPES
-from scrfd_ros.faces import Faces
+from scrfd_ros.faces import Faces, Identity
 from scrfd_ros.messages.faces import ModelNames
 
 
@@ -77,6 +77,7 @@ def face_array_object(
             assert faces.embeddings is not None and faces.embedding_norms is not None
             embedding = library.floats(faces.embeddings[row])
             norm = faces.embedding_norms[row].item()
+        identity = Identity() if faces.identities is None else faces.identities[row]
         found.append(
             library.make(
                 "scrfd_ros/msg/Face",
@@ -84,6 +85,11 @@ def face_array_object(
                 landmarks=[library.make("vision_msgs/msg/Point2D", x=x, y=y) for x, y in points],
                 embedding=embedding,
                 embedding_norm=norm,
+                person_id=identity.person_id,
+                name=identity.name,
+                similarity=identity.similarity,
+                margin=identity.margin,
+                identity_state=int(identity.state),
             )
         )
     return library.make(FACE_ARRAY, header=detections.header, **models._asdict(), faces=found)

@@ -41,6 +41,7 @@ from ament_index_python.packages import get_package_share_directory
 from scrfd_ros.models.catalogue import load_catalogue
 from scrfd_ros.msg import Face, FaceArray
 import scrfd_ros.bags.message_types
+from scrfd_ros.srv import Enroll
 from vision_msgs.msg import Point2D
 
 prefix = Path(sys.argv[1])
@@ -74,7 +75,7 @@ def run(command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str]
 
 def copy_package(folder: Path) -> Path:
     """A copy of the package, without what set-up and use leave in a checkout."""
-    for name in ("config", "launch", "msg", "resource", "scrfd_ros", "test"):
+    for name in ("config", "launch", "msg", "resource", "scrfd_ros", "srv", "test"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "models").mkdir()
     for name in (
@@ -230,7 +231,7 @@ def test_settings_name_paths_and_modules_that_exist(name: str) -> None:
     modules = re.findall(r"\b(scrfd_ros\.[a-z_.]*[a-z_])", text)
     assert paths and modules
     assert not [path for path in paths if not list(ROOT.glob(path))]
-    generated = {"scrfd_ros.msg"}
+    generated = {"scrfd_ros.msg", "scrfd_ros.srv"}
     places = [module.replace(".", "/") for module in set(modules) - generated]
     assert not [place for place in places if not list(ROOT.glob(f"{place}*"))]
 

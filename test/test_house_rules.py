@@ -98,7 +98,7 @@ def is_ros(name: str) -> bool:
     return (
         package.startswith(ROS_PREFIXES)
         or package.endswith(ROS_SUFFIXES)
-        or name.startswith(("scrfd_ros.msg", "scrfd_ros.node"))
+        or name.startswith(("scrfd_ros.msg", "scrfd_ros.srv", "scrfd_ros.node"))
     )
 
 

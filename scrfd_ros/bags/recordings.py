@@ -80,7 +80,10 @@ def read_recordings(path: Path) -> dict[str, Recording]:
                 message = deserialize(data, kind)
                 faces = faces_of(message)
             except MessageError as error:
-                raise ScrfdError(f"{path}, {topic}: {error}") from error
+                raise ScrfdError(
+                    f"{path}, {topic}: {error}; if another version of scrfd_ros wrote it, replay "
+                    f"again"
+                ) from error
             stamp = nanoseconds(message.header.stamp)
             frames = recordings[topic].frames
             frames[stamp, repeats[topic, stamp]] = faces

@@ -53,6 +53,10 @@ class CdrWriter:
         self._content += data
         self._content.append(0)
 
+    def octet(self, value: int) -> None:
+        """Add a number of one byte, 0 to 255."""
+        self._content.append(value)
+
     def array(self, values: NDArray[Any], dtype: DTypeLike) -> None:
         """Add the numbers of an array, without their count, as `dtype`: "<f4" or "<f8"."""
         array = np.asarray(values, dtype)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.errors import MessageError
-from scrfd_ros.faces import Faces, boxes_around, stacked_embeddings
+from scrfd_ros.faces import Faces, Identity, IdentityState, boxes_around, stacked_embeddings
 from scrfd_ros.messages.cdr import CdrWriter, Header
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CLASS_ID = "face"
 """The class_id of every detection."""
+
+_NOT_LOOKED_UP = Identity()
 
 
 class ModelNames(NamedTuple):
@@ -58,9 +60,10 @@ def detection_array(faces: Faces, header: Header) -> bytes:
 
 
 def face_array(faces: Faces, header: Header, models: ModelNames) -> bytes:
-    """A scrfd_ros/FaceArray: the detections in the same order, with landmarks and embeddings.
+    """A scrfd_ros/FaceArray: the detections in the same order, with all that `faces` has.
 
-    A face has no landmarks if `faces` has none, and no embedding if it was not embedded.
+    A face has no landmarks if `faces` has none, and no embedding if it was not embedded. Without
+    identities it has that of a face that was not looked up.
 
     Args:
         faces, header: see `detection_array`.
@@ -74,6 +77,7 @@ def face_array(faces: Faces, header: Header, models: ModelNames) -> bytes:
         writer.text(name)
     writer.numbers("I", len(faces))
     embedded = faces.embedded
+    identities = faces.identities or (_NOT_LOOKED_UP,) * len(faces)
     for row, (numbers, track_id) in enumerate(zip(_numbers(faces), _track_ids(faces), strict=True)):
         _add_detection(writer, header, numbers, track_id)
         points = faces.boxes[:0] if faces.landmarks is None else faces.landmarks[row]
@@ -86,11 +90,18 @@ def face_array(faces: Faces, header: Header, models: ModelNames) -> bytes:
             writer.numbers("f", faces.embedding_norms[row])
         else:
             writer.numbers("If", 0, 0)
+        state, person_id, name, similarity, margin = identities[row]
+        writer.text(person_id)
+        writer.text(name)
+        writer.numbers("ff", similarity, margin)
+        writer.octet(state)
     return writer.message()
 
 
 def faces_of(message: Any) -> Faces:
     """The `Faces` in a scrfd_ros/FaceArray; the inverse of `face_array`.
+
+    `identities` is None if no face was looked up.
 
     Args:
         message: any object with the message's fields, whichever library made it.
@@ -106,6 +117,16 @@ def faces_of(message: Any) -> Faces:
     norms = np.array([face.embedding_norm for face in faces], np.float32)
     ids = [face.detection.id for face in faces]
     try:
+        identities = tuple(
+            Identity(
+                IdentityState(face.identity_state),
+                face.person_id,
+                face.name,
+                face.similarity,
+                face.margin,
+            )
+            for face in faces
+        )
         embeddings = stacked_embeddings([face.embedding for face in faces])
         if [len(face.embedding) > 0 for face in faces] != (norms > 0).tolist():
             raise ValueError("a norm without an embedding, or an embedding without a norm")
@@ -118,6 +139,7 @@ def faces_of(message: Any) -> Faces:
             embeddings=embeddings,
             embedding_norms=None if embeddings is None else norms,
             ids=np.array([int(text) for text in ids], np.int64) if any(ids) else None,
+            identities=identities if set(identities) - {_NOT_LOOKED_UP} else None,
         )
     except (IndexError, OverflowError, ValueError) as error:
         raise MessageError(f"the faces of a FaceArray contradict each other: {error}") from error

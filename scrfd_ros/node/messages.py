@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import LabelInfo, VisionClass, VisionInfo
 
 from scrfd_ros.errors import ScrfdError
-from scrfd_ros.faces import Faces
+from scrfd_ros.faces import Faces, Identity, IdentityState
 from scrfd_ros.messages.faces import CLASS_ID, ModelNames, face_array, faces_of
 from scrfd_ros.msg import FaceArray
 from scrfd_ros.pipeline import FacePipeline
@@ -49,6 +49,7 @@ def check_definitions() -> None:
         embeddings=np.ones((1, 1), np.float32),
         embedding_norms=np.ones(1, np.float32),
         ids=np.ones(1, np.int64),
+        identities=(Identity(IdentityState.KNOWN, "id", "name", 0.75, 0.25),),
     )
     data = face_array(faces, Header(frame_id="camera"), ModelNames("detector", ""))
     reason = "the values differ"
@@ -62,6 +63,6 @@ def check_definitions() -> None:
     except Exception as error:  # the type depends on the ROS middleware
         reason = str(error)
     raise ScrfdError(
-        f"the installed vision_msgs is another version than this package was made for: a FaceArray "
-        f"cannot be read back ({reason}); install vision_msgs 4"
+        f"the installed messages are of another version than this package: a FaceArray cannot be "
+        f"read back ({reason}); build this package again, and install vision_msgs 4"
     )

@@ -16,9 +16,9 @@ from vision_msgs.msg import Detection2DArray
 
 from scrfd_ros.config import DetectorConfig, PipelineConfig
 from scrfd_ros.errors import ScrfdError
-from scrfd_ros.faces import Faces
+from scrfd_ros.faces import Faces, Identity, IdentityState
 from scrfd_ros.messages.faces import ModelNames, detection_array, face_array, faces_of
-from scrfd_ros.msg import FaceArray
+from scrfd_ros.msg import Face, FaceArray
 from scrfd_ros.node import messages
 from scrfd_ros.node.messages import check_definitions, label_info, vision_info
 
@@ -36,6 +36,10 @@ def some_faces(count: int) -> Faces:
         embeddings=random.normal(size=(count, 512)).astype(np.float32),
         embedding_norms=norms,
         ids=random.permutation(count).astype(np.int64) + 1,
+        identities=tuple(
+            Identity(IdentityState(row % 3), f"id {row}", "Zoë" * (row % 3 == 2), row / 32, 0.25)
+            for row in range(count)
+        ),
     )
 
 
@@ -63,6 +67,12 @@ def test_faces_come_back_from_what_rclpy_sends(count: int) -> None:
     if count:
         for name in ("embeddings", "embedding_norms", "landmarks", "ids"):
             np.testing.assert_array_equal(getattr(back, name), getattr(faces, name))
+        assert back.identities == faces.identities
+
+
+def test_the_states_of_an_identity_are_the_constants_of_the_message() -> None:
+    for state in IdentityState:
+        assert getattr(Face, f"IDENTITY_{state.name}") == state
 
 
 def test_the_installed_definitions_are_those_that_are_written() -> None:

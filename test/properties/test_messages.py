@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from scrfd_ros.bags.message_types import FACE_ARRAY, deserialize
-from scrfd_ros.faces import Faces
+from scrfd_ros.faces import Faces, Identity, IdentityState
 from scrfd_ros.images.encodings import bgr_from_image
 from scrfd_ros.messages.faces import CLASS_ID, ModelNames, detection_array, face_array, faces_of
 from scrfd_ros.msg import FaceArray
@@ -34,6 +34,15 @@ headers = st.builds(
     Header,
     stamp=st.builds(Time, sec=st.integers(-(2**31), 2**31 - 1), nanosec=st.integers(0, 10**9 - 1)),
     frame_id=text,
+)
+
+identities = st.builds(
+    Identity,
+    st.sampled_from(IdentityState),
+    text,
+    text,
+    st.floats(-1, 1, width=32),
+    st.floats(0, 2, width=32),
 )
 
 
@@ -60,6 +69,9 @@ def all_faces(draw: st.DrawFn) -> Faces:
         embeddings=embeddings,
         embedding_norms=norms,
         ids=None if ids is None else np.array(ids, np.int64),
+        identities=draw(
+            st.none() | st.lists(identities, min_size=count, max_size=count).map(tuple)
+        ),
     )
 
 
@@ -122,6 +134,8 @@ def test_faces_come_back_from_messages(faces: Faces, header: Header, models: Mod
         assert (back.ids is None) == (faces.ids is None or not len(faces))
         if back.ids is not None and faces.ids is not None:
             assert back.ids.tolist() == faces.ids.tolist()
+        looked_up = any(identity != Identity() for identity in faces.identities or ())
+        assert back.identities == (faces.identities if looked_up else None)
 
 
 @given(all_faces(), headers)
