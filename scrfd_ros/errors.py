@@ -30,3 +30,7 @@ class DownloadError(ScrfdError):
 
 class GalleryError(ScrfdError):
     """A gallery of people cannot be used, or refuses what was asked of it."""
+
+
+class NoGalleryError(GalleryError):
+    """There is no gallery of people at this place."""

@@ -143,7 +143,7 @@ class Gallery:
         Args:
             name: of the person.
             looks: at least one.
-            source: where they are from, such as a file's name.
+            source: where the looks are from that do not say it themselves, such as a file's name.
             consent, expires: of a new person, see `Person`.
 
         Raises:
@@ -160,7 +160,7 @@ class Gallery:
                 person_id=person.id,
                 embedding=look.embedding,
                 quality=look.quality,
-                source=source,
+                source=look.source or source,
                 created=now,
                 image=b"" if look.crop is None else _png(look.crop),
             )

@@ -76,6 +76,7 @@ class Look(NamedTuple):
         quality: 0 to 1, see `scrfd_ros.recognition.quality`.
         yaw, pitch: of the head, approximate degrees, see `scrfd_ros.recognition.quality.pose`.
         crop: uint8 [112, 112, 3] BGR, the aligned face; None if images are not kept.
+        source: where it is from, such as a file's name; "" if it is not known.
     """
 
     embedding: NDArray[np.float32]
@@ -83,6 +84,7 @@ class Look(NamedTuple):
     yaw: float
     pitch: float
     crop: NDArray[np.uint8] | None = None
+    source: str = ""
 
 
 class Candidate(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scrfd_ros.errors import GalleryError
+from scrfd_ros.errors import NoGalleryError
 from scrfd_ros.gallery.people import GalleryInfo
 from scrfd_ros.gallery.sql import FORMAT, TABLES, Run, SqlStore, name_taken
 
@@ -31,14 +31,15 @@ class SqliteStore(SqlStore):
         info: what a new gallery is for; None: the gallery has to exist.
 
     Raises:
-        GalleryError: the file is missing, damaged, not a gallery, or cannot be read or written.
+        NoGalleryError: the file is missing.
+        GalleryError: it is damaged, not a gallery, or cannot be read or written.
     """
 
     def __init__(self, path: Path, info: GalleryInfo | None) -> None:
         self._path = path
         self._lock = threading.RLock()
         if info is None and not path.exists():
-            raise GalleryError(f"{path}: there is no gallery")
+            raise NoGalleryError(f"{path}: there is no gallery")
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._connection = sqlite3.connect(

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scrfd_ros.errors import GalleryError
+from scrfd_ros.errors import GalleryError, NoGalleryError
 from scrfd_ros.gallery.gallery import Gallery
-from scrfd_ros.gallery.opening import open_gallery
+from scrfd_ros.gallery.opening import gallery_info, open_gallery
 from scrfd_ros.gallery.people import GalleryInfo, Look
 
 INFO = GalleryInfo("w600k_mbf", "0" * 64, 512)
@@ -61,3 +61,11 @@ def test_another_process_sees_changes_after_a_refresh(gallery: Gallery, tmp_path
         gallery.forget("Anna")
         other.refresh()
         assert not other.people and other.template_count == 0
+
+
+def test_what_a_gallery_is_for_is_told_without_making_one(gallery: Gallery, tmp_path: Path) -> None:
+    assert gallery_info(str(tmp_path / "people.db")) == INFO
+    assert gallery_info(str(tmp_path / "other.db")) is None
+    with pytest.raises(NoGalleryError, match=r"other\.db: there is no gallery"):
+        open_gallery(str(tmp_path / "other.db"))
+    assert not (tmp_path / "other.db").exists()
