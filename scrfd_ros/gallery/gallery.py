@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 import threading
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 import cv2
@@ -18,16 +20,25 @@ from scrfd_ros.errors import GalleryError
 from scrfd_ros.gallery.people import Candidate, GalleryInfo, Look, Person, Template
 from scrfd_ros.gallery.search import TemplateIndex
 from scrfd_ros.gallery.sql import new_id
-from scrfd_ros.gallery.store import Store
+from scrfd_ros.gallery.store import Changes, Store
+from scrfd_ros.gallery.wiping import leaves_no_copies
 
 MAX_NAME = 200
 """Characters of a name or a note of consent."""
+
+_JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+_INVISIBLE = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}  # categories of Unicode
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_FOREVER = 253402300800.0  # the year 10000, which dates cannot write
+
+_WAIT = 0.25  # seconds
 
 
 class Gallery:
     """People with their templates, in memory for searching, and in a store that keeps them.
 
-    What another process changes is seen after `refresh`. May be used by several threads.
+    What other processes change is seen after `refresh`, or soon after `follow`. May be used by
+    several threads.
 
     Args:
         store: is closed with the gallery.
@@ -39,11 +50,15 @@ class Gallery:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.RLock()
+        self._refreshing = threading.Lock()
+        self._closing = threading.Event()
+        self._follower: threading.Thread | None = None
+        self._trouble = ""
         self._revision = 0
         self._people: dict[str, Person] = {}
         self._roots: dict[str, str] = {}
         self._index = TemplateIndex(store.info.dimensions)
-        self.refresh()
+        self._load()
 
     def __enter__(self) -> Gallery:
         return self
@@ -63,7 +78,7 @@ class Gallery:
     @property
     def state(self) -> str:
         """What is wrong with the store, in a sentence; "" if it works."""
-        return self._store.state
+        return self._store.state or self._trouble
 
     @property
     def people(self) -> list[Person]:
@@ -100,22 +115,29 @@ class Gallery:
         Raises:
             GalleryError: there is none; names the nearest.
         """
-        wanted = unicodedata.normalize("NFC", name.strip())
+        wanted = _normalized(name)
         with self._lock:
             if wanted in self._people:
                 return self._people[wanted]
-            for each in self._people.values():
-                if each.name == wanted:
-                    return each
-            names = [each.name for each in self._people.values()]
-        near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.6)
-        hint = f"; did you mean {near[0]}?" if near else ""
+            if (person := self._named(wanted)) is not None:
+                return person
+            names = {each.name.casefold(): each.name for each in self._people.values()}
+        near = difflib.get_close_matches(wanted.casefold(), names, n=1, cutoff=0.6)
+        hint = f"; did you mean {names[near[0]]}?" if near else ""
         raise GalleryError(f"nobody in the gallery is called {wanted!r}{hint}")
 
     def person(self, person_id: str) -> Person | None:
         """The person of an id, or None if it was forgotten."""
         with self._lock:
             return self._people.get(person_id)
+
+    def templates_of(self, person: Person) -> list[Template]:
+        """The templates of a person's own, with their images, from the store.
+
+        Raises:
+            GalleryError: the store cannot be read.
+        """
+        return self._store.templates_of(person.id)
 
     def nearest(self, embedding: NDArray[np.float32], count: int = 2) -> list[Candidate]:
         """The people an embedding is most similar to, the most similar first.
@@ -127,6 +149,7 @@ class Gallery:
         with self._lock:
             return self._index.nearest(embedding, self._roots, count)
 
+    @leaves_no_copies
     def enroll(
         self,
         name: str,
@@ -147,37 +170,56 @@ class Gallery:
             consent, expires: of a new person, see `Person`.
 
         Raises:
-            GalleryError: the name cannot be used, or the store cannot be written.
+            GalleryError: the name or something else cannot be used, the person is there and has
+                another note of consent or time to expire, or the store cannot be written.
         """
-        name = checked_name(name)
-        now = time.time()
-        with self._lock:
-            known = next((each for each in self._people.values() if each.name == name), None)
-        person = known or Person(new_id(), name, consent, now, expires)
-        templates = [
-            Template(
-                id=new_id(),
-                person_id=person.id,
-                embedding=look.embedding,
-                quality=look.quality,
-                source=look.source or source,
-                created=now,
-                image=b"" if look.crop is None else _png(look.crop),
+        name, now = checked_name(name), time.time()
+        _check_terms(consent, expires, now)
+        if not looks:
+            raise GalleryError("there is no look at a face to enroll")
+        self.refresh()
+        try:
+            return self._enroll(name, looks, source, consent, expires, now)
+        except GalleryError:
+            # Another process may just have enrolled somebody of this name.
+            self.refresh()
+            if self._named(name) is None:
+                raise
+            return self._enroll(name, looks, source, consent, expires, now)
+
+    def _enroll(
+        self,
+        name: str,
+        looks: Sequence[Look],
+        source: str,
+        consent: str,
+        expires: float | None,
+        now: float,
+    ) -> Person:
+        known = self._named(name)
+        if known is not None and (
+            consent not in ("", known.consent) or expires not in (None, known.expires)
+        ):
+            raise GalleryError(
+                f"{name} is in the gallery already, with another note of consent or time to "
+                f"expire; enroll without these, or forget the person first"
             )
-            for look in looks
-        ]
+        person = known or Person(new_id(), name, consent, now, expires)
+        templates = [self._template(person, look, source, now) for look in looks]
         self._store.add([] if known else [person], templates)
         self.refresh()
         return person
 
+    @leaves_no_copies
     def rename(self, name: str, new_name: str) -> None:
         """Give a person another name.
 
         Raises:
             GalleryError: nobody has the name, the new one cannot be used or is taken.
         """
-        self._store.rename(self.find(name).id, checked_name(new_name))
-        self.refresh()
+        new_name = checked_name(new_name)
+        with self._edit():
+            self._store.rename(self.find(name).id, new_name)
 
     def merge(self, name: str, into: str) -> None:
         """Note that two people are one. `split` ends that.
@@ -185,13 +227,12 @@ class Gallery:
         Raises:
             GalleryError: nobody has one of the names, or they are one person already.
         """
-        person, other = self.find(name), self.find(into)
-        with self._lock:
-            if self._roots[person.id] == self._roots[other.id]:
-                raise GalleryError(f"{person.name} and {other.name} are one person already")
+        with self._edit():
+            person, other = self.find(name), self.find(into)
             person_root, other_root = self._roots[person.id], self._roots[other.id]
-        self._store.merge(person_root, other_root)
-        self.refresh()
+            if person_root == other_root:
+                raise GalleryError(f"{person.name} and {other.name} are one person already")
+            self._store.merge(person_root, other_root)
 
     def split(self, name: str) -> None:
         """Make somebody who was merged into another a person of its own again.
@@ -199,11 +240,11 @@ class Gallery:
         Raises:
             GalleryError: nobody has the name, or it is not merged into another.
         """
-        person = self.find(name)
-        if not person.merged_into:
-            raise GalleryError(f"{person.name} is not merged into another person")
-        self._store.merge(person.id, "")
-        self.refresh()
+        with self._edit():
+            person = self.find(name)
+            if not person.merged_into:
+                raise GalleryError(f"{person.name} is not merged into another person")
+            self._store.merge(person.id, "")
 
     def move(self, template_ids: Sequence[str], name: str) -> None:
         """Have templates belong to another person.
@@ -211,70 +252,94 @@ class Gallery:
         Raises:
             GalleryError: nobody has the name, or there is no such template.
         """
-        self._store.move(template_ids, self.find(name).id)
-        self.refresh()
+        with self._edit():
+            self._store.move(template_ids, self.find(name).id)
 
+    @leaves_no_copies
     def remove(self, template_ids: Sequence[str]) -> None:
-        """Remove templates for good."""
-        self._store.remove(template_ids)
-        self.refresh()
+        """Remove templates for good.
 
+        Raises:
+            GalleryError: there is no such template.
+        """
+        with self._edit():
+            self._store.remove(template_ids)
+
+    @leaves_no_copies
     def reject(self, name: str, looks: Sequence[Look], source: str) -> None:
         """Keep looks as negative examples: faces that were taken for a person, and are not.
 
         Raises:
             GalleryError: nobody has the name.
         """
-        person, now = self.find(name), time.time()
-        self._store.add(
-            [],
-            [
-                Template(
-                    new_id(), person.id, look.embedding, look.quality, source, now, is_negative=True
-                )
-                for look in looks
-            ],
-        )
-        self.refresh()
+        now = time.time()
+        with self._edit():
+            person = self.find(name)
+            rejected = [
+                self._template(person, look._replace(crop=None), source, now) for look in looks
+            ]
+            self._store.add([], [each._replace(is_negative=True) for each in rejected])
 
+    @leaves_no_copies
     def forget(self, name: str) -> None:
         """Forget a person, and those merged into it, for good: their bytes are overwritten.
 
         Raises:
-            GalleryError: nobody has the name.
+            GalleryError: nobody has the name, the person is merged into another one, or the bytes
+                could not be overwritten yet.
         """
-        person = self.find(name)
-        self._store.forget([person.id, *(each.id for each in self.merged(person.id))])
-        self.refresh()
+        with self._edit():
+            person = self.find(name)
+            if person.merged_into:
+                whole = self._people[self._roots[person.id]].name
+                raise GalleryError(
+                    f"{person.name} is merged into {whole}: forget {whole}, which forgets both, or "
+                    f"split {person.name} first"
+                )
+            self._store.forget([person.id])
 
+    @leaves_no_copies
     def forget_expired(self) -> int:
-        """Forget the people whose time is over; returns how many."""
+        """Forget the people whose time is over, and those merged into them; returns how many.
+
+        Raises:
+            GalleryError: the store cannot be written, or the bytes not be overwritten yet.
+        """
         now = time.time()
         with self._lock:
+            before = len(self._people)
             expired = [
                 each.id
                 for each in self._people.values()
                 if each.expires is not None and each.expires <= now
             ]
-        if expired:
+        if not expired:
+            return 0
+        with self._edit():
             self._store.forget(expired)
-            self.refresh()
-        return len(expired)
+        return before - len(self._people)
 
+    @leaves_no_copies
     def refresh(self) -> None:
-        """Take over what has changed in the store."""
-        with self._lock:
-            changes = self._store.read(self._revision, self._index.add)
-            self._index.forget(changes.forgotten)
-            self._index.remove(changes.removed)
-            for person_id in changes.forgotten:
-                self._people.pop(person_id, None)
-            for person in changes.people:
-                self._people[person.id] = person
-            for template_id, person_id in changes.moved:
-                self._index.move(template_id, person_id)
-            self._roots = {each: self._root(each) for each in self._people}
-            self._revision = changes.revision
+        """Take over what has changed in the store.
+
+        Raises:
+            GalleryError: the store cannot be read.
+        """
+        with self._refreshing:
+            batches: list[Sequence[Template]] = []
+            changes = self._store.read(self._revision, batches.append)
+            if changes.revision != self._revision:
+                self._apply(changes, batches)
+
+    def follow(self) -> None:
+        """Keep up with other processes from now on, and forget people when they expire.
+
+        A thread does so within about a second, until the gallery is closed. `state` tells if it
+        cannot.
+        """
+        self._follower = threading.Thread(target=self._follow, name="gallery", daemon=True)
+        self._follower.start()
 
     def ensure_recognizer(self, info: GalleryInfo) -> None:
         """Check that the gallery is for a recognizer.
@@ -291,29 +356,130 @@ class Gallery:
 
     def close(self) -> None:
         """Close the store. The gallery cannot be used any more."""
+        self._closing.set()
+        if self._follower is not None:
+            self._follower.join()
         self._store.close()
+
+    def _follow(self) -> None:
+        while not self._closing.is_set():
+            try:
+                if self._store.wait(self._revision, _WAIT):
+                    self.refresh()
+                self.forget_expired()
+                self._trouble = ""
+            except GalleryError as error:
+                self._trouble = str(error)
+                self._closing.wait(_WAIT)
+
+    @leaves_no_copies
+    def _load(self) -> None:
+        # Unlike in `refresh`, nobody uses the index yet, and there may be much to take over.
+        self._apply(self._store.read(0, self._index.add), [])
+
+    @contextmanager
+    def _edit(self) -> Iterator[None]:
+        """A change to what is in the store now, which memory takes over whatever becomes of it."""
+        self.refresh()
+        try:
+            yield
+        finally:
+            self.refresh()
+
+    def _apply(self, changes: Changes, added: Sequence[Sequence[Template]]) -> None:
+        with self._lock:
+            # What is gone comes first: people who were forgotten may have been imported again.
+            self._index.forget(changes.forgotten)
+            self._index.remove(changes.removed)
+            for person_id in changes.forgotten:
+                self._people.pop(person_id, None)
+            for batch in added:
+                self._index.add(batch)
+            for person in changes.people:
+                self._people[person.id] = person
+            for template_id, person_id in changes.moved:
+                self._index.move(template_id, person_id)
+            self._roots = {each: self._root(each) for each in self._people}
+            self._revision = changes.revision
+
+    def _named(self, name: str) -> Person | None:
+        with self._lock:
+            return next((each for each in self._people.values() if each.name == name), None)
 
     def _root(self, person_id: str) -> str:
         """The person that a person is merged into in the end."""
-        seen = set()
-        while (into := self._people[person_id].merged_into) and into not in seen:
-            seen.add(into)
+        while into := self._people[person_id].merged_into:
             person_id = into
         return person_id
 
+    def _template(self, person: Person, look: Look, source: str, now: float) -> Template:
+        """A look as a template of a person.
+
+        Raises:
+            GalleryError: its embedding is not a vector of unit length as in this gallery.
+        """
+        embedding = look.embedding
+        dimensions = self.info.dimensions
+        if embedding.shape != (dimensions,) or not abs(float(embedding @ embedding) - 1) < 1e-3:
+            raise GalleryError(
+                f"a look has no embedding of {dimensions} numbers and of unit length: the face was "
+                f"not embedded by the recognizer of the gallery"
+            )
+        image = b"" if look.crop is None else _png(look.crop)
+        return Template(
+            new_id(),
+            person.id,
+            embedding,
+            look.quality,
+            source,
+            now,
+            is_negative=False,
+            image=image,
+        )
+
 
 def checked_name(name: str) -> str:
-    """A name as it is kept: without blanks around it, in Unicode's composed form.
+    """A name as it is kept: in Unicode's composed form, with single blanks, none around it.
 
     Raises:
-        GalleryError: it is empty, too long, or has characters that cannot be printed.
+        GalleryError: it is empty, too long, in the form of an id, or has characters that are
+            invisible or change the direction of writing.
     """
-    name = unicodedata.normalize("NFC", name.strip())
-    if not name or len(name) > MAX_NAME or not name.isprintable():
+    name = _normalized(name)
+    if not 0 < len(name) <= MAX_NAME:
+        raise GalleryError(f"a name has 1 to {MAX_NAME} characters, and this one {len(name)}")
+    if not _is_text(name):
         raise GalleryError(
-            f"a name has 1 to {MAX_NAME} characters that can be printed, and this one has not"
+            "a name has no control characters, and none that change the direction of writing"
         )
+    if _ID.fullmatch(name):
+        raise GalleryError("a name cannot look like an id; give another one")
     return name
+
+
+def _check_terms(consent: str, expires: float | None, now: float) -> None:
+    if len(consent) > MAX_NAME or not _is_text(consent):
+        raise GalleryError(
+            f"a note of consent has at most {MAX_NAME} characters, in one line and all visible"
+        )
+    if expires is not None and not now < expires < _FOREVER:
+        raise GalleryError("the time when a person is to be forgotten has to be in the future")
+
+
+def _normalized(name: str) -> str:
+    return unicodedata.normalize("NFC", " ".join(name.split()))
+
+
+def _is_text(text: str) -> bool:
+    """Whether a text shows as what it is: it has no control or formatting characters.
+
+    Joiners are part of Persian and Indic names and of emoji; unassigned characters may be assigned
+    in a later version of Unicode than Python's.
+    """
+    return all(
+        character in _JOINERS or unicodedata.category(character) not in _INVISIBLE
+        for character in text
+    )
 
 
 def _png(crop: NDArray[np.uint8]) -> bytes:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias
 
@@ -34,6 +34,7 @@ TABLES = (
     # processes learn from it that they are.
     "CREATE TABLE decisions (revision BIGINT NOT NULL, time DOUBLE PRECISION NOT NULL,"
     " kind TEXT NOT NULL, subject TEXT NOT NULL)",
+    "CREATE INDEX people_merged ON people (merged_into)",
     "CREATE INDEX templates_person ON templates (person_id)",
     "CREATE INDEX templates_added ON templates (added)",
     "CREATE INDEX decisions_revision ON decisions (revision)",
@@ -41,6 +42,9 @@ TABLES = (
 """The columns added and moved are the revisions of when a template came, and came to its person."""
 
 _BATCH = 2000  # templates
+
+_PERSON = "id, name, consent, created, expires, merged_into"
+_TEMPLATE = "id, person_id, embedding, quality, source, created, is_negative"
 
 Run: TypeAlias = Callable[..., Iterator[tuple[Any, ...]]]
 """Runs a statement with parameters for its question marks; returns the rows."""
@@ -84,20 +88,11 @@ class SqlStore(ABC):
             ((revision,),) = run("SELECT revision FROM gallery")
             people = [
                 Person(*row)
-                for row in run(
-                    "SELECT id, name, consent, created, expires, merged_into FROM people"
-                    " WHERE revision > ?",
-                    since,
-                )
+                for row in run(f"SELECT {_PERSON} FROM people WHERE revision > ?", since)
             ]
             batch: list[Template] = []
-            for row in run(
-                "SELECT id, person_id, embedding, quality, source, created, is_negative"
-                " FROM templates WHERE added > ?",
-                since,
-            ):
-                embedding, is_negative = self._unpacked(row[2]), bool(row[6])
-                batch.append(Template._make((*row[:2], embedding, *row[3:6], is_negative, b"")))
+            for row in run(f"SELECT {_TEMPLATE} FROM templates WHERE added > ?", since):
+                batch.append(self._template(row))
                 if len(batch) == _BATCH:
                     take(batch)
                     batch = []
@@ -121,18 +116,26 @@ class SqlStore(ABC):
                     gone[kind].append(subject)
         return Changes(revision, people, moved, gone["forget"], gone["remove"])
 
-    def image(self, template_id: str) -> bytes:
+    def templates_of(self, person_id: str) -> list[Template]:
         with self._reading() as run:
-            rows = list(run("SELECT image FROM templates WHERE id = ?", template_id))
-        return bytes(rows[0][0]) if rows else b""
+            return self._templates_of(run, person_id)
 
-    def add(self, people: Sequence[Person], templates: Sequence[Template]) -> int:
-        with self._edit("add", [each.id for each in people or templates]) as (run, revision):
+    def export(self) -> Iterator[tuple[Person, list[Template]]]:
+        with self._reading() as run:
+            for row in list(run(f"SELECT {_PERSON} FROM people ORDER BY created, id")):
+                yield Person(*row), self._templates_of(run, row[0])
+
+    def add(self, people: Iterable[Person], templates: Iterable[Template]) -> int:
+        with self._edit() as (run, revision):
+            ids = []
             for person in people:
                 run("INSERT INTO people VALUES (?, ?, ?, ?, ?, ?, ?)", *person, revision)
-            for person_id in {each.person_id for each in templates}:
-                self._ensure_person(run, person_id)
+                ids.append(person.id)
+            known = set(ids)
             for each in templates:
+                if each.person_id not in known:
+                    self._ensure_person(run, each.person_id)
+                    known.add(each.person_id)
                 run(
                     "INSERT INTO templates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     each.id,
@@ -146,30 +149,40 @@ class SqlStore(ABC):
                     revision,
                     revision,
                 )
+                ids.append(each.id)
+            self._log(run, revision, "add", ids)
         return revision
 
     def rename(self, person_id: str, name: str) -> int:
-        with self._edit("rename", [person_id]) as (run, revision):
+        with self._edit() as (run, revision):
             self._ensure_person(run, person_id)
             run("UPDATE people SET name = ?, revision = ? WHERE id = ?", name, revision, person_id)
+            self._log(run, revision, "rename", [person_id])
         return revision
 
     def merge(self, person_id: str, into: str) -> int:
-        with self._edit("merge" if into else "split", [person_id]) as (run, revision):
-            self._ensure_person(run, person_id)
-            if into:
-                self._ensure_person(run, into)
+        with self._edit() as (run, revision):
+            merged_into = self._merged_into(run, person_id)
+            if into and merged_into:
+                raise GalleryError("the person was merged into another one a moment ago")
+            root = into
+            while root:  # another process may just have merged the two the other way round
+                if root == person_id:
+                    raise GalleryError("the two are one person already")
+                root = self._merged_into(run, root)
             run(
                 "UPDATE people SET merged_into = ?, revision = ? WHERE id = ?",
                 into,
                 revision,
                 person_id,
             )
+            self._log(run, revision, "merge" if into else "split", [person_id])
         return revision
 
     def move(self, template_ids: Sequence[str], person_id: str) -> int:
-        with self._edit("move", template_ids) as (run, revision):
+        with self._edit() as (run, revision):
             self._ensure_person(run, person_id)
+            self._ensure_templates(run, template_ids)
             for each in template_ids:
                 run(
                     "UPDATE templates SET person_id = ?, moved = ? WHERE id = ?",
@@ -177,48 +190,84 @@ class SqlStore(ABC):
                     revision,
                     each,
                 )
+            self._log(run, revision, "move", template_ids)
         return revision
 
     def remove(self, template_ids: Sequence[str]) -> int:
-        with self._edit("remove", template_ids) as (run, revision):
+        with self._edit() as (run, revision):
+            self._ensure_templates(run, template_ids)
             for each in template_ids:
                 run("DELETE FROM templates WHERE id = ?", each)
+            self._log(run, revision, "remove", template_ids)
         self._wipe()
         return revision
 
     def forget(self, person_ids: Sequence[str]) -> int:
-        with self._edit("forget", person_ids) as (run, revision):
-            for each in person_ids:
+        with self._edit() as (run, revision):
+            all_gone: dict[str, None] = {}
+            waiting = list(person_ids)
+            while waiting:
+                each = waiting.pop()
+                if each not in all_gone and list(run("SELECT 1 FROM people WHERE id = ?", each)):
+                    all_gone[each] = None
+                    waiting += [
+                        row[0] for row in run("SELECT id FROM people WHERE merged_into = ?", each)
+                    ]
+            for each in all_gone:
                 run("DELETE FROM templates WHERE person_id = ?", each)
                 run("DELETE FROM people WHERE id = ?", each)
-                run(
-                    "UPDATE people SET merged_into = '', revision = ? WHERE merged_into = ?",
-                    revision,
-                    each,
-                )
+            self._log(run, revision, "forget", list(all_gone))
         self._wipe()
         return revision
 
     @contextmanager
-    def _edit(self, kind: str, subjects: Sequence[str]) -> Iterator[tuple[Run, int]]:
-        """A writing transaction with its revision, which it writes into the log of decisions."""
+    def _edit(self) -> Iterator[tuple[Run, int]]:
+        """A writing transaction, and its revision."""
         with self._writing() as run:
             run("UPDATE gallery SET revision = revision + 1")
             ((revision,),) = run("SELECT revision FROM gallery")
             yield run, revision
-            for subject in subjects:
-                run(
-                    "INSERT INTO decisions VALUES (?, ?, ?, ?)",
-                    revision,
-                    time.time(),
-                    kind,
-                    subject,
-                )
+
+    @staticmethod
+    def _log(run: Run, revision: int, kind: str, subjects: Sequence[str]) -> None:
+        """Write into the log of decisions what was done, and to whom."""
+        for each in subjects:
+            run("INSERT INTO decisions VALUES (?, ?, ?, ?)", revision, time.time(), kind, each)
+
+    def _templates_of(self, run: Run, person_id: str) -> list[Template]:
+        rows = run(f"SELECT {_TEMPLATE}, image FROM templates WHERE person_id = ?", person_id)
+        return [self._template(row[:7])._replace(image=bytes(row[7])) for row in rows]
+
+    def _template(self, row: tuple[Any, ...]) -> Template:
+        embedding = self._unpacked(row[2])
+        if len(embedding) != self.info.dimensions:
+            raise GalleryError(
+                f"the gallery is damaged: a template has {len(embedding)} numbers instead of "
+                f"{self.info.dimensions}; take a copy of it, or enroll the people anew"
+            )
+        return Template._make((*row[:2], embedding, *row[3:6], bool(row[6]), b""))
+
+    @staticmethod
+    def _merged_into(run: Run, person_id: str) -> str:
+        rows = list(run("SELECT merged_into FROM people WHERE id = ?", person_id))
+        if not rows:
+            raise gone()
+        return str(rows[0][0])
+
+    @staticmethod
+    def _ensure_templates(run: Run, template_ids: Sequence[str]) -> None:
+        for each in template_ids:
+            if not list(run("SELECT 1 FROM templates WHERE id = ?", each)):
+                raise GalleryError(f"there is no template {each} in the gallery")
 
     @staticmethod
     def _ensure_person(run: Run, person_id: str) -> None:
         if not list(run("SELECT 1 FROM people WHERE id = ?", person_id)):
-            raise GalleryError("the person is no longer in the gallery: forgotten a moment ago")
+            raise gone()
+
+
+def gone() -> GalleryError:
+    return GalleryError("the person is no longer in the gallery: forgotten a moment ago")
 
 
 def name_taken() -> GalleryError:

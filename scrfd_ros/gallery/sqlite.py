@@ -5,109 +5,311 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scrfd_ros.errors import NoGalleryError
+from scrfd_ros.errors import GalleryError, NoGalleryError
 from scrfd_ros.gallery.people import GalleryInfo
-from scrfd_ros.gallery.sql import FORMAT, TABLES, Run, SqlStore, name_taken
+from scrfd_ros.gallery.sql import FORMAT, TABLES, Run, SqlStore, gone, name_taken
 
-_TIMEOUT = 10.0  # seconds that another writer may take
+APPLICATION_ID = 0x53435246
+"""In the file's header: "SCRF". Tells galleries from the databases of other programs."""
+
+_TIMEOUT = 10.0  # seconds that other writers and readers may take
 _POLL = 0.1  # seconds
+_PRAGMAS = (
+    "synchronous = FULL",  # what was acknowledged survives a power cut
+    "secure_delete = ON",  # what was removed is overwritten
+    "foreign_keys = ON",
+    "temp_store = MEMORY",  # nothing of people in temporary files
+    "trusted_schema = OFF",
+)
+_TABLES = [table.format(embedding="BLOB", bytes="BLOB") for table in TABLES]
+
+_NETWORK_FILE_SYSTEMS = {
+    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "afs", "vboxsf"),
+    *("fuse.sshfs", "fuse.glusterfs"),
+}
+
+_ADVICE = {
+    "locked": "another process has kept it busy for {timeout:.0f} s; try again",
+    "full": "the disk is full; nothing was changed",
+    "readonly": "it cannot be written; it and its folder have to be writable for this user",
+    "unable to open": "it cannot be opened; it and its folder have to be readable and writable "
+    "for this user, since SQLite keeps two files beside it",
+    "not a database": "it is not a gallery; give another path",
+    "malformed": "it is damaged; take a copy of it, or remove it and enroll the people anew",
+    "I/O error": "it could not be read or written; look at the disk, its free space, and whether "
+    "somebody removed the file",
+}
+"""What errors of SQLite say, and what to tell people."""
 
 
 class SqliteStore(SqlStore):
     """A `scrfd_ros.gallery.store.Store` in a file, which only its owner can read.
+
+    Each call has a connection of its own: what SQLite keeps in memory of rows and parameters is
+    freed with it, see `scrfd_ros.gallery.wiping`.
 
     Args:
         path: of the file, made if it is missing.
         info: what a new gallery is for; None: the gallery has to exist.
 
     Raises:
-        NoGalleryError: the file is missing.
+        NoGalleryError: the file is missing or empty.
         GalleryError: it is damaged, not a gallery, or cannot be read or written.
     """
 
     def __init__(self, path: Path, info: GalleryInfo | None) -> None:
-        self._path = path
-        self._lock = threading.RLock()
-        if info is None and not path.exists():
-            raise NoGalleryError(f"{path}: there is no gallery")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        self._connection = sqlite3.connect(
-            path, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False
-        )
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
-            self._connection.execute(f"PRAGMA {pragma}")
-        self._connection.execute("PRAGMA foreign_keys = ON")
-        with self._writing() as run:
-            if not list(run("SELECT 1 FROM sqlite_master WHERE name = 'gallery'")):
-                assert info is not None
-                for table in TABLES:
-                    run(table.format(embedding="BLOB", bytes="BLOB"))
-                run("INSERT INTO gallery VALUES (?, ?, ?, ?, 0)", FORMAT, *info)
-            ((_, *values),) = run(
-                "SELECT format, recognizer, recognizer_sha256, dimensions FROM gallery"
-            )
-        self.info = GalleryInfo(*values)
+        self._path = _made(path, info)
+        self._file = _identity(self._path)
+        self._wiped = True
+        self._lock = threading.Lock()
+        with self._errors():
+            # Never in a transaction, so that no other process waits for it. While it is open, the
+            # other connections of this process need not make SQLite's two further files.
+            self._watch = self._connect()
+            try:
+                self._prepare(info)
+                self._version = self._data_version()
+            except BaseException:
+                self._watch.close()
+                raise
 
     @property
     def state(self) -> str:
+        if not self._wiped:
+            return _not_wiped(self._path)
+        try:
+            mode = self._path.stat().st_mode
+        except OSError:
+            return _replaced(self._path)
+        if mode & 0o077:
+            return (
+                f"{self._path}: other users of this machine may read who is known; "
+                f"run: chmod 600 {self._path}"
+            )
         return ""
 
     def wait(self, since: int, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
+        if not self._wiped:
+            self._wipe()
         while True:
-            with self._reading() as run:
-                ((revision,),) = run("SELECT revision FROM gallery")
-            if revision > since or time.monotonic() >= deadline:
-                return bool(revision > since)
+            with self._lock, self._errors():
+                version = self._data_version()
+            if version != self._version:
+                self._version = version
+                with self._reading() as run:
+                    ((revision,),) = run("SELECT revision FROM gallery")
+                if revision > since:
+                    return True
+            if time.monotonic() >= deadline:
+                return False
             time.sleep(_POLL)
 
     def close(self) -> None:
         with self._lock:
-            self._connection.close()
+            self._watch.close()
+
+    def _prepare(self, info: GalleryInfo | None) -> None:
+        """Make the tables, or check them."""
+        if not self._is_gallery():
+            if info is None:
+                raise NoGalleryError(f"{self._path}: there is no gallery, the file is empty")
+            (mode,) = self._watch.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                raise GalleryError(
+                    f"{self._path}: its file system cannot keep a gallery; choose a local disk"
+                )
+            with self._writing() as run:
+                if not self._is_gallery():  # another process may just have made it
+                    for statement in _TABLES:
+                        run(statement)
+                    run("INSERT INTO gallery VALUES (?, ?, ?, ?, 0)", FORMAT, *info)
+                    run(f"PRAGMA application_id = {APPLICATION_ID}")
+                    run(f"PRAGMA user_version = {FORMAT}")
+        with self._reading() as run:
+            made = {row[0] for row in run("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
+            rows = list(run("SELECT recognizer, recognizer_sha256, dimensions FROM gallery"))
+        if made != set(_TABLES) or len(rows) != 1:
+            raise GalleryError(f"{self._path}: {_ADVICE['malformed']}")
+        self.info = GalleryInfo(*rows[0])
+        # A process that was killed may have left bytes of forgotten people.
+        with closing(self._connect(timeout=0)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _is_gallery(self) -> bool:
+        """Whether the file has a gallery that this version can use; False: it is empty.
+
+        Raises:
+            GalleryError: it has something else.
+        """
+        with closing(self._connect()) as connection:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application == 0 and tables == 0:
+            return False
+        if application != APPLICATION_ID:
+            raise GalleryError(
+                f"{self._path}: it is a database of another program, not a gallery; give another "
+                f"path"
+            )
+        if version > FORMAT:
+            raise GalleryError(
+                f"{self._path}: the gallery was made by a later version of scrfd_ros (format "
+                f"{version}; this one knows {FORMAT}); install that version"
+            )
+        return True
+
+    def _data_version(self) -> int:
+        """A number that changes when any other connection has written."""
+        (version,) = self._watch.execute("PRAGMA data_version").fetchone()
+        return int(version)
 
     @contextmanager
     def _reading(self) -> Iterator[Run]:
-        with self._lock:
-            self._connection.execute("BEGIN")
-            try:
-                yield self._run
-            finally:
-                self._connection.execute("ROLLBACK")
+        with self._transaction("BEGIN") as run:
+            yield run
 
     @contextmanager
     def _writing(self) -> Iterator[Run]:
-        with self._lock:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._run
-                    self._connection.execute("COMMIT")
-                except BaseException:
-                    self._connection.execute("ROLLBACK")
-                    raise
-            except sqlite3.IntegrityError as error:
-                raise name_taken() from error
+        with self._transaction("BEGIN IMMEDIATE") as run:
+            yield run
 
-    def _run(self, statement: str, *parameters: Any) -> Iterator[tuple[Any, ...]]:
-        return self._connection.execute(statement, parameters)
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[Run]:
+        with self._errors(), closing(self._connect()) as connection:
+
+            def run(statement: str, *parameters: Any) -> Iterator[tuple[Any, ...]]:
+                return connection.execute(statement, parameters)
+
+            run(begin)
+            yield run  # if it raises, closing the connection takes everything back
+            run("COMMIT")
+
+    def _connect(self, timeout: float = _TIMEOUT) -> sqlite3.Connection:
+        if _identity(self._path) != self._file:
+            raise GalleryError(_replaced(self._path))
+        connection = sqlite3.connect(
+            self._path, timeout=timeout, isolation_level=None, check_same_thread=False
+        )
+        try:
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Errors of SQLite become sentences."""
+        try:
+            yield
+        except sqlite3.IntegrityError as error:
+            if "FOREIGN KEY" in str(error):
+                raise gone() from error
+            if "people.name" in str(error):
+                raise name_taken() from error
+            raise GalleryError("it is in the gallery already") from error
+        except sqlite3.Error as error:
+            text = next((text for key, text in _ADVICE.items() if key in str(error)), str(error))
+            raise GalleryError(f"{self._path}: {text.format(timeout=_TIMEOUT)}") from error
 
     def _wipe(self) -> None:
-        with self._lock:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Write all pages into the file, which overwrites, and empty the log of writes."""
+        with self._errors(), closing(self._connect()) as connection:
+            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._wiped = not busy
+        if busy:
+            raise GalleryError(_not_wiped(self._path))
 
     def _packed(self, embedding: NDArray[np.float32]) -> bytes:
         return embedding.astype("<f4").tobytes()
 
     def _unpacked(self, value: bytes) -> NDArray[np.float32]:
         return np.frombuffer(value, "<f4")
+
+
+def _made(path: Path, info: GalleryInfo | None) -> Path:
+    """Make an empty file if there is none; returns its path without symbolic links.
+
+    Raises:
+        GalleryError: it is something that cannot keep a gallery.
+    """
+    if path.name == ":memory:":
+        raise GalleryError("a gallery is kept in a file; give the path of one, not :memory:")
+    try:
+        path = path.resolve()
+        if info is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            if info is None:
+                raise NoGalleryError(f"{path}: there is no gallery")
+            # Never opened when it is there: closing it would end SQLite's locks of this process.
+            try:
+                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+                os.fchmod(descriptor, 0o600)  # whatever the umask
+                os.close(descriptor)
+            except FileExistsError:
+                pass  # another process has just made it
+        mode = path.stat().st_mode
+    except (
+        OSError,
+        RuntimeError,
+    ) as error:  # RuntimeError: links that go round, before Python 3.13
+        reason = getattr(error, "strerror", None) or error
+        raise GalleryError(f"{path}: cannot open the gallery: {reason}") from error
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise GalleryError(f"{path}: it is {what}; give the path of a file for the gallery")
+    if (file_system := _file_system(path)) in _NETWORK_FILE_SYSTEMS:
+        raise GalleryError(
+            f"{path}: it is on a network share ({file_system}), where SQLite loses data; choose a "
+            f"local disk, or PostgreSQL for a gallery that several machines share"
+        )
+    return path
+
+
+def _file_system(path: Path) -> str:
+    """The type of the file system of a file, "" if it is not known."""
+    device = path.stat().st_dev
+    try:
+        lines = Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        fields, _, rest = line.partition(" - ")
+        if fields.split()[2] == f"{os.major(device)}:{os.minor(device)}":
+            return rest.split()[0]
+    return ""
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _replaced(path: Path) -> str:
+    return f"{path}: the gallery was removed or replaced while it was open; open it again"
+
+
+def _not_wiped(path: Path) -> str:
+    return (
+        f"{path}: removed from the gallery, but its bytes are still in {path.name}-wal, since "
+        f"another process reads; they are overwritten when it ends, or when the gallery is next "
+        f"opened"
+    )

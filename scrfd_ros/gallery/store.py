@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from scrfd_ros.gallery.people import GalleryInfo, Person, Template
@@ -53,16 +53,23 @@ class Store(Protocol):
         """
         ...
 
-    def image(self, template_id: str) -> bytes:
-        """The image of a template, PNG; b"" if none was kept."""
+    def templates_of(self, person_id: str) -> list[Template]:
+        """The templates of a person's own, with their images."""
+        ...
+
+    def export(self) -> Iterator[tuple[Person, list[Template]]]:
+        """Everybody with all templates and their images, as one snapshot."""
         ...
 
     def wait(self, since: int, seconds: float) -> bool:
         """Wait for a revision after this one; returns whether there is one."""
         ...
 
-    def add(self, people: Sequence[Person], templates: Sequence[Template]) -> int:
-        """Add people who are not there yet, and templates of these or of people who are."""
+    def add(self, people: Iterable[Person], templates: Iterable[Template]) -> int:
+        """Add people who are not there yet, and templates of these or of people who are.
+
+        The templates are taken one by one, after all people.
+        """
         ...
 
     def rename(self, person_id: str, name: str) -> int: ...
@@ -78,7 +85,10 @@ class Store(Protocol):
         ...
 
     def forget(self, person_ids: Sequence[str]) -> int:
-        """Remove people and their templates for good: their bytes are overwritten."""
+        """Remove people, those merged into them, and their templates, for good.
+
+        Their bytes are overwritten. Who is not there is gone already.
+        """
         ...
 
     @property

@@ -3,26 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from galleries import INFO, looks
 
 from scrfd_ros.errors import GalleryError, NoGalleryError
 from scrfd_ros.gallery.gallery import Gallery
 from scrfd_ros.gallery.opening import gallery_info, open_gallery
-from scrfd_ros.gallery.people import GalleryInfo, Look
-
-INFO = GalleryInfo("w600k_mbf", "0" * 64, 512)
-
-
-def looks(person: int, count: int = 3) -> list[Look]:
-    """Looks at a made-up person: unit vectors near a direction of its own."""
-    random = np.random.default_rng(person)
-    vectors = random.normal(size=512) + 0.5 * random.normal(size=(count, 512))
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return [Look(vector, 0.9, 0.0, 0.0) for vector in vectors.astype(np.float32)]
+from scrfd_ros.gallery.sqlite import SqliteStore
 
 
 @pytest.fixture
@@ -69,3 +62,206 @@ def test_what_a_gallery_is_for_is_told_without_making_one(gallery: Gallery, tmp_
     with pytest.raises(NoGalleryError, match=r"other\.db: there is no gallery"):
         open_gallery(str(tmp_path / "other.db"))
     assert not (tmp_path / "other.db").exists()
+
+
+def until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_a_following_gallery_sees_changes_within_a_second(gallery: Gallery, tmp_path: Path) -> None:
+    with open_gallery(str(tmp_path / "people.db")) as other:
+        other.follow()
+        for change, done in (
+            (
+                lambda: gallery.enroll("Anna", looks(1), source=""),
+                lambda: other.template_count == 3,
+            ),
+            (lambda: gallery.rename("Anna", "Anne"), lambda: other.people[0].name == "Anne"),
+            (lambda: gallery.forget("Anne"), lambda: not other.people),
+        ):
+            time.sleep(0.3)  # nothing happens for a while
+            change()
+            start = time.monotonic()
+            assert until(done)
+            assert time.monotonic() - start < 1
+        assert other.state == ""
+
+
+def test_people_are_forgotten_when_they_expire(gallery: Gallery) -> None:
+    soon = time.time() + 0.5
+    anna = gallery.enroll("Anna", looks(1), source="", expires=soon)
+    gallery.enroll("Bert", looks(2), source="")
+    gallery.enroll("Carl", looks(3), source="")
+    gallery.merge("Carl", "Anna")
+    assert gallery.forget_expired() == 0 and len(gallery.people) == 2
+    gallery.follow()
+    assert until(lambda: len(gallery.people) == 1)
+    assert time.time() >= soon
+    assert gallery.person(anna.id) is None
+    with pytest.raises(GalleryError, match="Carl"):
+        gallery.find("Carl")  # the same human
+
+
+def test_merges_nest_and_splits_restore_exactly(gallery: Gallery) -> None:
+    anna, bert, carl = (
+        gallery.enroll(name, looks(index), source="") for index, name in enumerate("ABC")
+    )
+    gallery.merge("A", "B")
+    gallery.merge("A", "C")  # the whole person, so B and with it A
+    assert gallery.people == [carl]
+    assert {each.name for each in gallery.merged(carl.id)} == {"A", "B"}
+    for again in (("C", "A"), ("A", "B"), ("A", "A")):
+        with pytest.raises(GalleryError, match="one person already"):
+            gallery.merge(*again)
+    with pytest.raises(GalleryError, match="C is not merged"):
+        gallery.split("C")
+    gallery.split("B")
+    assert gallery.people == [bert, carl]
+    assert gallery.template_counts() == {bert.id: 6, carl.id: 3}
+    gallery.split("A")
+    assert gallery.people == [anna, bert, carl]
+
+
+def test_two_processes_cannot_merge_in_a_circle(gallery: Gallery, tmp_path: Path) -> None:
+    for index, name in enumerate("ABC"):
+        gallery.enroll(name, looks(index), source="")
+    store = SqliteStore(tmp_path / "people.db", None)
+    ids = {each.name: each.id for each in gallery.people}
+    gallery.merge("A", "B")
+    gallery.merge("B", "C")
+    with pytest.raises(GalleryError, match="one person already"):
+        store.merge(ids["C"], ids["A"])  # as one would who has not seen the others
+    with pytest.raises(GalleryError, match="a moment ago"):
+        store.merge(ids["A"], ids["C"])
+    store.close()
+
+
+def test_who_is_merged_is_forgotten_with_the_whole_person(gallery: Gallery) -> None:
+    for index, name in enumerate("ABCD"):
+        gallery.enroll(name, looks(index), source="")
+    gallery.merge("A", "B")
+    gallery.merge("B", "C")
+    with pytest.raises(GalleryError, match="A is merged into C: forget C"):
+        gallery.forget("A")
+    gallery.forget("C")
+    assert [each.name for each in gallery.people] == ["D"]
+    assert gallery.template_count == 3
+
+
+def test_a_person_may_come_back_after_being_forgotten(gallery: Gallery, tmp_path: Path) -> None:
+    """With the same ids, as by an import of what was exported before."""
+    with open_gallery(str(tmp_path / "people.db")) as other:
+        anna = gallery.enroll("Anna", looks(1), source="")
+        templates = gallery.templates_of(anna)
+        other.refresh()
+        gallery.forget("Anna")
+        store = SqliteStore(tmp_path / "people.db", None)
+        store.add([anna], templates)
+        store.close()
+        other.refresh()
+        assert other.people == [anna] and other.template_count == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        pytest.param("  Anna \t Maria\n", "Anna Maria", id="blanks"),
+        pytest.param("Rene\N{COMBINING ACUTE ACCENT}", "Ren\xe9", id="composed"),
+        pytest.param("\u05d3\u05d5\u05d3", "\u05d3\u05d5\u05d3", id="right to left"),
+        pytest.param("\u0645\u06cc\u200c\u0634", "\u0645\u06cc\u200c\u0634", id="Persian"),
+        pytest.param(
+            "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+            "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+            id="emoji",
+        ),
+        pytest.param("A" * 200, "A" * 200, id="long"),
+        pytest.param("'; DROP TABLE people; --", "'; DROP TABLE people; --", id="SQL"),
+    ],
+)
+def test_names_people_have(gallery: Gallery, given: str, kept: str) -> None:
+    person = gallery.enroll(given, looks(1), source="")
+    assert person.name == kept
+    assert gallery.find(given) == gallery.find(kept) == person == gallery.find(person.id)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", " \n", "A" * 201, "a\0b", "a\x1b[2Jb", "\udce9", "\u202eannA", "a\u2028b\u200b"),
+        "01234567-89ab-cdef-0123-456789abcdef",
+    ],
+    ids=ascii,
+)
+def test_names_that_are_refused(gallery: Gallery, name: str) -> None:
+    with pytest.raises(GalleryError, match="a name "):
+        gallery.enroll(name, looks(1), source="")
+    gallery.enroll("Anna", looks(1), source="")
+    with pytest.raises(GalleryError, match="a name "):
+        gallery.rename("Anna", name)
+
+
+def test_who_is_not_there(gallery: Gallery) -> None:
+    anna = gallery.enroll("Anna Karenina", looks(1), source="")
+    for near in ("ANNA KARENINA", "Ana Karenina"):
+        with pytest.raises(GalleryError, match=f"called '{near}'; did you mean Anna Karenina"):
+            gallery.forget(near)
+    with pytest.raises(GalleryError, match=r"called 'Zoe'$"):
+        gallery.rename("Zoe", "Zora")
+    with pytest.raises(GalleryError, match="no template"):
+        gallery.move([anna.id], "Anna Karenina")
+    with pytest.raises(GalleryError, match="no template"):
+        gallery.remove([anna.id])
+
+
+def test_templates_move_to_another_person_and_go(gallery: Gallery) -> None:
+    anna = gallery.enroll("Anna", looks(1), source="a.jpg")
+    bert = gallery.enroll("Bert", looks(2), source="b.jpg")
+    first, *others = gallery.templates_of(anna)
+    assert first.source == "a.jpg" and first.embedding.tolist() in [
+        look.embedding.tolist() for look in looks(1)
+    ]
+    gallery.move([first.id], "Bert")
+    assert gallery.template_counts() == {anna.id: 2, bert.id: 4}
+    assert gallery.nearest(first.embedding)[0].person_id == bert.id
+    gallery.remove([each.id for each in others])
+    assert gallery.template_counts() == {anna.id: 0, bert.id: 4}
+    assert gallery.people == [anna, bert]
+
+
+def test_names_are_one_of_a_kind(gallery: Gallery) -> None:
+    gallery.enroll("Anna", looks(1), source="")
+    gallery.enroll("Bert", looks(2), source="")
+    with pytest.raises(GalleryError, match="another person has this name"):
+        gallery.rename("Bert", "Anna")
+    gallery.rename("Bert", "anna")
+    gallery.enroll("Anna", looks(1, 1), source="")
+    assert sorted(gallery.template_counts().values()) == [3, 4]
+
+
+def test_what_cannot_be_enrolled(gallery: Gallery) -> None:
+    with pytest.raises(GalleryError, match="no look"):
+        gallery.enroll("Anna", [], source="")
+    (look,) = looks(1, 1)
+    for bad in (look.embedding[:128], look.embedding * np.nan, look.embedding * 0):
+        with pytest.raises(GalleryError, match="512 numbers and of unit length"):
+            gallery.enroll("Anna", [look._replace(embedding=bad)], source="")
+    for expires in (0.0, time.time() - 1, float("nan"), float("inf")):
+        with pytest.raises(GalleryError, match="in the future"):
+            gallery.enroll("Anna", [look], source="", expires=expires)
+    with pytest.raises(GalleryError, match="note of consent"):
+        gallery.enroll("Anna", [look], source="", consent="said\nyes")
+    assert not gallery.people
+    gallery.enroll("Anna", [look], source="", consent="said yes")
+    with pytest.raises(GalleryError, match="another note of consent"):
+        gallery.enroll("Anna", [look], source="", consent="said yes again")
+
+
+def test_images_are_kept_where_they_are_given(gallery: Gallery) -> None:
+    crop = np.random.default_rng(1).integers(0, 256, (112, 112, 3), np.uint8)
+    anna = gallery.enroll("Anna", [looks(1)[0]._replace(crop=crop), looks(1)[1]], source="")
+    first, second = sorted(gallery.templates_of(anna), key=lambda each: -len(each.image))
+    assert np.array_equal(cv2.imdecode(np.frombuffer(first.image, np.uint8), -1), crop)
+    assert second.image == b""
