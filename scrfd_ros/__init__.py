@@ -33,7 +33,10 @@ if TYPE_CHECKING:
         TrackingConfig,
     )
     from scrfd_ros.errors import ScrfdError
-    from scrfd_ros.faces import Faces
+    from scrfd_ros.faces import Faces, Identity, IdentityState
+    from scrfd_ros.gallery.gallery import Gallery
+    from scrfd_ros.gallery.opening import open_gallery
+    from scrfd_ros.gallery.people import Look
     from scrfd_ros.images.files import read_image
     from scrfd_ros.pipeline import FacePipeline, Frame, Result, load_pipeline
 
@@ -42,7 +45,11 @@ __all__ = [
     "FacePipeline",
     "Faces",
     "Frame",
+    "Gallery",
     "GalleryConfig",
+    "Identity",
+    "IdentityState",
+    "Look",
     "PipelineConfig",
     "RecognizerConfig",
     "Result",
@@ -50,6 +57,7 @@ __all__ = [
     "SuperResolutionConfig",
     "TrackingConfig",
     "load_pipeline",
+    "open_gallery",
     "read_image",
 ]
 
@@ -58,7 +66,11 @@ _MODULES = {
     "FacePipeline": "scrfd_ros.pipeline",
     "Faces": "scrfd_ros.faces",
     "Frame": "scrfd_ros.pipeline",
+    "Gallery": "scrfd_ros.gallery.gallery",
     "GalleryConfig": "scrfd_ros.config",
+    "Identity": "scrfd_ros.faces",
+    "IdentityState": "scrfd_ros.faces",
+    "Look": "scrfd_ros.gallery.people",
     "PipelineConfig": "scrfd_ros.config",
     "RecognizerConfig": "scrfd_ros.config",
     "Result": "scrfd_ros.pipeline",
@@ -66,6 +78,7 @@ _MODULES = {
     "SuperResolutionConfig": "scrfd_ros.config",
     "TrackingConfig": "scrfd_ros.config",
     "load_pipeline": "scrfd_ros.pipeline",
+    "open_gallery": "scrfd_ros.gallery.opening",
     "read_image": "scrfd_ros.images.files",
 }
 

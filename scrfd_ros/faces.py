@@ -50,8 +50,8 @@ class Identity(NamedTuple):
             is not certain.
         similarity: cosine of the newest embedding and the nearest template of the most similar
             person, -1 to 1; 0 if the face was not looked up.
-        margin: by how much that is above the similarity of the second most similar person, 0 to 2;
-            0 if the face was not looked up.
+        margin: by how much that is above the similarity of the second most similar person, or above
+            -1 if there is no second one, 0 to 2; 0 if the face was not looked up.
     """
 
     state: IdentityState = IdentityState.UNKNOWN
@@ -146,7 +146,9 @@ class Faces:
     def as_json(self) -> list[dict[str, object]]:
         """One dictionary per face: id (with tracking only), score, box, landmarks and embedding.
 
-        Landmarks and embedding are [] for a face without them.
+        Landmarks and embedding are [] for a face without them. With a gallery also person (the
+        name, or None if the face is not known), person_id, similarity, margin and state (unknown,
+        tentative or known).
         """
         return [
             {
@@ -159,9 +161,20 @@ class Faces:
                     if self.embeddings is not None and self.embedded[row]
                     else []
                 ),
+                **({} if self.identities is None else _identity_as_json(self.identities[row])),
             }
             for row in range(len(self))
         ]
+
+
+def _identity_as_json(identity: Identity) -> dict[str, object]:
+    return {
+        "person": identity.name or None,
+        "person_id": identity.person_id,
+        "similarity": identity.similarity,
+        "margin": identity.margin,
+        "state": identity.state.name.lower(),
+    }
 
 
 def boxes_around(centers: NDArray[np.float64], sizes: NDArray[np.float64]) -> FloatArray:

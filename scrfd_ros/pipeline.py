@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
@@ -22,17 +23,22 @@ from scrfd_ros.detection.search import MAX_BATCH
 from scrfd_ros.detection.views import Plan
 from scrfd_ros.engines.model_check import check_detector, check_recognizer
 from scrfd_ros.engines.open import engines_of_sizes, open_network
+from scrfd_ros.errors import ScrfdError
 from scrfd_ros.faces import Faces, FloatArray
+from scrfd_ros.gallery.identifier import Identifier
+from scrfd_ros.gallery.opening import open_gallery
+from scrfd_ros.gallery.people import GalleryInfo, Look
 from scrfd_ros.images.decoded import DecodedImage
 from scrfd_ros.inference.cores import usable_cores
+from scrfd_ros.inference.engine_file import model_sha256
 from scrfd_ros.inference.network import Network
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, SUPER_RESOLUTION, installed_model
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.recognition.arcface import ArcFace
-from scrfd_ros.recognition.quality import face_quality
+from scrfd_ros.recognition.quality import face_quality, pose
 from scrfd_ros.recognition.super_resolution import SuperResolution, window_size
 from scrfd_ros.tracking.tracker import TrackedFaces, Tracker
-from scrfd_ros.tracking.watch import Look
+from scrfd_ros.tracking.watch import Glance
 
 _logger = logging.getLogger(__name__)
 
@@ -61,11 +67,14 @@ class Result(NamedTuple):
         faces: in pixels of the image, upright and at full scale; best score first.
         milliseconds: wall time by stage: prepare (letterbox and normalize), detect (network),
             decode (with NMS), track (with a tracker), align (with a recognizer; includes decoding
-            the whole of a reduced image) and embed, total.
+            the whole of a reduced image) and embed, identify (with a gallery), total.
+        looks: with a gallery, looks at the faces that were embedded in this image, by row, without
+            those that another face covers.
     """
 
     faces: Faces
     milliseconds: dict[str, float]
+    looks: Mapping[int, Look]
 
 
 class FacePipeline:
@@ -75,14 +84,15 @@ class FacePipeline:
 
     Args:
         config: the options. Its parts `detector` and `super_resolution` are set on the objects of
-            these names.
+            these names, `gallery` on the identifier.
         detector: finds the faces.
         recognizer: embeds them; None for no embeddings.
         super_resolution: upscales small faces before they are embedded; None for none.
+        identifier: tells who they are; None for no identities.
 
     Attributes:
-        detector, recognizer, super_resolution: as given; recognizer is None if the detector finds
-            no landmarks.
+        detector, recognizer, super_resolution, identifier: as given; recognizer is None if the
+            detector finds no landmarks.
         warning: a sentence if there is a recognizer that cannot be used; otherwise empty.
 
     Raises:
@@ -96,9 +106,11 @@ class FacePipeline:
         detector: Scrfd,
         recognizer: ArcFace | None = None,
         super_resolution: SuperResolution | None = None,
+        identifier: Identifier | None = None,
     ) -> None:
         self.detector = detector
         self.super_resolution = super_resolution
+        self.identifier = identifier
         self._was_told = False
         self.config = config
         self.recognizer = recognizer if detector.has_landmarks else None
@@ -151,9 +163,16 @@ class FacePipeline:
         self.detector.config = config.detector
         if self.super_resolution is not None:
             self.super_resolution.config = config.super_resolution
+        if self.identifier is not None:
+            self.identifier.config = config.gallery
         self._config = config
         if config.detector.full_look_period:
             self._tell_if_all_is_searched()
+
+    def close(self) -> None:
+        """Close the gallery, if there is one. Images can no longer be passed."""
+        if self.identifier is not None:
+            self.identifier.gallery.close()
 
     def new_tracker(self) -> Tracker | None:
         """A tracker for one camera, or None if faces are not tracked."""
@@ -215,36 +234,42 @@ class FacePipeline:
             last = now
 
         images = [_decoded(frame.image) for frame in frames]
-        looks, matched = self._matched(frames, images, done)
+        glances, matched = self._matched(frames, images, done)
+        looks: list[dict[int, Look]] = [{} for _ in frames]
         if self.recognizer is not None:
-            matched = self._embedded(self.recognizer, images, matched, done)
-        for frame, look, of_frame in zip(frames, looks, matched, strict=True):
+            matched, looks = self._embedded(self.recognizer, images, matched, done)
+        for frame, glance, of_frame in zip(frames, glances, matched, strict=True):
             if not isinstance(of_frame, _UntrackedFaces):
                 assert frame.tracker is not None
                 frame.tracker.commit(of_frame)
-                if look is not None:
-                    frame.tracker.watch.commit(look)
+                if glance is not None:
+                    frame.tracker.watch.commit(glance)
+        found = [of_frame.faces for of_frame in matched]
+        if self.identifier is not None:
+            identify = self.identifier.identify
+            found = list(map(identify, found, looks, (frame.tracker for frame in frames)))
+            done("identify")
         milliseconds["total"] = 1e3 * (last - start)
-        return [Result(of_frame.faces, milliseconds) for of_frame in matched]
+        return [Result(faces, milliseconds, of_f) for faces, of_f in zip(found, looks, strict=True)]
 
     def _matched(
         self,
         frames: Sequence[Frame],
         images: Sequence[DecodedImage],
         done: Callable[[str], None],
-    ) -> tuple[list[Look | None], list[TrackedFaces | _UntrackedFaces]]:
+    ) -> tuple[list[Glance | None], list[TrackedFaces | _UntrackedFaces]]:
         """Where each image was looked at, and its faces with ids.
 
         If a face is missed where it was expected, the whole image is looked at after all.
         """
         uprights = [checked_image(image.upright) for image in images]
-        looks: list[Look | None] = []
+        glances: list[Glance | None] = []
         plans: list[Plan | None] = []
         for frame, image, upright in zip(frames, images, uprights, strict=True):
-            look, plan = self._look(frame, upright, image.reduction)
-            looks.append(look)
+            glance, plan = self._glance(frame, upright, image.reduction)
+            glances.append(glance)
             plans.append(plan)
-        if any(looks):
+        if any(glances):
             done("track")
         found = self.detector.detect_all(uprights, done, plans if any(plans) else None)
         matched = list(map(_with_ids, frames, images, found))
@@ -255,27 +280,27 @@ class FacePipeline:
             again = self.detector.detect_all([uprights[row] for row in missed], done)
             for row, faces in zip(missed, again, strict=True):
                 matched[row] = _with_ids(frames[row], images[row], faces)
-                look = looks[row]
-                assert look is not None
-                looks[row] = look.everywhere()
+                glance = glances[row]
+                assert glance is not None
+                glances[row] = glance.everywhere()
             done("track")
-        return looks, matched
+        return glances, matched
 
-    def _look(
+    def _glance(
         self, frame: Frame, image: NDArray[np.uint8], reduction: int
-    ) -> tuple[Look | None, Plan | None]:
+    ) -> tuple[Glance | None, Plan | None]:
         """Where to look in an image, and how; None: everywhere, as without a tracker."""
         tracker, period = frame.tracker, self._config.detector.full_look_period
         if tracker is None or not period or not self._takes_parts:
             return None, None
         expected = tracker.expected(frame.time, frame.epoch).reduced(reduction)
-        look = tracker.watch.look(image, frame.time, frame.epoch, expected, period)
-        if look.parts is None:
-            return look, None
+        glance = tracker.watch.look(image, frame.time, frame.epoch, expected, period)
+        if glance.parts is None:
+            return glance, None
         height, width = image.shape[:2]
         whole, step = self.detector.plan(width, height), self.detector.levels[-1].stride
-        plan = plan_parts(width, height, look.parts, whole, step)
-        return (look, plan) if plan is not None else (look.everywhere(), None)
+        plan = plan_parts(width, height, glance.parts, whole, step)
+        return (glance, plan) if plan is not None else (glance.everywhere(), None)
 
     @property
     def _takes_parts(self) -> bool:
@@ -310,41 +335,78 @@ class FacePipeline:
         images: Sequence[DecodedImage],
         matched: Sequence[TrackedFaces | _UntrackedFaces],
         done: Callable[[str], None],
-    ) -> list[TrackedFaces | _UntrackedFaces]:
-        """The faces with embeddings of those that are due, computed together."""
+    ) -> tuple[list[TrackedFaces | _UntrackedFaces], list[dict[int, Look]]]:
+        """The faces with embeddings of those that are due, computed together, and looks at them."""
         aligned = [
             self._align(image, of_image.faces, of_image.rows)
             for image, of_image in zip(images, matched, strict=True)
         ]
         done("align")
-        embeddings, norms = recognizer.embed(np.concatenate([crops for _, crops in aligned]))
+        embeddings, norms = recognizer.embed(np.concatenate([each.crops for each in aligned]))
         done("embed")
-        ends = np.cumsum([len(rows) for rows, _ in aligned])[:-1]
+        ends = np.cumsum([len(each.rows) for each in aligned])[:-1]
         parts = zip(np.split(embeddings, ends), np.split(norms, ends), strict=True)
-        learned = []
-        for of_image, (rows, _), (vectors, lengths) in zip(matched, aligned, parts, strict=True):
+        learned, looks = [], []
+        for of_image, crops, (vectors, lengths) in zip(matched, aligned, parts, strict=True):
             # Half precision overflows without an error. Such a face has no embedding.
             sound = np.isfinite(lengths)
-            learned.append(of_image.learn(rows[sound], vectors[sound], lengths[sound]))
+            faces = of_image.learn(crops.rows[sound], vectors[sound], lengths[sound])
+            learned.append(faces)
+            looks.append(self._looks(crops, vectors, sound & faces.certain[crops.rows], of_image))
             if not isinstance(of_image, _UntrackedFaces):
                 done("track")
-        return learned
+        return learned, looks
 
-    def _align(
-        self, decoded: DecodedImage, faces: Faces, rows: NDArray[np.intp]
-    ) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
-        """The rows of the faces that are good enough to embed, and these faces aligned."""
+    def _align(self, decoded: DecodedImage, faces: Faces, rows: NDArray[np.intp]) -> _AlignedFaces:
+        """The faces that are good enough to embed, aligned."""
         assert faces.landmarks is not None
         image = decoded.upright_whole if len(rows) else decoded.image
         crops = align_faces(image, faces.landmarks[rows])
+        quality = None
         min_quality = self._config.recognizer.min_quality
-        if min_quality > 0:
+        if min_quality > 0 or self.identifier is not None:
             quality = face_quality(faces.scores[rows], faces.landmarks[rows], crops)
             enough = quality >= min_quality
-            rows, crops = rows[enough], crops[enough]
+            rows, crops, quality = rows[enough], crops[enough], quality[enough]
         if self.super_resolution is not None:  # after the quality, which its detail would spoil
             crops = self.super_resolution.align(image, faces.landmarks[rows])
-        return rows, crops
+        return _AlignedFaces(rows, crops, quality)
+
+    def _looks(
+        self,
+        aligned: _AlignedFaces,
+        embeddings: FloatArray,
+        chosen: NDArray[np.bool_],
+        of_image: TrackedFaces | _UntrackedFaces,
+    ) -> dict[int, Look]:
+        """Looks for the identifier, by the row of the face.
+
+        Args:
+            aligned, embeddings: faces of an image.
+            chosen: bool, those of them to return.
+        """
+        if self.identifier is None:
+            return {}
+        assert aligned.quality is not None and of_image.faces.landmarks is not None
+        poses = pose(of_image.faces.landmarks[aligned.rows]).tolist()
+        return {
+            aligned.rows[each].item(): Look(
+                embeddings[each],
+                aligned.quality[each].item(),
+                yaw=poses[each][0],
+                pitch=poses[each][1],
+                crop=aligned.crops[each] if self._config.gallery.keep_images else None,
+            )
+            for each in np.flatnonzero(chosen)
+        }
+
+
+class _AlignedFaces(NamedTuple):
+    """Faces of one image, aligned: their rows, the crops, and the quality if it was asked for."""
+
+    rows: NDArray[np.intp]
+    crops: NDArray[np.uint8]
+    quality: NDArray[np.float32] | None
 
 
 def _decoded(image: NDArray[np.uint8] | DecodedImage) -> DecodedImage:
@@ -371,6 +433,10 @@ class _UntrackedFaces(NamedTuple):
     @property
     def rows(self) -> NDArray[np.intp]:
         return np.arange(len(self.faces))
+
+    @property
+    def certain(self) -> NDArray[np.bool_]:
+        return np.ones(len(self.faces), np.bool_)
 
     def learn(
         self, rows: NDArray[np.intp], embeddings: FloatArray, norms: FloatArray
@@ -403,6 +469,8 @@ def load_pipeline(
         TypeError: `config` is no PipelineConfig.
         ModelError: a model is missing, damaged or of another kind, or its outputs cannot be right,
             see `scrfd_ros.engines.model_check`.
+        GalleryError: the gallery cannot be opened, or is for another recognizer.
+        ScrfdError: there is a gallery, but the detector finds no landmarks to recognize faces by.
     """
     if not isinstance(config, PipelineConfig):
         raise TypeError(f"config must be a PipelineConfig, got {described(config)}")
@@ -417,7 +485,8 @@ def load_pipeline(
     recognizer = _load_recognizer(config, open_model) if config.recognizer.enabled else None
     upscaling = config.super_resolution.enabled
     super_resolution = _load_super_resolution(config, open_model) if upscaling else None
-    return FacePipeline(config, detector, recognizer, super_resolution)
+    identifier = _open_identifier(config, detector, recognizer) if config.gallery.store else None
+    return FacePipeline(config, detector, recognizer, super_resolution, identifier)
 
 
 def _load_detector(
@@ -441,11 +510,29 @@ def _load_detector(
 
 
 def _load_recognizer(config: PipelineConfig, open_model: Callable[..., Network]) -> ArcFace:
-    options = config.recognizer
-    path = options.engine_path or installed_model(options.model, RECOGNIZER, config.model_directory)
-    recognizer = ArcFace(open_model(path))
+    recognizer = ArcFace(open_model(_recognizer_path(config)))
     _warn(check_recognizer(recognizer))
     return recognizer
+
+
+def _recognizer_path(config: PipelineConfig) -> Path:
+    options = config.recognizer
+    return options.engine_path or installed_model(options.model, RECOGNIZER, config.model_directory)
+
+
+def _open_identifier(
+    config: PipelineConfig, detector: Scrfd, recognizer: ArcFace | None
+) -> Identifier:
+    assert recognizer is not None  # the config checks it
+    if not detector.has_landmarks:
+        raise ScrfdError(
+            f"gallery.store is set, but {detector.network.path.name} finds no landmarks, which "
+            f"faces are aligned by to be recognized. Use a detector with landmarks, such as "
+            f"{PipelineConfig().detector.model}, or set gallery.store to empty"
+        )
+    path = _recognizer_path(config)
+    info = GalleryInfo(path.stem, model_sha256(path), recognizer.dimensions)
+    return Identifier(open_gallery(config.gallery.store, info), config.gallery)
 
 
 def _load_super_resolution(

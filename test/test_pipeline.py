@@ -22,6 +22,7 @@ from spots import SpotNetwork, draw_spots
 
 from scrfd_ros.config import (
     DetectorConfig,
+    GalleryConfig,
     PipelineConfig,
     RecognizerConfig,
     SuperResolutionConfig,
@@ -32,7 +33,7 @@ from scrfd_ros.detection.scrfd import Scrfd
 from scrfd_ros.detection.views import Plan
 from scrfd_ros.engines.free_size import load_for_size
 from scrfd_ros.errors import ImageError, ModelError, ScrfdError
-from scrfd_ros.faces import Faces, ious
+from scrfd_ros.faces import Faces, Identity, IdentityState, ious
 from scrfd_ros.images.decoded import DecodedImage, WholeImage
 from scrfd_ros.images.message import decode_message
 from scrfd_ros.images.orientation import ROTATIONS, turn
@@ -670,3 +671,46 @@ def test_no_looks_at_parts_without_tracking(
     assert caplog.text.count("faces are not tracked; set tracking.enabled to true") == 1
     assert pipeline.new_tracker() is None
     assert len(pipeline(image("t1.jpg")).faces) == 6
+
+
+def test_people_of_a_gallery_are_named(
+    detector_path: Callable[[str], Path],
+    recognizer_path: Callable[[str], Path],
+    image: Callable[[str], NDArray[np.uint8]],
+    tmp_path: Path,
+) -> None:
+    detector = DetectorConfig(engine_path=detector_path("500m"))
+    recognizer = RecognizerConfig(engine_path=recognizer_path("w600k_mbf"))
+    gallery = GalleryConfig(store=str(tmp_path / "people.db"), keep_images=True)
+    pipeline = load_pipeline(
+        PipelineConfig(detector=detector, recognizer=recognizer, gallery=gallery)
+    )
+    assert pipeline.identifier is not None
+    result = pipeline(image("obama.jpg"))
+    assert result.faces.identities == (Identity(),) and "identify" in result.milliseconds
+    (look,) = result.looks.values()
+    assert look.quality > 0.7 and abs(look.yaw) < 30 and look.crop is not None
+    person = pipeline.identifier.gallery.enroll("Barack", [look], source="obama.jpg")
+    (face,) = pipeline(image("obama2.jpg")).faces.as_json()
+    assert face["person"] == "Barack" and face["person_id"] == person.id
+    assert face["state"] == "known" and face["similarity"] >= 0.6  # type: ignore[operator]
+    group = pipeline(image("t1.jpg"))
+    assert group.faces.identities is not None and len(group.looks) == 6
+    assert {each.state for each in group.faces.identities} == {IdentityState.UNKNOWN}
+    tracker = pipeline.new_tracker()
+    results = [pipeline(image("obama3.jpg"), tracker, number / 10) for number in range(6)]
+    names = [face["person"] for result in results for face in result.faces.as_json()]
+    assert names == [None, None, None, None, "Barack", "Barack"]  # looks at 0, 0.2 and 0.4 s
+    pipeline.close()
+
+
+def test_a_gallery_needs_landmarks(tmp_path: Path) -> None:
+    outputs = scrfd_outputs(640, 640, landmarks=False)
+    detector = write_detector(tmp_path / "scrfd_1g.onnx", outputs, (1, 3, 640, 640))
+    config = PipelineConfig(
+        detector=DetectorConfig(engine_path=detector),
+        recognizer=RecognizerConfig(engine_path=write_recognizer(tmp_path / "recognizer.onnx")),
+        gallery=GalleryConfig(store=str(tmp_path / "people.db")),
+    )
+    with pytest.raises(ScrfdError, match=r"gallery\.store is set, but .* finds no landmarks"):
+        load_pipeline(config)

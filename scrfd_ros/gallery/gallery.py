@@ -73,12 +73,18 @@ class Gallery:
 
     @property
     def info(self) -> GalleryInfo:
+        """What the gallery is for."""
         return self._store.info
 
     @property
     def state(self) -> str:
         """What is wrong with the store, in a sentence; "" if it works."""
         return self._store.state or self._trouble
+
+    @property
+    def revision(self) -> int:
+        """Of the store, as far as it is taken over; grows with each change."""
+        return self._revision
 
     @property
     def people(self) -> list[Person]:
@@ -89,6 +95,7 @@ class Gallery:
 
     @property
     def template_count(self) -> int:
+        """The number of all templates, with negative examples."""
         with self._lock:
             return len(self._index)
 

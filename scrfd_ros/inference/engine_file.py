@@ -17,6 +17,7 @@ from typing import Any
 
 from scrfd_ros.errors import ModelError
 from scrfd_ros.files import write_bytes
+from scrfd_ros.inference.onnx_file import read_file
 from scrfd_ros.inference.tensorrt_library import Platform
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -125,6 +126,19 @@ def read_metadata(engine: Path) -> EngineMetadata | None:
     if not _has_right_types(metadata):
         raise ModelError(f"{path}: a value in it is of the wrong type; {_REMOVE}")
     return metadata
+
+
+def model_sha256(path: Path) -> str:
+    """SHA-256 of the ONNX file that a network comes from, in hexadecimal.
+
+    That of the file itself, or of the model that an engine was built from; of an engine without
+    metadata, that of the engine.
+
+    Raises:
+        ModelError: the file or its metadata cannot be read.
+    """
+    metadata = read_metadata(path)
+    return metadata.model_sha256 if metadata else hashlib.sha256(read_file(path)).hexdigest()
 
 
 def _has_right_types(metadata: EngineMetadata) -> bool:

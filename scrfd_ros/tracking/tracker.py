@@ -42,6 +42,9 @@ _SURE_TIME = 0.25
 """Seconds. After a longer miss a match is in doubt. A face in doubt is embedded again after this
 time at the earliest, so that a flickering overlap costs little."""
 
+_EAGER_PERIOD = 0.2 - 1e-6
+"""Seconds after which an eager face is embedded again; stamps are rounded."""
+
 _OVERLAP = 0.1
 """Part of the smaller box from which faces hide each other and can be mixed up."""
 
@@ -107,17 +110,30 @@ class Tracker:
 
     Attributes:
         watch: where to look in the next image.
+        eager: ids of faces that are to be embedded again soon, every 0.2 s.
     """
 
     def __init__(self, config: TrackingConfig = TrackingConfig()) -> None:
         self.config = config
         self.watch = Watch()
+        self.eager: frozenset[int] = frozenset()
         self._state = _State()
 
     @property
     def has_waiting_faces(self) -> bool:
         """Whether faces of the last image were due, were not embedded, and so are due again."""
         return self._state.is_waiting
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """Of all faces that are followed, also of those that the last image missed."""
+        return frozenset(self._state.tracks["id"].tolist())
+
+    @property
+    def doubtful(self) -> frozenset[int]:
+        """Ids of faces that may have been mixed up with others; the next embedding tells."""
+        tracks = self._state.tracks
+        return frozenset(tracks["id"][tracks["doubtful"]].tolist())
 
     def expected(self, time: float, epoch: int = 0) -> Expected:
         """Where the faces are expected in the next image, taken at this time."""
@@ -148,7 +164,7 @@ class Tracker:
                 f"time must be finite and must not go back, got {time} after {before.time}; "
                 f"FrameClock derives such times from stamps"
             )
-        return TrackedFaces(faces, before, self.config, time, epoch)
+        return TrackedFaces(faces, before, self.config, self.eager, time, epoch)
 
     def commit(self, tracked: TrackedFaces) -> None:
         """Make these faces the last ones, which the next image is matched with.
@@ -180,7 +196,13 @@ class TrackedFaces:
     has_missed: bool
 
     def __init__(
-        self, faces: Faces, before: _State, config: TrackingConfig, time: float, epoch: int
+        self,
+        faces: Faces,
+        before: _State,
+        config: TrackingConfig,
+        eager: frozenset[int],
+        time: float,
+        epoch: int,
     ) -> None:
         self._before = before
         self._time = time
@@ -195,8 +217,19 @@ class TrackedFaces:
         self._match(faces, overdue)
         self._find_overlaps()
         self.faces = replace(faces, ids=self._tracks["id"][self._slots])
-        self.rows = self._due(config.refresh_period)
+        self.rows = self._due(config.refresh_period, eager)
         self._is_waiting = len(self.rows) > 0
+
+    @property
+    def certain(self) -> _Flags:
+        """Whether an embedding of a face is certainly one of its id, bool [N].
+
+        It is not while another face covers it, nor if it is the first that does not match the
+        embedding of its track.
+        """
+        tracks = self._tracks[self._slots]
+        certain: _Flags = ~tracks["covered"] & ~(tracks["unmatched"] & tracks["known"])
+        return certain
 
     @property
     def _after(self) -> _State:
@@ -285,7 +318,7 @@ class TrackedFaces:
         self._tracks["covered"][self._slots] = overlaps[:, self._slots].any(axis=1)
         self._tracks["doubtful"] |= overlaps.any(axis=0)
 
-    def _due(self, refresh_period: float) -> _Rows:
+    def _due(self, refresh_period: float, eager: frozenset[int]) -> _Rows:
         """Rows of the faces to embed."""
         tracks = self._tracks[self._slots]
         age = self._time - tracks["embedded_time"]
@@ -295,7 +328,9 @@ class TrackedFaces:
         grown = coarse & (_scale(tracks["size"]) > _GROWTH * tracks["embedded_size"])
         doubtful = tracks["doubtful"] & (age >= _SURE_TIME)
         first = np.isinf(age)
-        return np.flatnonzero(first | (~tracks["covered"] & (stale | grown | doubtful)))
+        soon = np.isin(tracks["id"], list(eager)) & (age >= _EAGER_PERIOD)
+        due = stale | grown | doubtful | soon
+        return np.flatnonzero(first | (~tracks["covered"] & due))
 
     def _identify(self, faces: Faces, rows: _Rows, embeddings: FloatArray) -> _Flags:
         """Give faces that are new or in doubt, and not covered, the ids that they look like.

@@ -92,7 +92,7 @@ class _Memory(NamedTuple):
     followed: _Flags
 
 
-class Look(NamedTuple):
+class Glance(NamedTuple):
     """Where to look in an image.
 
     Attributes:
@@ -105,9 +105,9 @@ class Look(NamedTuple):
     after: _Memory
     after_all: _Memory
 
-    def everywhere(self) -> Look:
+    def everywhere(self) -> Glance:
         """At the same image, everywhere."""
-        return Look(None, self.after_all, self.after_all)
+        return Glance(None, self.after_all, self.after_all)
 
 
 class Watch:
@@ -121,7 +121,7 @@ class Watch:
 
     def look(
         self, image: NDArray[np.uint8], time: float, epoch: int, expected: Expected, period: float
-    ) -> Look:
+    ) -> Glance:
         """Where to look in the next image.
 
         Args:
@@ -135,7 +135,7 @@ class Watch:
         shape = cells.shape[:2]
         followed = _followed(expected, size, shape)
         all_seen = _Memory(time, epoch, cells, (0, 0), cells, cells, followed)
-        everywhere = Look(None, all_seen, all_seen)
+        everywhere = Glance(None, all_seen, all_seen)
         if before is None or before.epoch != epoch or before.whole.shape != cells.shape:
             return everywhere
         if time - before.time >= period or not expected.is_current.any():
@@ -149,11 +149,11 @@ class Watch:
         seen = np.where(looked[..., None], cells, before.seen)
         parts = [*_around(expected), *(Part(_pixels(box, size, shape)) for box in boxes)]
         after = before._replace(seen=seen, last=cells, followed=followed)
-        return Look(tuple(parts), after, all_seen)
+        return Glance(tuple(parts), after, all_seen)
 
-    def commit(self, look: Look) -> None:
+    def commit(self, glance: Glance) -> None:
         """Remember that this image was looked at."""
-        self._memory = look.after
+        self._memory = glance.after
 
 
 def _cells(image: NDArray[np.uint8]) -> _Cells:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from scrfd_ros.tracking.watch import Expected, Look, Watch
+from scrfd_ros.tracking.watch import Expected, Glance, Watch
 
 WIDTH, HEIGHT = 640, 360
 PERIOD = 0.5
@@ -48,13 +48,13 @@ def look(
     expected: Expected = SOMEBODY,
     epoch: int = 0,
     period: float = PERIOD,
-) -> Look:
+) -> Glance:
     found = watch.look(image, time, epoch, expected, period)
     watch.commit(found)
     return found
 
 
-def holds(found: Look, box: Sequence[float]) -> bool:
+def holds(found: Glance, box: Sequence[float]) -> bool:
     """Whether a box is looked at as a whole."""
     return found.parts is None or any(
         part.box[0] <= box[0]
