@@ -83,6 +83,7 @@ test_packages=(
   "pytest>=7,<9" "hypothesis>=6,<7" "coverage>=7.10" ruff==0.17.6 mypy==2.4.1
   onnx requests scikit-image "cuda-bindings>=12.9,<13"
   "rosbags>=0.11" rosbags-image
+  "psycopg[binary]>=3.1" "pgserver==0.1.4; platform_machine == 'x86_64' and python_version < '3.13'"
   ncnn {cyclonedds,tensorrt-rtx-cu13-{libs,bindings}}"; platform_machine == 'x86_64'"
   nvidia-cuda-{nvrtc-cu11==11.7.99,nvcc-cu12==12.9.86}"; platform_machine == 'x86_64'"
   catkin-pkg cmake ninja "setuptools<80" colcon-common-extensions

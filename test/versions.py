@@ -32,6 +32,8 @@ PACKAGES = (
     "hypothesis>=6,<7",
     "cuda-bindings>=12.9,<13",
     "ncnn",
+    "psycopg[binary]>=3.1",
+    "pgserver==0.1.4; platform_machine == 'x86_64' and python_version < '3.13'",
     "onnx",
     "requests",
     "scikit-image",

@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-from scrfd_ros.errors import NoGalleryError
+from scrfd_ros.errors import GalleryError, NoGalleryError
 from scrfd_ros.gallery.gallery import Gallery
 from scrfd_ros.gallery.people import GalleryInfo
 from scrfd_ros.gallery.sqlite import SqliteStore
+from scrfd_ros.gallery.store import Store
 
 
 def open_gallery(store: str, info: GalleryInfo | None = None) -> Gallery:
     """Open a gallery, and read all of its templates into memory.
 
     Args:
-        store: path of a file.
+        store: path of a file, in which ~ is the user's folder; or
+            postgresql://USER@HOST:PORT/DATABASE.
         info: what the gallery has to be for; it is made if it is missing. None: any gallery, which
             has to exist.
 
@@ -24,9 +27,13 @@ def open_gallery(store: str, info: GalleryInfo | None = None) -> Gallery:
         NoGalleryError: it does not exist.
         GalleryError: it cannot be opened, or is for another recognizer.
     """
-    gallery = Gallery(SqliteStore(Path(os.path.expanduser(store)), info))
+    gallery = Gallery(open_store(store.strip(), info))
     if info is not None:
-        gallery.ensure_recognizer(info)
+        try:
+            gallery.ensure_recognizer(info)
+        except GalleryError:
+            gallery.close()
+            raise
     return gallery
 
 
@@ -44,3 +51,18 @@ def gallery_info(store: str) -> GalleryInfo | None:
             return gallery.info
     except NoGalleryError:
         return None
+
+
+def open_store(store: str, info: GalleryInfo | None) -> Store:
+    """Open only the place where a gallery is kept. As `open_gallery`."""
+    if re.match("postgres(ql)?://", store):
+        from scrfd_ros.gallery.postgres import PostgresStore  # needs psycopg
+
+        return PostgresStore(store, info)
+    # Other URLs, paths of Windows and libpq's "host=..." would silently become files.
+    if not store or re.match(r"\w[\w+.-]*[:=]", store):
+        raise GalleryError(
+            "a gallery is the path of a file, or a URL postgresql://USER@HOST:PORT/DATABASE; write "
+            "./ before the name of a file that has a colon or an equals sign"
+        )
+    return SqliteStore(Path(os.path.expanduser(store)), info)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,13 +13,12 @@ from galleries import INFO, looks
 
 from scrfd_ros.errors import GalleryError, NoGalleryError
 from scrfd_ros.gallery.gallery import Gallery
-from scrfd_ros.gallery.opening import gallery_info, open_gallery
-from scrfd_ros.gallery.sqlite import SqliteStore
+from scrfd_ros.gallery.opening import gallery_info, open_gallery, open_store
 
 
 @pytest.fixture
-def gallery(tmp_path: Path) -> Iterator[Gallery]:
-    with open_gallery(str(tmp_path / "people.db"), INFO) as gallery:
+def gallery(place: str) -> Iterator[Gallery]:
+    with open_gallery(place, INFO) as gallery:
         yield gallery
 
 
@@ -46,8 +44,8 @@ def test_people_are_enrolled_corrected_and_forgotten(gallery: Gallery) -> None:
         gallery.find("Anne")
 
 
-def test_another_process_sees_changes_after_a_refresh(gallery: Gallery, tmp_path: Path) -> None:
-    with open_gallery(str(tmp_path / "people.db")) as other:
+def test_another_process_sees_changes_after_a_refresh(gallery: Gallery, place: str) -> None:
+    with open_gallery(place) as other:
         gallery.enroll("Anna", looks(1), source="")
         other.refresh()
         assert [each.name for each in other.people] == ["Anna"]
@@ -56,12 +54,15 @@ def test_another_process_sees_changes_after_a_refresh(gallery: Gallery, tmp_path
         assert not other.people and other.template_count == 0
 
 
-def test_what_a_gallery_is_for_is_told_without_making_one(gallery: Gallery, tmp_path: Path) -> None:
-    assert gallery_info(str(tmp_path / "people.db")) == INFO
-    assert gallery_info(str(tmp_path / "other.db")) is None
-    with pytest.raises(NoGalleryError, match=r"other\.db: there is no gallery"):
-        open_gallery(str(tmp_path / "other.db"))
-    assert not (tmp_path / "other.db").exists()
+def test_what_a_gallery_is_for_is_told_without_making_one(
+    gallery: Gallery, place: str, new_place: Callable[[], str]
+) -> None:
+    other = new_place()
+    assert gallery_info(place) == INFO
+    assert gallery_info(other) is None
+    with pytest.raises(NoGalleryError, match="there is no gallery"):
+        open_gallery(other)
+    assert gallery_info(other) is None
 
 
 def until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
@@ -71,8 +72,8 @@ def until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
     return condition()
 
 
-def test_a_following_gallery_sees_changes_within_a_second(gallery: Gallery, tmp_path: Path) -> None:
-    with open_gallery(str(tmp_path / "people.db")) as other:
+def test_a_following_gallery_sees_changes_within_a_second(gallery: Gallery, place: str) -> None:
+    with open_gallery(place) as other:
         other.follow()
         for change, done in (
             (
@@ -125,10 +126,10 @@ def test_merges_nest_and_splits_restore_exactly(gallery: Gallery) -> None:
     assert gallery.people == [anna, bert, carl]
 
 
-def test_two_processes_cannot_merge_in_a_circle(gallery: Gallery, tmp_path: Path) -> None:
+def test_two_processes_cannot_merge_in_a_circle(gallery: Gallery, place: str) -> None:
     for index, name in enumerate("ABC"):
         gallery.enroll(name, looks(index), source="")
-    store = SqliteStore(tmp_path / "people.db", None)
+    store = open_store(place, None)
     ids = {each.name: each.id for each in gallery.people}
     gallery.merge("A", "B")
     gallery.merge("B", "C")
@@ -151,14 +152,14 @@ def test_who_is_merged_is_forgotten_with_the_whole_person(gallery: Gallery) -> N
     assert gallery.template_count == 3
 
 
-def test_a_person_may_come_back_after_being_forgotten(gallery: Gallery, tmp_path: Path) -> None:
+def test_a_person_may_come_back_after_being_forgotten(gallery: Gallery, place: str) -> None:
     """With the same ids, as by an import of what was exported before."""
-    with open_gallery(str(tmp_path / "people.db")) as other:
+    with open_gallery(place) as other:
         anna = gallery.enroll("Anna", looks(1), source="")
         templates = gallery.templates_of(anna)
         other.refresh()
         gallery.forget("Anna")
-        store = SqliteStore(tmp_path / "people.db", None)
+        store = open_store(place, None)
         store.add([anna], templates)
         store.close()
         other.refresh()

@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gallery that several robots share: PostgreSQL with pgvector."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrfd_ros.errors import GalleryError, NoGalleryError
+from scrfd_ros.gallery.people import GalleryInfo
+from scrfd_ros.gallery.postgres_errors import failure, place, settings
+from scrfd_ros.gallery.sql import FORMAT, TABLES, Run, SqlStore
+
+try:
+    import psycopg
+    from psycopg.adapt import Dumper, Loader
+    from psycopg.pq import Format
+except ImportError as error:
+    raise GalleryError(
+        "a gallery on a PostgreSQL server needs the package psycopg: "
+        "pip install 'psycopg[binary]>=3.1'"
+    ) from error
+
+SCHEMA = "scrfd_gallery"
+"""The schema of the tables, and the channel on which changes are told."""
+
+OLDEST = 120000  # version of the server
+_CONNECT = 5  # seconds for each address of the server
+_ANSWER = 10.0  # seconds without an answer after which a connection is given up
+_POLL = 0.5  # seconds; also finds changes where a pooler swallows notifications
+_LOOK_AGAIN = 10.0  # seconds after which what was changed by hand is looked for
+_RETRY = (0.2, 5.0)  # seconds between attempts to connect: at first, and at most
+_MAKING = 7360512  # the advisory lock for making the tables
+_ROWS = 1000
+
+# What a robot that has lost its power or its network leaves open must not block the others.
+_WRITE = (
+    f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '{_ANSWER - 2:g}s';"
+    f" SET LOCAL idle_in_transaction_session_timeout = '{_ANSWER / 2:g}s';"
+)
+_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+
+# What is sampled for statistics would outlive the people whom it is about.
+_PRIVATE = {"people": ("name", "consent"), "templates": ("source", "embedding", "image")}
+_ADJUST = (
+    *(
+        f"ALTER TABLE {table} ALTER {column} SET STATISTICS 0"
+        for table, columns in _PRIVATE.items()
+        for column in columns
+    ),
+    # In the row: read in half the time.
+    "ALTER TABLE templates ALTER embedding SET STORAGE MAIN",
+)
+
+
+class PostgresStore(SqlStore):
+    """A `scrfd_ros.gallery.store.Store` in a PostgreSQL database.
+
+    Its tables are in a schema of their own: a database has one gallery. Nothing in it relies on
+    the session, so that poolers such as PgBouncer may be in between.
+
+    Args:
+        url: postgresql://USER@HOST:PORT/DATABASE, as libpq takes it.
+        info: what a new gallery is for; None: the gallery has to exist.
+
+    Raises:
+        NoGalleryError: there is no gallery in the database.
+        GalleryError: the server cannot be reached, refuses, or lacks pgvector.
+    """
+
+    def __init__(self, url: str, info: GalleryInfo | None) -> None:
+        self._settings = settings(url)
+        self._place = place(self._settings)
+        self._lock = threading.RLock()
+        self._closed = threading.Event()
+        self._away = ""
+        self._connection: psycopg.Connection[Any] | None = None
+        self._listener: psycopg.Connection[Any] | None = None
+        self._pause = _RETRY[0]
+        self._next_try = 0.0
+        self._look_again = 0.0
+        self._vector = "vector"
+        with self._failures():
+            connection = self._connected()
+            with _Limit(connection):
+                if not _has_gallery(connection):
+                    if info is None:
+                        raise NoGalleryError(f"{self._place}: there is no gallery in the database")
+                    self._make(connection, info)
+            self._connection = self._adapted(connection)
+        with self._reading() as run:
+            ((found, *values),) = run(
+                "SELECT format, recognizer, recognizer_sha256, dimensions FROM gallery"
+            )
+        if found > FORMAT:
+            raise GalleryError(
+                f"{self._place}: the gallery has format {found}, and this version of scrfd_ros "
+                f"knows formats up to {FORMAT}: update it"
+            )
+        self.info = GalleryInfo(*values)
+
+    @property
+    def state(self) -> str:
+        return self._away
+
+    def wait(self, since: int, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not self._closed.is_set():
+            try:
+                with self._failures():
+                    if self._is_news(since):
+                        return True
+            except GalleryError:  # `state` tells
+                pass
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if self._listener is None:
+                self._closed.wait(min(left, _POLL))
+            else:
+                select.select([self._listener], [], [], min(left, _POLL))
+        return False
+
+    def close(self) -> None:
+        self._closed.set()
+        for connection in (self._connection, self._listener):
+            if connection is not None:
+                connection.close()
+
+    def _is_news(self, since: int) -> bool:
+        """Whether there is another revision than this one, or nobody has looked for long."""
+        now = time.monotonic()
+        if self._listener is None:
+            if now < self._next_try:
+                return False
+            self._pause = min(2 * self._pause, _RETRY[1])
+            self._next_try = now + self._pause * random.uniform(0.5, 1.0)
+            listener = self._connected()
+            listener.add_notify_handler(lambda _: None)  # without one, psycopg keeps them all
+            with _Limit(listener):
+                listener.execute(f"LISTEN {SCHEMA}")
+            self._listener, self._pause, self._look_again = listener, _RETRY[0], now
+        try:
+            with _Limit(self._listener):
+                ((revision,),) = self._listener.execute(f"SELECT revision FROM {SCHEMA}.gallery")
+        except BaseException:
+            self._listener.close()
+            self._listener = None
+            raise
+        if revision == since and now < self._look_again:
+            return False
+        self._look_again = now + _LOOK_AGAIN
+        return True
+
+    @contextmanager
+    def _reading(self) -> Iterator[Run]:
+        with self._transaction(_READ) as (connection, limit):
+
+            def run(statement: str, *parameters: Any) -> Iterator[tuple[Any, ...]]:
+                with connection.cursor() as cursor:
+                    rows = cursor.stream(statement.replace("?", "%s"), parameters, binary=True)
+                    for count, row in enumerate(rows):
+                        if count % _ROWS == 0:
+                            limit.extend()
+                        yield row
+
+            yield run
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _writing(self) -> Iterator[Run]:
+        with self._transaction(_WRITE) as (connection, limit):
+
+            def run(statement: str, *parameters: Any) -> Iterator[tuple[Any, ...]]:
+                limit.extend()
+                return iter(
+                    connection.execute(statement.replace("?", "%s"), parameters, binary=True)
+                )
+
+            yield run
+            connection.execute(f"NOTIFY {SCHEMA}; COMMIT")
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[tuple[psycopg.Connection[Any], _Limit]]:
+        with self._lock, self._failures():
+            if self._closed.is_set():
+                raise GalleryError("the gallery is closed")
+            connection = self._begun(begin)
+            try:
+                with _Limit(connection) as limit:
+                    yield connection, limit
+            except BaseException:
+                try:
+                    with _Limit(connection):
+                        connection.execute("ROLLBACK")
+                except psycopg.Error:
+                    connection.close()
+                raise
+
+    def _begun(self, begin: str) -> psycopg.Connection[Any]:
+        """The connection, in a transaction; a new one if the server has closed it meanwhile."""
+        begin += f" SET LOCAL search_path = {SCHEMA}"
+        if self._connection is not None:
+            try:
+                with _Limit(self._connection):
+                    self._connection.execute(begin)
+                return self._connection
+            except psycopg.OperationalError:
+                self._connection.close()
+        self._connection = None
+        connection = self._adapted(self._connected())
+        with _Limit(connection):
+            connection.execute(begin)
+        self._connection = connection
+        return connection
+
+    def _wipe(self) -> None:
+        with self._lock, self._failures():
+            connection = self._adapted(self._connected())
+            try:
+                for table in _PRIVATE:
+                    connection.execute(f"VACUUM FULL {SCHEMA}.{table}")
+            finally:
+                connection.close()
+
+    def _packed(self, embedding: NDArray[np.float32]) -> Any:
+        return embedding
+
+    def _unpacked(self, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        return value
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        connection: psycopg.Connection[Any] = psycopg.connect(
+            **{
+                "connect_timeout": _CONNECT,
+                "keepalives_idle": int(_ANSWER),
+                "tcp_user_timeout": int(1000 * _ANSWER),
+                "application_name": "scrfd_ros",
+                **self._settings,
+                "client_encoding": "UTF8",
+            },
+            autocommit=True,
+            prepare_threshold=None,
+        )
+        if connection.info.server_version < OLDEST:
+            connection.close()
+            raise GalleryError(
+                f"{self._place}: the server is older than PostgreSQL {OLDEST // 10000}"
+            )
+        return connection
+
+    def _adapted(self, connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+        """A connection that turns vectors into arrays and back."""
+        with _Limit(connection):
+            ((oid,),) = connection.execute(
+                "SELECT a.atttypid FROM pg_attribute a"
+                f" WHERE a.attrelid = '{SCHEMA}.templates'::regclass AND a.attname = 'embedding'"
+            )
+        connection.adapters.register_loader(oid, _VectorLoader)
+        connection.adapters.register_dumper(
+            np.ndarray, type("_Dumper", (_VectorDumper,), {"oid": oid})
+        )
+        return connection
+
+    def _make(self, connection: psycopg.Connection[Any], info: GalleryInfo) -> None:
+        """Make the tables, unless another robot has made them meanwhile."""
+        with connection.transaction():
+            connection.execute(f"SELECT pg_advisory_xact_lock({_MAKING})")
+            if _has_gallery(connection):
+                return
+            if connection.info.parameter_status("server_encoding") != "UTF8":
+                raise GalleryError(
+                    f"{self._place}: the database cannot keep every name: make it anew, with the "
+                    f"encoding UTF8"
+                )
+            if not list(connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'")):
+                connection.execute("CREATE EXTENSION vector")
+            ((schema,),) = connection.execute(
+                "SELECT quote_ident(nspname) FROM pg_extension e"
+                " JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'"
+            )
+            if not list(connection.execute(f"SELECT 1 FROM pg_namespace WHERE nspname='{SCHEMA}'")):
+                connection.execute(f"CREATE SCHEMA {SCHEMA}")
+            connection.execute(f"SET LOCAL search_path = {SCHEMA}")
+            types = {"embedding": f"{schema}.vector({info.dimensions})", "bytes": "BYTEA"}
+            for statement in (*(each.format(**types) for each in TABLES), *_ADJUST):
+                connection.execute(statement)
+            connection.execute("INSERT INTO gallery VALUES (%s, %s, %s, %s, 0)", (FORMAT, *info))
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Turns errors of psycopg into ours, and notes whether the server is away."""
+        try:
+            yield
+        except psycopg.Error as error:
+            reason, is_away = failure(error, self._settings)
+            if is_away and not self._away:
+                self._away = (
+                    f"{self._place} away since {time.strftime('%H:%M:%S')}: {reason}; people are "
+                    f"recognized from memory, changes are refused"
+                )
+            raise GalleryError(f"{self._place}: {reason}") from None
+        else:
+            self._away = ""
+
+
+class _Limit:
+    """Cuts a connection whose server has not answered for long: nothing else would end a wait."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._start()
+
+    def __enter__(self) -> _Limit:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._timer.cancel()
+
+    def extend(self) -> None:
+        """Give it the full time again."""
+        with self._lock:
+            self._timer.cancel()
+        self._start()
+
+    def _start(self) -> None:
+        self._timer = threading.Timer(_ANSWER, self._cut)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _cut(self) -> None:
+        with self._lock:
+            if not self._connection.closed and not self._timer.finished.is_set():
+                with socket.socket(fileno=os.dup(self._connection.fileno())) as end:
+                    end.shutdown(socket.SHUT_RDWR)
+
+
+class _VectorLoader(Loader):
+    """A vector as pgvector sends it: the number of values and 0 as int16, then float32."""
+
+    format = Format.BINARY
+
+    def load(self, data: Any) -> NDArray[np.float32]:
+        return np.frombuffer(data, ">f4", offset=4).astype(np.float32)
+
+
+class _VectorDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: NDArray[np.float32]) -> bytes:
+        return len(obj).to_bytes(2, "big") + b"\0\0" + obj.astype(">f4").tobytes()
+
+
+def _has_gallery(connection: psycopg.Connection[Any]) -> bool:
+    return bool(
+        list(
+            connection.execute(
+                f"SELECT 1 FROM pg_tables WHERE schemaname = '{SCHEMA}' AND tablename = 'gallery'"
+            )
+        )
+    )
