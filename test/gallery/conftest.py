@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,16 @@ def shared_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Makes files or URLs where a gallery can be made."""
+    if request.param == "PostgreSQL":
+        server: PostgresServer = request.getfixturevalue("shared_server")
+        return server.new_database
+    numbers = itertools.count()
+    return lambda: str(tmp_path / f"people{next(numbers)}.db")
+
+
+@pytest.fixture
+def place(new_place: Callable[[], str]) -> str:
     """A file or URL where a gallery can be made."""
-    if request.param == "SQLite":
-        return str(tmp_path / "people.db")
-    server: PostgresServer = request.getfixturevalue("shared_server")
-    return server.new_database()
+    return new_place()
