@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scrfd_ros.errors import GalleryError, NoGalleryError
 from scrfd_ros.gallery.people import GalleryInfo
 from scrfd_ros.gallery.postgres_errors import failure, place, settings
-from scrfd_ros.gallery.sql import FORMAT, TABLES, Run, SqlStore
+from scrfd_ros.gallery.sql import FORMAT, TABLES, Run, SqlStore, gone, name_taken
 
 try:
     import psycopg
@@ -303,6 +303,12 @@ class PostgresStore(SqlStore):
         """Turns errors of psycopg into ours, and notes whether the server is away."""
         try:
             yield
+        except psycopg.errors.ForeignKeyViolation:
+            raise gone() from None
+        except psycopg.errors.UniqueViolation as error:
+            if error.diag.constraint_name == "people_name_key":
+                raise name_taken() from None
+            raise GalleryError("it is in the gallery already") from None
         except psycopg.Error as error:
             reason, is_away = failure(error, self._settings)
             if is_away and not self._away:

@@ -60,7 +60,6 @@ _CONNECTING = (
     ("read-only", "it can only be read, as a standby: name the main server", True),
 )
 _STATES = {
-    "23503": "the person is no longer in the gallery: forgotten a moment ago",
     "25P03": "the change took too long and was taken back; try again",
     "25006": "it can only be read, as a standby: name the main server",
     "42501": "{user} may not do that there; let the owner of the database do once: CREATE EXTENSION"
