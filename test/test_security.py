@@ -248,10 +248,17 @@ def text_of(element: ElementTree.Element) -> str:
     return element.text
 
 
+GALLERY_SERVICES = {
+    re.sub(r"(?<!^)(?=[A-Z])", "_", path.stem).lower() for path in (ROOT / "srv").glob("*.srv")
+}
+
 OPTIONAL = {
     "subscribe": {"/image/compressed", "/clock"},
-    "publish": {"/annotations", "/humans/faces/*"},
-    "reply": {"/face_node/get_type_description"},  # none on Humble
+    "publish": {"/annotations", "/humans/faces/*", "/humans/candidate_matches"},
+    "reply": {
+        "/face_node/get_type_description",  # none on Humble
+        *(f"/face_node/{service}" for service in GALLERY_SERVICES),
+    },
 }
 
 

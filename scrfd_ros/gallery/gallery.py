@@ -94,6 +94,12 @@ class Gallery:
         return sorted(own, key=lambda each: each.name.casefold())
 
     @property
+    def person_count(self) -> int:
+        """The number of people, without those who are merged into others."""
+        with self._lock:
+            return sum(not each.merged_into for each in self._people.values())
+
+    @property
     def template_count(self) -> int:
         """The number of all templates, with negative examples."""
         with self._lock:
@@ -115,6 +121,15 @@ class Gallery:
                 for each in self._people.values()
                 if each.id != person_id and self._roots[each.id] == person_id
             ]
+
+    def merged_names(self) -> dict[str, list[str]]:
+        """The names of the people who are merged into others, by the id of who they are now."""
+        names: dict[str, list[str]] = {}
+        with self._lock:
+            for each in self._people.values():
+                if each.merged_into:
+                    names.setdefault(self._roots[each.id], []).append(each.name)
+        return names
 
     def find(self, name: str) -> Person:
         """The person of this name or id; who is merged into another is found too.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.arrays import checked_image
-from scrfd_ros.faces import Faces
+from scrfd_ros.faces import Faces, Identity, IdentityState
 
 _BOX_COLOR = (80, 200, 60)  # BGR, as all colors here
 _TEXT_COLOR = (20, 20, 20)
@@ -18,12 +19,20 @@ _LANDMARK_COLORS = ((255, 160, 40), (255, 160, 40), (60, 220, 250), (90, 80, 250
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FRACTION_BITS = 4  # OpenCV draws at fractions of a pixel given as fixed-point integers
 _FARTHEST = 2**28  # fixed point; OpenCV refuses numbers beyond 32 bits
+_SHOWN_OF_ID = 8  # digits
+# Letters without an accent that Unicode could take off.
+_LATIN = str.maketrans(
+    {"ß": "ss", "æ": "ae", "Æ": "Ae", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "Oe", "ł": "l", "Ł": "L"}
+    | {"đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th"}
+)
 
 
 def draw_faces(image: NDArray[np.uint8], faces: Faces) -> NDArray[np.uint8]:
-    """Draw boxes, scores and landmarks into a copy of an image.
+    """Draw boxes, landmarks and labels into a copy of an image.
 
-    A face is labeled with its id, as #3, or with its row. Boxes that are not finite are skipped.
+    A face is labeled with its id, as #3, or its row; and with its score, or who it is if it was
+    looked up. OpenCV's fonts have ASCII only: a name is drawn without accents, or if it has other
+    letters as the first digits of the person's id. Boxes that are not finite are skipped.
 
     Args:
         image: uint8 [H, W, 3] BGR.
@@ -42,8 +51,11 @@ def draw_faces(image: NDArray[np.uint8], faces: Faces) -> NDArray[np.uint8]:
             continue
         # Lines scale with the image; labels and dots also with the face, so as not to hide it.
         face_unit = min(unit, max(size.min() / 65, 0.7))
-        name = f"#{faces.ids[row]}" if faces.ids is not None else str(row)
-        _draw_box(canvas, _fixed_point(box), f"{name} {faces.scores[row]:.2f}", unit, face_unit)
+        number = f"#{faces.ids[row]}" if faces.ids is not None else str(row)
+        said = f"{faces.scores[row]:.2f}"
+        if faces.identities is not None:
+            said = who(faces.identities[row], is_ascii=True)
+        _draw_box(canvas, _fixed_point(box), f"{number} {said}".strip(), unit, face_unit)
         if faces.landmarks is not None:
             radius = round(2 * face_unit * 2**_FRACTION_BITS)
             points = _fixed_point(faces.landmarks[row])
@@ -52,6 +64,25 @@ def draw_faces(image: NDArray[np.uint8], faces: Faces) -> NDArray[np.uint8]:
                     canvas, point, radius, color, cv2.FILLED, cv2.LINE_AA, shift=_FRACTION_BITS
                 )
     return canvas
+
+
+def who(identity: Identity, *, is_ascii: bool = False) -> str:
+    """Who a face belongs to, for a label: a name, ? if it is not certain, or a stranger's short id.
+
+    Args:
+        identity: of the face.
+        is_ascii: without accents, and with the person's short id for a name in other letters.
+    """
+    if identity.state is IdentityState.TENTATIVE:
+        return "?"
+    if identity.state is IdentityState.UNKNOWN:
+        kind, _, rest = identity.person_id.partition("-")
+        return f"{kind} {rest[:_SHOWN_OF_ID]}".strip()
+    if not is_ascii:
+        return identity.name
+    plain = unicodedata.normalize("NFKD", identity.name.translate(_LATIN))
+    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    return plain if plain.isascii() else identity.person_id[:_SHOWN_OF_ID]
 
 
 def _fixed_point(coordinates: NDArray[np.float32]) -> list[Any]:

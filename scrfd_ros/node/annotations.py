@@ -8,6 +8,7 @@ from foxglove_msgs.msg import Color, ImageAnnotations, Point2, PointsAnnotation,
 from std_msgs.msg import Header
 
 from scrfd_ros.faces import Faces
+from scrfd_ros.images.drawing import who
 
 _BOX = Color(r=0.24, g=0.78, b=0.31, a=1.0)
 _LANDMARK = Color(r=0.98, g=0.86, b=0.24, a=1.0)
@@ -15,7 +16,7 @@ _TEXT = Color(r=0.08, g=0.08, b=0.08, a=1.0)
 
 
 def image_annotations(faces: Faces, header: Header) -> ImageAnnotations:
-    """Boxes, landmarks, ids and scores, for the image with this header.
+    """Boxes, landmarks, ids, and scores or names, for the image with this header.
 
     Lines and letters scale with the faces, so that they suit large and small images.
 
@@ -47,12 +48,15 @@ def image_annotations(faces: Faces, header: Header) -> ImageAnnotations:
                     thickness=2 * lines[row],
                 )
             )
-        name = "" if faces.ids is None else f"#{faces.ids[row]} "
+        number = "" if faces.ids is None else f"#{faces.ids[row]} "
+        said = f"{faces.scores[row]:.2f}"
+        if faces.identities is not None:
+            said = who(faces.identities[row])
         message.texts.append(
             TextAnnotation(
                 timestamp=header.stamp,
                 position=corners[0],
-                text=f"{name}{faces.scores[row]:.2f}",
+                text=f"{number}{said}".strip(),
                 font_size=letters[row],
                 text_color=_TEXT,
                 background_color=_BOX,

@@ -199,4 +199,4 @@ def _human_faces(node: FaceNode, config: NodeConfig) -> HumanFaces | None:
             f"hri is true, but the ROS 2 package hri_msgs, 2.0 or newer, is missing ({error}): "
             f"install or build it and source its workspace, or set hri to false"
         ) from error
-    return HumanFaces(node, config.tracking.max_age)
+    return HumanFaces(node, config.tracking.max_age, has_gallery=bool(config.gallery.store))

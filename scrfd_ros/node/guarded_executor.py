@@ -63,7 +63,12 @@ class GuardedExecutor(SingleThreadedExecutor):
 def guard_services(node: Node) -> None:
     """Have each of a node's present services answer every request, by a refusal if it fails."""
     for service in node.services:
-        service.callback = _guarded(node, service, service.callback)
+        guard_service(node, service)
+
+
+def guard_service(node: Node, service: Service) -> None:
+    """Have a service of a node answer every request, by a refusal if it fails."""
+    service.callback = _guarded(node, service, service.callback)
 
 
 def _guarded(node: Node, service: Service, callback: Callable[[Any, Any], Any]) -> Any:
@@ -92,6 +97,8 @@ def _refusal(kind: Any, reason: str) -> Any:
         return SetParametersAtomically.Response(result=result)
     if kind is ChangeState:
         return ChangeState.Response(success=False)
+    if "message" in kind.Response.get_fields_and_field_types():  # as in std_srvs
+        return kind.Response(success=False, message=result.reason)
     return kind.Response()
 
 

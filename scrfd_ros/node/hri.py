@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faces for ROS4HRI: the topics below /humans/faces of REP-155. Needs hri_msgs."""
+"""Faces for ROS4HRI, and who they are: topics of REP-155 below /humans. Needs hri_msgs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from hri_msgs.msg import (
     FacialLandmarks,
     IdsList,
+    IdsMatch,
     NormalizedPointOfInterest2D,
     NormalizedRegionOfInterest2D,
 )
@@ -23,7 +24,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from scrfd_ros.faces import Faces
+from scrfd_ros.faces import Faces, Identity, IdentityState
 from scrfd_ros.node.clock import STEADY, stamp_now
 from scrfd_ros.node.images import image_message
 from scrfd_ros.recognition.alignment import align_faces
@@ -47,6 +48,7 @@ person's, so the eye on the left side of the image is the right eye."""
 _LANDMARK_COUNT = 70  # of dlib and OpenPose; unknown ones have the confidence 0
 _QOS = QoSProfile(depth=10)
 _LOOK_PERIOD = 0.5  # seconds between looks for silent cameras
+_MATCH_PERIOD = 1.0  # seconds after which who a face is is told again, for those who come later
 _ACK_TIMEOUT = Duration(seconds=1)  # for the last message
 
 
@@ -57,6 +59,8 @@ class _Face:
     Attributes:
         camera: that the face is tracked in.
         seen: time of the last image with the face.
+        person: id of the person who the face was last said to be; "" for nobody.
+        told: when that was said, monotonic seconds.
     """
 
     camera: str
@@ -64,6 +68,8 @@ class _Face:
     roi: Publisher
     landmarks: Publisher
     aligned: Publisher
+    person: str = ""
+    told: float = 0.0
 
 
 class HumanFaces:
@@ -75,23 +81,26 @@ class HumanFaces:
     Args:
         node: whose publishers these are.
         max_age: seconds that a face may be missed and keep its track; the same as the trackers'.
+        has_gallery: also publish who the faces are.
     """
 
-    def __init__(self, node: Node, max_age: float) -> None:
+    def __init__(self, node: Node, max_age: float, *, has_gallery: bool = False) -> None:
         self._node = node
         self._max_age = max_age
         self._faces: dict[str, _Face] = {}
         self._arrivals: dict[str, float] = {}  # of each camera's newest image, monotonic seconds
         self._lock = threading.Lock()
-        self._tracked = self._publisher(IdsList, "tracked")
+        self._tracked = self._publisher(IdsList, "faces/tracked")
+        self._matches = self._publisher(IdsMatch, "candidate_matches") if has_gallery else None
         self._timer = node.create_timer(
             _LOOK_PERIOD, self._end_faces_of_silent_cameras, clock=STEADY
         )
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anybody subscribes to the list of faces."""
-        return bool(self._tracked.get_subscription_count() > 0)
+        """Whether anybody subscribes to the list of faces, or to who they are."""
+        publishers = (self._tracked, self._matches)
+        return any(each is not None and each.get_subscription_count() > 0 for each in publishers)
 
     def publish(
         self,
@@ -101,7 +110,7 @@ class HumanFaces:
         header: Header,
         frame_time: FrameTime,
     ) -> None:
-        """Publish the faces of one image, and the ids of all cameras' tracked faces.
+        """Publish the faces of one image and who they are, and the ids of all cameras' faces.
 
         Args:
             camera: name of the camera; may be empty.
@@ -119,8 +128,11 @@ class HumanFaces:
         with self._lock:
             self._arrivals[camera] = time.monotonic()
             for row, track_id in enumerate(faces.ids):
-                face = self._face(f"{prefix}_{track_id}", camera, frame_time)
+                name = f"{prefix}_{track_id}"
+                face = self._face(name, camera, frame_time)
                 face.seen = frame_time
+                if faces.identities is not None:
+                    self._tell(name, face, faces.identities[row])
                 score = faces.scores[row].item()
                 xmin, ymin, xmax, ymax = boxes[row]
                 face.roi.publish(
@@ -155,13 +167,15 @@ class HumanFaces:
             self._publish_ids_now()
             self._tracked.wait_for_all_acked(_ACK_TIMEOUT)
             self._node.destroy_publisher(self._tracked)
+            if self._matches is not None:
+                self._node.destroy_publisher(self._matches)
 
     def _publisher(self, kind: type, topic: str) -> Publisher:
         # Without event callbacks, the executor does not wait for a publisher's events, so that
         # publishers can be created and destroyed while it waits.
         return self._node.create_publisher(
             kind,
-            f"/humans/faces/{topic}",
+            f"/humans/{topic}",
             _QOS,
             event_callbacks=PublisherEventCallbacks(use_default_callbacks=False),
         )
@@ -171,17 +185,46 @@ class HumanFaces:
             self._faces[name] = _Face(
                 camera=camera,
                 seen=seen,
-                roi=self._publisher(NormalizedRegionOfInterest2D, f"{name}/roi"),
-                landmarks=self._publisher(FacialLandmarks, f"{name}/landmarks"),
-                aligned=self._publisher(Image, f"{name}/aligned"),
+                roi=self._publisher(NormalizedRegionOfInterest2D, f"faces/{name}/roi"),
+                landmarks=self._publisher(FacialLandmarks, f"faces/{name}/landmarks"),
+                aligned=self._publisher(Image, f"faces/{name}/aligned"),
             )
         return self._faces[name]
+
+    def _tell(self, name: str, face: _Face, identity: Identity) -> None:
+        """Publish which person a face is: when that changes, and again every second."""
+        person = ""
+        if identity.state is IdentityState.KNOWN:
+            # Names in ROS must not begin with a digit, nor contain a hyphen.
+            person = f"person_{identity.person_id.replace('-', '')}"
+        now = time.monotonic()
+        if face.person and face.person != person:
+            self._match(name, face.person, 0.0)
+        if person and (face.person != person or now - face.told >= _MATCH_PERIOD):
+            self._match(name, person, min(max((1 + identity.similarity) / 2, 0.5), 1.0))
+            face.told = now
+        face.person = person
+
+    def _match(self, face: str, person: str, confidence: float) -> None:
+        """Publish that a face is a person; with the confidence 0, that it is not, or no longer."""
+        if self._matches is not None:
+            self._matches.publish(
+                IdsMatch(
+                    id1=face,
+                    id1_type=IdsMatch.FACE,
+                    id2=person,
+                    id2_type=IdsMatch.PERSON,
+                    confidence=confidence,
+                )
+            )
 
     def _end(self, condition: Callable[[_Face], bool]) -> bool:
         """Remove the faces for which the condition holds; returns whether there were any."""
         ended = [name for name, face in self._faces.items() if condition(face)]
         for name in ended:
             face = self._faces.pop(name)
+            if face.person:
+                self._match(name, face.person, 0.0)
             for publisher in (face.roi, face.landmarks, face.aligned):
                 self._node.destroy_publisher(publisher)
         return bool(ended)

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from scrfd_ros.faces import Faces
-from scrfd_ros.images.drawing import draw_faces
+from scrfd_ros.faces import Faces, Identity, IdentityState
+from scrfd_ros.images.drawing import draw_faces, who
 
 GREY = np.full((720, 960, 3), 128, np.uint8)
 BOX = [300.0, 200.0, 400.0, 350.0]
@@ -109,3 +111,34 @@ def test_no_faces_nothing_drawn() -> None:
 
 def test_small_image() -> None:
     assert changed(draw_faces(GREY[:16, :16], faces([2, 2, 12, 12]))).any()
+
+
+@pytest.mark.parametrize(
+    ("identity", "plain", "full"),
+    [
+        (Identity(), "", ""),
+        (Identity(IdentityState.UNKNOWN, "stranger-0123456789"), "stranger 01234567", None),
+        (Identity(IdentityState.TENTATIVE, "0123456789"), "?", "?"),
+        (Identity(IdentityState.KNOWN, "0123456789", "Anna"), "Anna", "Anna"),
+        (Identity(IdentityState.KNOWN, "0123456789", "Zoë Müßig"), "Zoe Mussig", "Zoë Müßig"),
+        (Identity(IdentityState.KNOWN, "0123456789", "Łukasz Åse"), "Lukasz Ase", "Łukasz Åse"),
+        (Identity(IdentityState.KNOWN, "0123456789", "李小龙"), "01234567", "李小龙"),
+        (Identity(IdentityState.KNOWN, "0123456789", "Анна 2"), "01234567", "Анна 2"),
+    ],
+)
+def test_who_a_face_belongs_to_is_written_with_the_letters_there_are(
+    identity: Identity, plain: str, full: str | None
+) -> None:
+    assert who(identity, is_ascii=True) == plain
+    assert who(identity) == (plain if full is None else full)
+
+
+def test_the_label_says_who_it_is_instead_of_the_score() -> None:
+    def label(identities: tuple[Identity, ...] | None, score: float) -> NDArray[np.bool_]:
+        one = replace(faces(BOX), identities=identities, scores=np.array([score], np.float32))
+        return draw_faces(GREY, one)[:198]
+
+    anna = (Identity(IdentityState.KNOWN, "id", "Anna"),)
+    assert (label(anna, 0.9) != label(None, 0.9)).any()
+    np.testing.assert_array_equal(label(anna, 0.9), label(anna, 0.6))
+    assert (label(None, 0.9) != label(None, 0.6)).any()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 
-from scrfd_ros.faces import Faces
+from scrfd_ros.faces import Faces, Identity, IdentityState
 
 HEADER = Header(stamp=Time(sec=7, nanosec=11), frame_id="camera")
 LIGHT = {"detector.model": "500m", "recognizer.enabled": False}
@@ -55,6 +56,8 @@ def test_faces_without_landmarks_and_ids(optional_messages: object) -> None:
     message = image_annotations(faces, HEADER)
     assert len(message.points) == 1
     assert message.texts[0].text == "0.50"
+    known = replace(faces, identities=(Identity(IdentityState.KNOWN, "id", "李小龙"),))
+    assert image_annotations(known, HEADER).texts[0].text == "李小龙"
     none = Faces(np.empty((0, 4), np.float32), np.empty(0, np.float32))
     assert not image_annotations(none, HEADER).points
 

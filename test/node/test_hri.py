@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from scrfd_ros.faces import Faces
+from scrfd_ros.faces import Faces, Identity, IdentityState
 from scrfd_ros.images.encodings import bgr_from_image
 from scrfd_ros.recognition.alignment import align_faces
 from scrfd_ros.tracking.frame_clock import FrameTime
@@ -36,20 +37,30 @@ LIGHT = {"detector.model": "500m", "recognizer.enabled": False, "hri": True}
 class Robot:
     """A node with `HumanFaces`, and what comes of it."""
 
-    def __init__(self, namespace: str = "") -> None:
-        from hri_msgs.msg import IdsList
+    def __init__(self, namespace: str = "", has_gallery: bool = False) -> None:
+        from hri_msgs.msg import IdsList, IdsMatch
 
         from scrfd_ros.node.hri import HumanFaces
 
         self.node = Node("face_node", namespace=namespace)
         self.node.declare_parameter("diagnostics.stale_after", 1000.0)
-        self.humans = HumanFaces(self.node, MAX_AGE)
+        self.humans = HumanFaces(self.node, MAX_AGE, has_gallery=has_gallery)
         self.tracked: list[IdsList] = []
+        self.matches: list[IdsMatch] = []
         self.listener = Node("listener")
         self.listener.create_subscription(
             IdsList, "/humans/faces/tracked", self.tracked.append, 100
         )
-        self.wait_for(lambda: self.humans.is_wanted)
+        self.listener.create_subscription(
+            IdsMatch, "/humans/candidate_matches", self.matches.append, 100
+        )
+        self.wait_for(
+            lambda: (
+                self.listener.count_publishers("/humans/faces/tracked") > 0
+                and self.listener.count_publishers("/humans/candidate_matches") == has_gallery
+                and self.humans.is_wanted
+            )
+        )
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         end = time.monotonic() + TIMEOUT
@@ -68,6 +79,18 @@ class Robot:
         self.wait_for(lambda: bool(self.tracked))
         assert self.tracked[0].header == header
         return list(self.tracked[0].ids)
+
+    def look(self, *identities: Identity, at: float = 1.0) -> list[tuple[str, str, float]]:
+        """Publish an image with faces of these identities; returns the matches that are told."""
+        self.matches.clear()
+        self.tracked.clear()
+        found = replace(faces(*range(1, len(identities) + 1)), identities=identities)
+        self.humans.publish("", found, IMAGE, Header(stamp=STAMP), FrameTime(at, 0))
+        self.wait_for(lambda: bool(self.tracked))  # sent after the matches, on another topic
+        for _ in range(10):
+            rclpy.spin_once(self.listener, timeout_sec=0.01)
+        assert all((match.id1_type, match.id2_type) == (2, 1) for match in self.matches)
+        return [(match.id1, match.id2, round(match.confidence, 3)) for match in self.matches]
 
     def topics(self) -> set[str]:
         """Topics below /humans/faces that the node publishes."""
@@ -192,6 +215,30 @@ def test_the_last_word_is_that_nobody_is_tracked(robot: Robot) -> None:
     robot.wait_for(lambda: bool(robot.tracked))
     assert list(robot.tracked[0].ids) == []
     assert not robot.topics()
+
+
+def test_who_a_face_is_is_told_when_it_changes_and_taken_back(
+    optional_messages: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot = Robot(has_gallery=True)
+    assert "/humans/candidate_matches" in robot.topics()
+    anna = Identity(IdentityState.KNOWN, "0123-45", "Anna", 0.5, 0.25)
+    ben = Identity(IdentityState.KNOWN, "6789-ab", "Ben", -0.5, 0.25)
+    maybe = Identity(IdentityState.TENTATIVE, "0123-45", "", 0.5, 0.25)
+    stranger = Identity(IdentityState.UNKNOWN, "stranger-1")
+    assert robot.look(stranger, maybe) == []
+    assert robot.look(anna, maybe) == [("face_1", "person_012345", 0.75)]
+    assert robot.look(anna, maybe) == []
+    monkeypatch.setattr("scrfd_ros.node.hri._MATCH_PERIOD", 0.0)
+    assert robot.look(anna, maybe) == [("face_1", "person_012345", 0.75)]
+    assert robot.look(ben) == [("face_1", "person_012345", 0.0), ("face_1", "person_6789ab", 0.5)]
+    assert robot.look(maybe) == [("face_1", "person_6789ab", 0.0)]
+    robot.look(anna)
+    assert robot.look(at=2 + MAX_AGE) == [("face_1", "person_012345", 0.0)]
+    robot.humans.destroy()
+    assert not robot.topics()
+    robot.node.destroy_node()
+    robot.listener.destroy_node()
 
 
 @pytest.mark.usefixtures("node_finds_optional_messages")
