@@ -110,7 +110,7 @@ def check_scrfd(words: list[str]) -> None:
 
 def check_topic(name: str) -> None:
     sources = [path.read_text("utf-8") for path in (ROOT / "scrfd_ros" / "node").glob("*.py")]
-    assert re.search(rf'"/?{name.split("/")[-1]}"', "".join(sources)), f"no topic {name}"
+    assert re.search(rf'"(?:[\w/]*/)?{name.split("/")[-1]}"', "".join(sources)), f"no topic {name}"
 
 
 def check_parameter(name: str, value: str) -> None:
