@@ -463,7 +463,8 @@ def load_pipeline(
         max_images: maximum number of images passed to `FacePipeline.run` at once. Engines are built
             to take them as one batch, if the model can.
         is_live: do not wait for engines that images of a further size need: they are built beside
-            the images, which go onto the largest input meanwhile.
+            the images, which go onto the largest input meanwhile. And keep up with what other
+            processes change in the gallery.
 
     Raises:
         TypeError: `config` is no PipelineConfig.
@@ -486,6 +487,8 @@ def load_pipeline(
     upscaling = config.super_resolution.enabled
     super_resolution = _load_super_resolution(config, open_model) if upscaling else None
     identifier = _open_identifier(config, detector, recognizer) if config.gallery.store else None
+    if identifier is not None and is_live:
+        identifier.gallery.follow()
     return FacePipeline(config, detector, recognizer, super_resolution, identifier)
 
 

@@ -13,6 +13,8 @@ of the newest 2 * `looks` votes is for that person. If all of them are for anoth
 person; else it is not known any more, and its votes are void. If the gallery or the options change,
 the votes that are there are counted again: a name that none of them supports any longer goes at
 once.
+
+A face is a **stranger** once the newest `looks` votes are for nobody.
 """
 
 from __future__ import annotations
@@ -79,6 +81,17 @@ class Decision(NamedTuple):
 
     person_id: str = NOBODY
     votes: tuple[Vote, ...] = ()
+
+    def is_stranger(self, config: GalleryConfig) -> bool:
+        """Whether the newest `looks` votes are for nobody."""
+        newest = [vote.choice(config) for vote in self.votes[-config.looks :]]
+        return not self.person_id and newest == [NOBODY] * config.looks
+
+    def is_settled(self, config: GalleryConfig) -> bool:
+        """Whether it is a person or a stranger, and the newest vote agrees with that."""
+        if self.person_id:
+            return self.votes[-1].choice(config) == self.person_id
+        return self.is_stranger(config)
 
 
 def decide(person_id: str, votes: Sequence[Vote], config: GalleryConfig) -> Decision:

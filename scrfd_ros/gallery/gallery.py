@@ -55,6 +55,7 @@ class Gallery:
         self._follower: threading.Thread | None = None
         self._trouble = ""
         self._revision = 0
+        self._forgotten = 0
         self._people: dict[str, Person] = {}
         self._roots: dict[str, str] = {}
         self._index = TemplateIndex(store.info.dimensions)
@@ -85,6 +86,11 @@ class Gallery:
     def revision(self) -> int:
         """Of the store, as far as it is taken over; grows with each change."""
         return self._revision
+
+    @property
+    def forgotten(self) -> int:
+        """How many people were forgotten since the gallery was opened."""
+        return self._forgotten
 
     @property
     def people(self) -> list[Person]:
@@ -415,6 +421,7 @@ class Gallery:
             self._index.remove(changes.removed)
             for person_id in changes.forgotten:
                 self._people.pop(person_id, None)
+            self._forgotten += len(changes.forgotten)
             for batch in added:
                 self._index.add(batch)
             for person in changes.people:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from weakref import WeakKeyDictionary
@@ -14,34 +14,57 @@ from scrfd_ros.errors import GalleryError
 from scrfd_ros.faces import Faces, Identity, IdentityState
 from scrfd_ros.gallery.decision import NOBODY, Decision, Vote, decide, decide_again
 from scrfd_ros.gallery.gallery import Gallery
+from scrfd_ros.gallery.memory import copies, keep_best, wipe
 from scrfd_ros.gallery.people import Look
+from scrfd_ros.gallery.strangers import Strangers
 from scrfd_ros.tracking.tracker import Tracker
 
-_KEPT_LOOKS = 12  # of a track, for enrolling
+_LOOKS = 12  # of a track, for enrolling
+_ENOUGH_LOOKS = 5
+"""Looks that are gathered soon, even if fewer decide: somebody may want to enroll the face."""
+
 _PATIENCE = 4  # times `looks`, after which a face that stays undecided is embedded as usual
 
 
 @dataclass
 class _Track:
-    """What is known of a face that is followed.
+    """What is known of a face that is followed. Its looks are copies, wiped when they are dropped.
 
     Attributes:
         decision: who it is.
         newest: what the newest look says, of whatever quality; None before the first.
         looks: the best ones, for enrolling.
+        stranger_id: "" before it was found to be a stranger.
         rejected: ids of people who it is not, as somebody said.
-        tries: looks since the first good one, or since the decision, gallery or options changed.
+        tries: looks since the last that settled who it is, or since there were no good ones.
     """
 
     decision: Decision = field(default_factory=Decision)
     newest: Vote | None = None
-    looks: list[Look] = field(default_factory=list)
+    looks: tuple[Look, ...] = ()
+    stranger_id: str = ""
     rejected: set[str] = field(default_factory=set)
     tries: int = 0
+
+    def decide(self, decision: Decision) -> None:
+        """Replace the decision, whose votes are new ones, or of the same looks."""
+        kept = {id(vote.look) for vote in decision.votes}
+        wipe(vote.look for vote in self.decision.votes if id(vote.look) not in kept)
+        self.decision = decision
+
+    def wipe(self) -> None:
+        self.decide(Decision())
+        wipe(self.looks)
+        if self.newest is not None:
+            wipe([self.newest.look])
 
 
 class Identifier:
     """Tells who faces are, by a gallery. May be used by several threads.
+
+    Somebody who is not in the gallery becomes a stranger with an anonymous id, see `Strangers`.
+    When anybody is forgotten, so is what was seen of strangers, and of faces that are not known:
+    one of them may be that person.
 
     Args:
         gallery: is not closed by this.
@@ -57,7 +80,9 @@ class Identifier:
         self.config = config
         self._lock = threading.RLock()
         self._cameras: WeakKeyDictionary[Tracker, dict[int, _Track]] = WeakKeyDictionary()
+        self._strangers = Strangers()
         self._reviewed = (gallery.revision, config)
+        self._forgotten = gallery.forgotten
 
     def identify(
         self, faces: Faces, looks: Mapping[int, Look], tracker: Tracker | None = None
@@ -79,14 +104,30 @@ class Identifier:
             return replace(faces, identities=tuple(identities))
 
     def review(self) -> None:
-        """Take over what changed in the gallery and the options; `identify` does so too."""
+        """Take over what changed in gallery and options, and forget strangers whose time is over.
+
+        `identify` does so too: to be called where no images come.
+        """
         with self._lock:
+            self._strangers.forget_old(self.config.stranger_ttl)
+            if self.gallery.forgotten != self._forgotten:
+                self._forgotten = self.gallery.forgotten
+                self._forget_who_is_not_known()
             now = (self.gallery.revision, self.config)
             if now != self._reviewed:
                 self._reviewed = now
                 for tracks in self._cameras.values():
                     for track in tracks.values():
                         self._count_again(track)
+
+    def stranger_looks(self, stranger_id: str) -> list[Look]:
+        """The best looks at a stranger, for enrolling.
+
+        Raises:
+            GalleryError: there is no such stranger, or no longer.
+        """
+        with self._lock:
+            return self._strangers.looks(stranger_id)
 
     def looks(self, tracker: Tracker, track_id: int) -> list[Look]:
         """The best looks at a face that is followed, for enrolling it.
@@ -95,7 +136,7 @@ class Identifier:
             GalleryError: there is no such track, or it was not seen well enough yet.
         """
         with self._lock:
-            looks = _copies(self._track(tracker, track_id).looks)
+            looks = copies(self._track(tracker, track_id).looks)
         if not looks:
             raise GalleryError(
                 f"face {track_id} was not seen well enough yet: with nobody before it, and with a "
@@ -114,15 +155,14 @@ class Identifier:
         """
         with self._lock:
             track = self._track(tracker, track_id)
-            person_id = self._likeness(track)
-            if not person_id:
+            person_id = self._person_or_stranger(track)
+            if self.gallery.person(person_id) is None or track.newest is None:
                 raise GalleryError(f"face {track_id} was taken for nobody")
-            assert track.newest is not None
-            votes = (*track.decision.votes, track.newest)
-            looks = [vote.look for vote in votes if vote.is_like(person_id)]
+            votes = track.decision.votes or [track.newest]
+            looks = copies(vote.look for vote in votes if vote.is_like(person_id))
             track.rejected.add(person_id)
             self._count_again(track)
-            return person_id, _copies(looks)
+            return person_id, looks
 
     def settle(self, tracker: Tracker, track_id: int, person_id: str) -> None:
         """Note that a face has just been enrolled as this person, so that it is known at once.
@@ -150,7 +190,10 @@ class Identifier:
             if vote.is_good(self.config) and (person_id := vote.choice(self.config))
         }
         named = _named_once(claims)
-        return [self._identity(votes.get(row), NOBODY, row in named) for row in range(count)]
+        return [
+            self._identity(votes.get(row), self._likeness(votes.get(row)), row in named)
+            for row in range(count)
+        ]
 
     def _decided_by_track(
         self, faces: Faces, looks: Mapping[int, Look], tracker: Tracker
@@ -158,39 +201,64 @@ class Identifier:
         assert faces.ids is not None
         tracks = self._cameras.setdefault(tracker, {})
         for track_id in tracks.keys() - tracker.ids:
-            _wipe(tracks.pop(track_id))
-        of_faces = [tracks.setdefault(each, _Track()) for each in faces.ids.tolist()]
+            tracks.pop(track_id).wipe()
+        seen = {track_id: tracks.setdefault(track_id, _Track()) for track_id in faces.ids.tolist()}
         for row, look in looks.items():
-            self._learn(of_faces[row], look)
+            self._learn(tracks[faces.ids[row].item()], look)
+        self._find_strangers(seen)
         tracker.eager = frozenset(each for each, track in tracks.items() if self._is_eager(track))
         claims = {
-            track_id: (track.decision.person_id, self._support(track))
-            for track_id, track in zip(faces.ids.tolist(), of_faces, strict=True)
+            track_id: (track.decision.person_id, self._support(track.decision))
+            for track_id, track in seen.items()
             if track.decision.person_id and track_id not in tracker.doubtful
         }
         named = _named_once(claims)
         return [
-            self._identity(track.newest, track.decision.person_id, track_id in named)
-            for track_id, track in zip(faces.ids.tolist(), of_faces, strict=True)
+            self._identity(track.newest, self._person_or_stranger(track), track_id in named)
+            for track_id, track in seen.items()
         ]
 
     def _learn(self, track: _Track, look: Look) -> None:
-        (look,) = _copies([look])
-        vote = track.newest = self._vote(look, track.rejected)
+        if track.newest is not None:
+            wipe([track.newest.look])
+        vote = track.newest = self._vote(_without_image(look), track.rejected)
         track.tries += 1
         if not vote.is_good(self.config):
             return
         before = track.decision
-        track.decision = decide(before.person_id, (*before.votes, vote), self.config)
-        if track.decision.person_id != before.person_id or not before.votes:
+        vote = vote._replace(look=_without_image(look))
+        track.decide(decide(before.person_id, (*before.votes, vote), self.config))
+        if track.decision.is_settled(self.config) or not before.votes:
             track.tries = 0
-        track.looks = sorted((*track.looks, look), key=lambda each: -each.quality)[:_KEPT_LOOKS]
+        track.looks = keep_best((*track.looks, *copies([look])), _LOOKS)
 
     def _count_again(self, track: _Track) -> None:
         votes = [self._vote(vote.look, track.rejected) for vote in track.decision.votes]
-        track.decision = decide_again(track.decision.person_id, votes, self.config)
-        track.newest = track.newest and self._vote(track.newest.look, track.rejected)
+        track.decide(decide_again(track.decision.person_id, votes, self.config))
+        if track.newest is not None:
+            track.newest = self._vote(track.newest.look, track.rejected)
         track.tries = 0
+
+    def _find_strangers(self, seen: Mapping[int, _Track]) -> None:
+        """Give strangers among the faces of an image their ids, and note that they are there."""
+        for _, track in sorted(seen.items()):
+            if track.decision.person_id:
+                self._strangers.forget(track.stranger_id)
+            elif track.stranger_id in self._strangers:
+                self._strangers.see(track.stranger_id)
+            elif self.config.stranger_ttl and track.decision.is_stranger(self.config):
+                others = {other.stranger_id for other in seen.values() if other is not track}
+                looks = [vote.look for vote in track.decision.votes[-self.config.looks :]]
+                threshold = self.config.threshold
+                track.stranger_id = self._strangers.find(looks, threshold, others)
+
+    def _forget_who_is_not_known(self) -> None:
+        self._strangers.forget_all()
+        for tracks in self._cameras.values():
+            for track_id, track in tracks.items():
+                if self.gallery.person(track.decision.person_id) is None:
+                    track.wipe()
+                    tracks[track_id] = _Track(rejected=track.rejected)
 
     def _vote(self, look: Look, rejected: Collection[str] = ()) -> Vote:
         found = self.gallery.nearest(look.embedding, 2 + len(rejected))
@@ -198,39 +266,46 @@ class Identifier:
 
     def _is_eager(self, track: _Track) -> bool:
         """Whether to look at a face again soon."""
-        return not track.decision.person_id and track.tries < _PATIENCE * self.config.looks
+        is_done = track.decision.is_settled(self.config) and len(track.looks) >= _ENOUGH_LOOKS
+        return not is_done and track.tries < _PATIENCE * self.config.looks
 
-    def _likeness(self, track: _Track) -> str:
-        """Id of the person that a face is taken for, certainly or not."""
-        newest = track.newest
-        if track.decision.person_id or newest is None:
-            return track.decision.person_id
-        return newest.candidates[0].person_id if newest.reaches_threshold(self.config) else NOBODY
-
-    def _support(self, track: _Track) -> float:
-        """Mean similarity of the votes for the person that a face is."""
+    def _person_or_stranger(self, track: _Track) -> str:
+        """Id of the person or stranger that a face is taken for, certainly or not."""
         person_id, votes = track.decision
-        return fmean(vote.similarity for vote in votes if vote.choice(self.config) == person_id)
+        if not person_id:
+            person_id = self._likeness(votes[-1] if votes else track.newest)
+        if not person_id and track.stranger_id in self._strangers:
+            return track.stranger_id
+        return person_id
+
+    def _likeness(self, vote: Vote | None) -> str:
+        """Id of the person that one look is like."""
+        if vote is None or not vote.reaches_threshold(self.config):
+            return NOBODY
+        return vote.candidates[0].person_id
+
+    def _support(self, decision: Decision) -> float:
+        """Mean similarity of the votes for the person that a face is."""
+        own = (each for each in decision.votes if each.choice(self.config) == decision.person_id)
+        return fmean(vote.similarity for vote in own)
 
     def _identity(self, newest: Vote | None, person_id: str, is_named: bool) -> Identity:
         """The identity of a face.
 
         Args:
             newest: what the newest look says.
-            person_id: of the person it is by its track; `NOBODY` to go by the newest look.
-            is_named: whether the name may be used.
+            person_id: of the person or stranger; `NOBODY` for none.
+            is_named: whether it is certain that it is this person.
         """
-        if newest is None:
-            return Identity()
-        if not person_id and newest.reaches_threshold(self.config):
-            person_id = newest.candidates[0].person_id
-        person = self.gallery.person(person_id) if person_id else None
-        similarity = newest.similarity if newest.candidates else 0.0
+        similarity = newest.similarity if newest and newest.candidates else 0.0
+        margin = newest.margin if newest else 0.0
+        person = self.gallery.person(person_id)
         if person is None:
-            return Identity(similarity=similarity, margin=newest.margin)
-        state = IdentityState.KNOWN if is_named else IdentityState.TENTATIVE
-        name = person.name if is_named else ""
-        return Identity(state, person.id, name, similarity, newest.margin)
+            stranger_id = person_id if person_id in self._strangers else ""
+            return Identity(IdentityState.UNKNOWN, stranger_id, "", similarity, margin)
+        if not is_named:
+            return Identity(IdentityState.TENTATIVE, person.id, "", similarity, margin)
+        return Identity(IdentityState.KNOWN, person.id, person.name, similarity, margin)
 
 
 def _named_once(claims: Mapping[int, tuple[str, float]]) -> set[int]:
@@ -245,20 +320,7 @@ def _named_once(claims: Mapping[int, tuple[str, float]]) -> set[int]:
     return set(best.values())
 
 
-def _copies(looks: Sequence[Look]) -> list[Look]:
-    """Looks that stay as they are when the others are wiped."""
-    return [
-        look._replace(
-            embedding=look.embedding.copy(), crop=None if look.crop is None else look.crop.copy()
-        )
-        for look in looks
-    ]
-
-
-def _wipe(track: _Track) -> None:
-    """Overwrite what a face looks like."""
-    votes = [*track.decision.votes, *([track.newest] if track.newest else [])]
-    for look in (*track.looks, *(vote.look for vote in votes)):
-        look.embedding[:] = 0
-        if look.crop is not None:
-            look.crop[:] = 0
+def _without_image(look: Look) -> Look:
+    """A copy of a look that votes, which needs no image."""
+    (copy,) = copies([look._replace(crop=None)])
+    return copy

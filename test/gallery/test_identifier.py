@@ -17,6 +17,7 @@ from scrfd_ros.gallery.gallery import Gallery
 from scrfd_ros.gallery.identifier import Identifier
 from scrfd_ros.gallery.opening import open_gallery
 from scrfd_ros.gallery.people import GalleryInfo, Look
+from scrfd_ros.gallery.strangers import Strangers
 from scrfd_ros.tracking.tracker import Tracker
 
 UNKNOWN, TENTATIVE, KNOWN = IdentityState
@@ -31,6 +32,13 @@ def face_of(person: int, number: int = 0) -> NDArray[np.float32]:
 
 def looks_at(person: int, count: int = 3) -> list[Look]:
     return [Look(face_of(person, 100 + number), 0.9, 0.0, 0.0) for number in range(count)]
+
+
+def faces_at(places: Sequence[int]) -> Faces:
+    """Faces side by side."""
+    x = 200.0 * np.array(places).reshape(-1, 1)
+    boxes = np.hstack((x, 0 * x, x + 50, 0 * x + 60)).astype(np.float32)
+    return Faces(boxes, np.full(len(places), 0.9, np.float32))
 
 
 class Camera:
@@ -52,10 +60,7 @@ class Camera:
 
     def _image(self, people: Sequence[int], quality: float) -> Faces:
         self.number += 1
-        x = 200.0 * np.array(people).reshape(-1, 1)
-        boxes = np.hstack((x, 0 * x, x + 50, 0 * x + 60)).astype(np.float32)
-        faces = Faces(boxes, np.full(len(people), 0.9, np.float32))
-        tracked = self.tracker.match(faces, self.number / 10)
+        tracked = self.tracker.match(faces_at(people), self.number / 10)
         rows = tracked.rows
         embeddings = [face_of(people[row], self.number) for row in rows]
         vectors = np.array(embeddings, np.float32).reshape(-1, 512)
@@ -134,3 +139,108 @@ def test_a_face_is_rejected_and_enrolled_from_what_was_seen(
     assert camera.see(1)[0].name == "Anne"
     with pytest.raises(GalleryError, match="no face has the id 7 now"):
         identifier.looks(tracker, 7)
+
+
+def test_a_stranger_keeps_an_id_on_all_cameras_and_can_be_enrolled_later(
+    camera: Camera, gallery: Gallery
+) -> None:
+    eight, nine = camera.see(8, 9, images=10)
+    assert eight.state is nine.state is UNKNOWN
+    assert eight.person_id.startswith("stranger-") and eight.person_id != nine.person_id
+    camera.see(images=30)  # longer than tracking.max_age: the next track is a new one
+    assert camera.see(8)[0].person_id == ""
+    assert camera.see(8, images=5)[0].person_id == eight.person_id
+    other = Camera(camera.identifier)
+    assert other.see(9, images=6)[0].person_id == nine.person_id
+    looks = camera.identifier.stranger_looks(nine.person_id)
+    assert 3 <= len(looks) <= 5
+    gallery.enroll("Nina", looks, source="")
+    assert other.see(9)[0].name == "Nina"
+    with pytest.raises(GalleryError, match="no stranger has the id"):
+        camera.identifier.stranger_looks(nine.person_id)
+    assert camera.see(8)[0].person_id == eight.person_id
+
+
+def test_strangers_are_forgotten_after_their_time_and_when_there_are_too_many() -> None:
+    now = 0.0
+    strangers = Strangers(lambda: now)
+    first = strangers.find(looks_at(5), 0.4, ())
+    kept = strangers._known[first].looks
+    assert strangers.find(looks_at(5), 0.4, ()) == first
+    assert strangers.find(looks_at(5), 0.4, [first]) != first  # two of them in one image
+    now = 10.0
+    second = strangers.find(looks_at(6), 0.4, ())
+    strangers.forget_old(10.0)
+    assert first not in strangers and second in strangers
+    assert all(not look.embedding.any() for look in kept)
+    for person in range(600):
+        now += 1
+        strangers.find(looks_at(1000 + person, 1), 0.4, ())
+    assert len(strangers._known) == 500 and second not in strangers
+
+
+def test_no_strangers_without_a_time_to_live(gallery: Gallery) -> None:
+    camera = Camera(Identifier(gallery, GalleryConfig(stranger_ttl=0.0)))
+    assert camera.see(9, images=20)[0] == camera.see(9)[0]._replace(person_id="")
+
+
+def test_what_was_seen_of_who_is_forgotten_is_overwritten(camera: Camera, gallery: Gallery) -> None:
+    camera.see(1, 2, 9, images=10)
+    anna, bert, stranger = camera.identifier._cameras[camera.tracker].values()
+    of_anna = [look.embedding for look in (*anna.looks, *(each.look for each in anna.decision[1]))]
+    of_stranger = [look.embedding for look in stranger.looks]
+    of_bert = [look.embedding for look in bert.looks]
+    assert of_anna and of_stranger and of_bert
+    gallery.forget("Anna")
+    camera.identifier.review()  # no image is needed for it
+    assert not any(each.any() for each in (*of_anna, *of_stranger))
+    assert all(each.any() for each in of_bert)
+    states = [each.name or each.state for each in camera.see(1, 2, 9)]
+    assert states == [UNKNOWN, "Bert", UNKNOWN]
+
+
+def test_a_face_that_leaves_is_dropped(camera: Camera) -> None:
+    camera.see(1, images=10)
+    (track,) = camera.identifier._cameras[camera.tracker].values()
+    camera.see(images=30)
+    assert not camera.identifier._cameras[camera.tracker]
+    assert not any(look.embedding.any() for look in track.looks)
+
+
+def test_options_take_effect_with_the_next_image(camera: Camera) -> None:
+    camera.see(1, images=10)
+    camera.identifier.config = GalleryConfig(threshold=0.95)
+    assert camera.see(1)[0].state is UNKNOWN
+    camera.identifier.config = GalleryConfig(looks=2)
+    assert camera.see(1)[0].name == "Anna"
+
+
+def test_another_person_on_the_track_needs_twice_the_looks(camera: Camera) -> None:
+    camera.see(1, images=40)
+    names = []
+    (look,) = looks_at(2, 1)
+    for number in range(9):
+        tracked = camera.tracker.match(faces_at([1]), (camera.number + 1 + number) / 10)
+        camera.tracker.commit(tracked)
+        found = camera.identifier.identify(tracked.faces, {0: look}, camera.tracker).identities
+        assert found is not None
+        names.append(found[0].name)
+    assert names == [*["Anna"] * 5, *["Bert"] * 4]
+
+
+def test_a_settled_face_is_seldom_embedded(camera: Camera) -> None:
+    camera.see(1, 9, images=12)  # five looks each
+    assert camera.tracker.eager == frozenset()
+    camera.see(1, 9, images=5, quality=0.1)
+    assert camera.tracker.eager == frozenset()
+
+
+def test_two_faces_of_one_person_get_one_name(camera: Camera, gallery: Gallery) -> None:
+    identifier = camera.identifier
+    faces = Faces(np.zeros((2, 4), np.float32), np.ones(2, np.float32))
+    near, far = gallery.templates_of(gallery.find("Anna"))[0].embedding, face_of(1, 50)
+    found = identifier.identify(
+        faces, {0: Look(far, 0.9, 0.0, 0.0), 1: Look(near, 0.9, 0.0, 0.0)}
+    ).identities
+    assert found is not None
+    assert [each.state for each in found] == [TENTATIVE, KNOWN]
