@@ -20,7 +20,7 @@ from pathlib import Path
 
 from scrfd_ros.cli.arguments import add_pipeline_arguments, pipeline_of
 from scrfd_ros.cli.output import say
-from scrfd_ros.evaluation.settings import recorded_options
+from scrfd_ros.evaluation.settings import recorded_models
 from scrfd_ros.evaluation.verification import (
     FARS,
     FOLDS,
@@ -62,7 +62,6 @@ def run(args: argparse.Namespace) -> int:
     pairs = read_pairs(args.pairs)
     paths = find_images(args.images, pairs)
     pipeline = pipeline_of(args)
-    config, detector = pipeline.config, pipeline.detector
     network = recognizer_of(pipeline).network
     output = args.output or Path("output", "verification", f"{args.pairs.stem}_{network.name}")
     ensure_writable(output / "result.json")
@@ -83,21 +82,7 @@ def run(args: argparse.Namespace) -> int:
         "pairs": str(args.pairs),
         "images": str(args.images),
         "aligned": args.aligned,
-        "detector": None
-        if args.aligned
-        else {
-            "path": str(detector.network.path),
-            "sha256": detector.network.sha256,
-            "runs_on": detector.network.backend,
-            **recorded_options(config.detector),
-            **recorded_options(config.recognizer),
-            "enlarged": pipeline.super_resolution is not None,
-        },
-        "recognizer": {
-            "path": str(network.path),
-            "sha256": network.sha256,
-            "runs_on": network.backend,
-        },
+        **recorded_models(pipeline, args.aligned),
         "pictures": len(pairs.images),
         "pictures_without_face": without,
         "pairs_without_face": affected,

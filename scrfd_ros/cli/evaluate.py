@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 
-from scrfd_ros.cli import eval_verification, eval_wider_face
+from scrfd_ros.cli import eval_identification, eval_verification, eval_wider_face
 from scrfd_ros.cli.arguments import add_verbose
 
 _PROTOCOLS = {
     "wider-face": eval_wider_face,
     "verification": eval_verification,
+    "identification": eval_identification,
 }
 
 
