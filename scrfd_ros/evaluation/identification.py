@@ -460,7 +460,8 @@ def suggested_point(searches: Searches, fpir: float) -> OpenSetPoint:
     best = (-1.0, 0.0, 0.0)
     for margin in MARGINS:
         scores = searches.ahead(margin)
-        threshold = math.ceil(100 * threshold_at(scores[~searches.mated], fpir)) / 100
+        needed = max(threshold_at(scores[~searches.mated], fpir), 0.0)
+        threshold = math.ceil(100 * needed) / 100
         rate = float((searches.right & (scores >= threshold))[searches.mated].mean())
         if rate > best[0]:
             best = (rate, threshold, margin)
