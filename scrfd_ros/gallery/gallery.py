@@ -460,7 +460,7 @@ class Gallery:
             person.id,
             embedding,
             look.quality,
-            source,
+            look.source or source,
             now,
             is_negative=False,
             image=image,

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from scrfd_ros.errors import GalleryError, NoGalleryError
+from scrfd_ros.errors import GalleryError
 from scrfd_ros.gallery.gallery import Gallery
 from scrfd_ros.gallery.people import GalleryInfo
 from scrfd_ros.gallery.sqlite import SqliteStore
@@ -35,22 +35,6 @@ def open_gallery(store: str, info: GalleryInfo | None = None) -> Gallery:
             gallery.close()
             raise
     return gallery
-
-
-def gallery_info(store: str) -> GalleryInfo | None:
-    """What a gallery is for, or None if there is none.
-
-    Args:
-        store: as for `open_gallery`.
-
-    Raises:
-        GalleryError: it cannot be opened.
-    """
-    try:
-        with open_gallery(store) as gallery:
-            return gallery.info
-    except NoGalleryError:
-        return None
 
 
 def open_store(store: str, info: GalleryInfo | None) -> Store:
