@@ -308,7 +308,6 @@ class Gallery:
             ]
             self._store.add([], [each._replace(is_negative=True) for each in rejected])
 
-    @leaves_no_copies
     def forget(self, name: str) -> None:
         """Forget a person, and those merged into it, for good: their bytes are overwritten.
 
@@ -324,9 +323,8 @@ class Gallery:
                     f"{person.name} is merged into {whole}: forget {whole}, which forgets both, or "
                     f"split {person.name} first"
                 )
-            self._store.forget([person.id])
+            self._forget([person.id])
 
-    @leaves_no_copies
     def forget_expired(self) -> int:
         """Forget the people whose time is over, and those merged into them; returns how many.
 
@@ -344,8 +342,12 @@ class Gallery:
         if not expired:
             return 0
         with self._edit():
-            self._store.forget(expired)
+            self._forget(expired)
         return before - len(self._people)
+
+    @leaves_no_copies
+    def _forget(self, person_ids: Sequence[str]) -> None:
+        self._store.forget(person_ids)
 
     @leaves_no_copies
     def refresh(self) -> None:

@@ -88,11 +88,9 @@ class SqliteStore(SqlStore):
     def state(self) -> str:
         if not self._wiped:
             return _not_wiped(self._path)
-        try:
-            mode = self._path.stat().st_mode
-        except OSError:
+        if _identity(self._path) != self._file:
             return _replaced(self._path)
-        if mode & 0o077:
+        if self._path.stat().st_mode & 0o077:
             return (
                 f"{self._path}: other users of this machine may read who is known; "
                 f"run: chmod 600 {self._path}"
@@ -144,7 +142,8 @@ class SqliteStore(SqlStore):
             raise GalleryError(f"{self._path}: {_ADVICE['malformed']}")
         self.info = GalleryInfo(*rows[0])
         # A process that was killed may have left bytes of forgotten people.
-        with closing(self._connect(timeout=0)) as connection:
+        with closing(self._connect()) as connection:
+            connection.execute("PRAGMA busy_timeout = 0")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _is_gallery(self) -> bool:
@@ -197,11 +196,11 @@ class SqliteStore(SqlStore):
             yield run  # if it raises, closing the connection takes everything back
             run("COMMIT")
 
-    def _connect(self, timeout: float = _TIMEOUT) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         if _identity(self._path) != self._file:
             raise GalleryError(_replaced(self._path))
         connection = sqlite3.connect(
-            self._path, timeout=timeout, isolation_level=None, check_same_thread=False
+            self._path, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False
         )
         try:
             for pragma in _PRAGMAS:
