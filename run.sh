@@ -84,6 +84,7 @@ test_packages=(
   onnx requests scikit-image "cuda-bindings>=12.9,<13"
   "rosbags>=0.11" rosbags-image
   "psycopg[binary]>=3.1" "pgserver==0.1.4; platform_machine == 'x86_64' and python_version < '3.13'"
+  "faiss-cpu>=1.8; platform_machine in 'x86_64 aarch64'"
   ncnn {cyclonedds,tensorrt-rtx-cu13-{libs,bindings}}"; platform_machine == 'x86_64'"
   nvidia-cuda-{nvrtc-cu11==11.7.99,nvcc-cu12==12.9.86}"; platform_machine == 'x86_64'"
   catkin-pkg cmake ninja "setuptools<80" colcon-common-extensions

@@ -277,7 +277,7 @@ def test_package_xml_declares_every_imported_module() -> None:
                 imported.add((node.module or "").split(".")[0])
     needed = {keys.get(name, name) for name in imported - sys.stdlib_module_names - {"scrfd_ros"}}
     # package.xml explains why they are not declared.
-    optional = {"foxglove_msgs", "hri_msgs", "matplotlib", "onnx", "openvino", "psycopg"}
+    optional = {"faiss", "foxglove_msgs", "hri_msgs", "matplotlib", "onnx", "openvino", "psycopg"}
     optional |= {"rosbag2_interfaces", "rosbags"}
     from_rosbags = {"lz4", "backports", "compression"}  # the last is Python's own from 3.14 on
     assert needed - declared - from_rosbags == {"onnxruntime", *optional}

@@ -62,6 +62,7 @@ HEAVY = {
     "pycuda": {"inference"},
     "cuda": {"inference"},
     "psycopg": {"gallery"},
+    "faiss": {"gallery"},
     "scipy": {"evaluation"},
     "rosbags": {"bags"},
     "matplotlib": {"evaluation"},

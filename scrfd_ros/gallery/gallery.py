@@ -175,7 +175,7 @@ class Gallery:
             count: maximum number of people.
         """
         with self._lock:
-            return self._index.nearest(embedding, self._roots, count)
+            return self._index.nearest(embedding, count)
 
     @leaves_no_copies
     def enroll(
@@ -431,6 +431,7 @@ class Gallery:
             for template_id, person_id in changes.moved:
                 self._index.move(template_id, person_id)
             self._roots = {each: self._root(each) for each in self._people}
+            self._index.merge({each: root for each, root in self._roots.items() if each != root})
             self._revision = changes.revision
 
     def _named(self, name: str) -> Person | None:
