@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The example of docs/identity.md, word for word, greets each person once, beside the real node."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from harness import running_face_node
+from numpy.typing import NDArray
+from pipelines import loaded
+from std_msgs.msg import Header
+
+from scrfd_ros.faces import Faces
+from scrfd_ros.gallery.opening import open_gallery
+from scrfd_ros.gallery.people import GalleryInfo, Look
+from scrfd_ros.node.images import image_message
+
+PAGE = Path(__file__).parents[2] / "docs" / "identity.md"
+
+
+def test_the_example_says_hello_once_to_each_person(
+    tmp_path: Path,
+    image: Callable[[str], NDArray[np.uint8]],
+    detector_path: Callable[[str], Path],
+    recognizer_path: Callable[[str], Path],
+) -> None:
+    pipeline = loaded(detector_path("500m"), recognizer_path("w600k_mbf"))
+    assert pipeline.recognizer is not None
+    network = pipeline.recognizer.network
+
+    def faces(name: str) -> Faces:
+        return pipeline(image(name)).faces
+
+    info = GalleryInfo("w600k_mbf", network.sha256, pipeline.recognizer.dimensions)
+    with open_gallery(str(tmp_path / "people.db"), info) as gallery:
+        for name in ("obama.jpg", "obama2.jpg"):
+            embeddings = faces(name).embeddings
+            assert embeddings is not None
+            look = Look(embeddings[0], 0.9, 0.0, 0.0)
+            gallery.enroll("Barack Obama", [look], source="test")
+
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    program = tmp_path / "hello.py"
+    program.write_text(example)
+    parameters = {"detector.model": "500m", "gallery.store": str(tmp_path / "people.db")}
+    with (
+        running_face_node(tmp_path, parameters) as harness,
+        (tmp_path / "hello.log").open("w") as log,
+        subprocess.Popen(
+            [sys.executable, program, "--ros-args", "-r", f"__ns:={harness.node.get_namespace()}"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        ) as greeter,
+    ):
+
+        def greetings() -> list[str]:
+            assert greeter.poll() is None, said()
+            return said().splitlines()
+
+        def said() -> str:
+            return (tmp_path / "hello.log").read_text()
+
+        try:
+            harness.wait_until_active()
+            harness.wait_for(lambda: harness.node.count_subscribers("faces") == 2, "the greeter")
+            for name in ("obama3.jpg", "biden.jpg"):
+                before = greetings()
+                harness.publish_until(
+                    image_message(image(name), Header()),
+                    lambda before=before: greetings() != before,
+                    "a greeting",
+                )
+            for name in ("obama3.jpg", "biden.jpg", "obama2.jpg", "obama3.jpg"):
+                harness.ask(image(name))
+            assert not re.search("barack|obama|embedding", harness.log(), re.IGNORECASE)
+        finally:
+            greeter.kill()
+    assert said().splitlines() == ["Hello, Barack Obama!", "Hello, stranger!"]
