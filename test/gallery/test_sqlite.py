@@ -145,9 +145,9 @@ def test_paths_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(NoGalleryError, match="there is no gallery"):
         open_gallery("people.db")
     assert not (tmp_path / "people.db").exists()
-    with open_gallery("file:people?mode=memory", INFO) as gallery:  # a name as any other
+    with open_gallery("./file:people?mode=memory", INFO) as gallery:  # a name as any other
         gallery.enroll("Anna", looks(1), source="")
-    with open_gallery("file:people?mode=memory") as gallery:
+    with open_gallery("./file:people?mode=memory") as gallery:
         assert gallery.template_count == 3
 
 
