@@ -75,6 +75,12 @@ ARGUMENTS = [
         "backend", default_value="", description=f"one of: {', '.join(BACKENDS)}; {FROM_FILE}"
     ),
     DeclareLaunchArgument(
+        "gallery",
+        default_value="",
+        description="Gallery of people: a file, made if it is missing, or "
+        f"postgresql://HOST/DATABASE; {FROM_FILE}",
+    ),
+    DeclareLaunchArgument(
         "use_sim_time",
         default_value="",
         description=f"true: take the time from the topic /clock; {FROM_FILE}",
@@ -188,6 +194,11 @@ def argument_parameters(context: LaunchContext, cameras: list[str]) -> dict[str,
         parameters["recognizer.enabled"] = True
     if backend := value(context, "backend"):
         parameters["backend"] = text(backend)
+    if gallery := value(context, "gallery").strip():
+        is_file = "://" not in gallery
+        # From the folder in which launch was called, wherever the node will run.
+        store = f"{Path(gallery).expanduser().absolute()}" if is_file else gallery
+        parameters["gallery.store"] = text(store)
     transport = value(context, "image_transport")
     if not transport and value(context, "image").endswith("/compressed"):
         transport = "compressed"

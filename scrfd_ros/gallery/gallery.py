@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.config import shown
 from scrfd_ros.errors import GalleryError
 from scrfd_ros.gallery.people import Candidate, GalleryInfo, Look, Person, Template
 from scrfd_ros.gallery.search import TemplateIndex
@@ -150,9 +151,9 @@ class Gallery:
             if (person := self._named(wanted)) is not None:
                 return person
             names = {each.name.casefold(): each.name for each in self._people.values()}
-        near = difflib.get_close_matches(wanted.casefold(), names, n=1, cutoff=0.6)
+        near = difflib.get_close_matches(wanted.casefold()[:MAX_NAME], names, n=1, cutoff=0.6)
         hint = f"; did you mean {names[near[0]]}?" if near else ""
-        raise GalleryError(f"nobody in the gallery is called {wanted!r}{hint}")
+        raise GalleryError(f"nobody in the gallery is called {shown(wanted)}{hint}")
 
     def person(self, person_id: str) -> Person | None:
         """The person of an id, or None if it was forgotten."""

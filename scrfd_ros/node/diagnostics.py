@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state of each camera as a status of /diagnostics."""
+"""The state of each camera, and of the gallery, as a status of /diagnostics."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from typing import NamedTuple
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from scrfd_ros.errors import BackendError
+from scrfd_ros.gallery.gallery import Gallery
 from scrfd_ros.inference.cuda import device_memory
 from scrfd_ros.inference.network import Network
 from scrfd_ros.node.camera import Camera
 from scrfd_ros.node.config import DiagnosticsConfig
 from scrfd_ros.node.rates import rate
 from scrfd_ros.pipeline import FacePipeline
+
+GALLERY = "gallery"
+"""What the gallery is called in the name of its status."""
 
 
 class Problem(NamedTuple):
@@ -88,6 +92,26 @@ def idle_status(camera_name: str, node_name: str, problem: Problem) -> Diagnosti
     """The state of a camera while the node is not active."""
     name = _status_name(node_name, camera_name)
     return DiagnosticStatus(level=problem.level, name=name, message=problem.sentence)
+
+
+def gallery_status(gallery: Gallery, node_name: str) -> DiagnosticStatus:
+    """The state of the gallery: OK, or WARN while its store cannot be reached."""
+    problem, people = gallery.state, gallery.person_count
+    return DiagnosticStatus(
+        level=DiagnosticStatus.WARN if problem else DiagnosticStatus.OK,
+        name=_status_name(node_name, GALLERY),
+        message=problem or f"{people} people",
+        values=list(
+            _values(
+                {
+                    "people": str(people),
+                    "templates": str(gallery.template_count),
+                    "recognizer": gallery.info.recognizer,
+                    "store": problem or "works",
+                }.items()
+            )
+        ),
+    )
 
 
 def networks_in_words(pipeline: FacePipeline) -> str:

@@ -16,6 +16,7 @@ from scrfd_ros.node.clock import stamp_now
 from scrfd_ros.node.config import NodeConfig
 from scrfd_ros.node.diagnostics import Problem, networks_in_words
 from scrfd_ros.node.frame_processor import FrameProcessor
+from scrfd_ros.node.gallery_services import GalleryServices
 from scrfd_ros.node.guarded_executor import guard_services
 from scrfd_ros.node.image_intake import ImageIntake
 from scrfd_ros.node.lifecycle import GuardedLifecycleNode, guarded
@@ -59,6 +60,7 @@ class FaceNode(GuardedLifecycleNode):
         self._pipeline: FacePipeline | None = None
         self._cameras: list[Camera] = []
         self._humans: HumanFaces | None = None
+        self._gallery_services: GalleryServices | None = None  # with a gallery
         self._processor: FrameProcessor | None = None
         self._intake: ImageIntake | None = None  # while the node is active
         self._monitor = Monitor(self, Problem(DiagnosticStatus.WARN, self._not_configured))
@@ -95,6 +97,10 @@ class FaceNode(GuardedLifecycleNode):
         self._processor = FrameProcessor(
             self, self._config, self._pipeline, is_ending=lambda: self._worker.is_stopped
         )
+        if self._pipeline.identifier is not None:
+            self._gallery_services = GalleryServices(
+                self, self._pipeline, self._cameras, self._worker
+            )
         warn_of_unused_qos(
             self, (name for camera in self._cameras for name in camera.subscription_parameters)
         )
@@ -143,12 +149,17 @@ class FaceNode(GuardedLifecycleNode):
     def release(self) -> None:
         """Stop the work and release what configuring and activating have made."""
         self._stop_images()
+        if self._gallery_services is not None:
+            self._gallery_services.destroy()
+            self._gallery_services = None
         for camera in self._cameras:
             camera.destroy()
         self._cameras = []
         if self._humans is not None:
             self._humans.destroy()
             self._humans = None
+        if self._pipeline is not None:
+            self._pipeline.close()
         self._pipeline = self._processor = None
 
     def end(self) -> None:
@@ -159,6 +170,8 @@ class FaceNode(GuardedLifecycleNode):
         self.is_idle = self._worker.stop(_PATIENCE)
         if self._intake is not None:
             self._intake.abandon()
+        if self._pipeline is not None and self.is_idle:
+            self._pipeline.close()
         self._log_bridge.close()
         super().destroy_node()
 

@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from scrfd_ros.node.camera import Camera
 from scrfd_ros.node.camera_watch import CameraWatch
 from scrfd_ros.node.clock import STEADY, ClockWatch, stamp_now
-from scrfd_ros.node.diagnostics import Problem, camera_status, idle_status
+from scrfd_ros.node.diagnostics import Problem, camera_status, gallery_status, idle_status
 from scrfd_ros.node.parameters import LiveConfig
 from scrfd_ros.node.reminders import Reminders
 from scrfd_ros.pipeline import FacePipeline
@@ -70,6 +70,8 @@ class Monitor:
             states = [
                 camera_status(watch.camera, self._pipeline, name, limits) for watch in self._watches
             ]
+            if self._pipeline.identifier is not None:
+                states.append(gallery_status(self._pipeline.identifier.gallery, name))
         else:
             cameras = self._node.get_parameter("cameras").value
             states = [idle_status(camera, name, self._idle) for camera in cameras]

@@ -256,7 +256,7 @@ def test_arguments_are_described(file: str) -> None:
     }
     expected = {"namespace", "image", "cameras", "params_file", "detector", "recognizer"}
     expected |= {"backend", "transport_profile", "log_level", "image_transport", "use_sim_time"}
-    expected |= {"respawn", "node_name"}
+    expected |= {"respawn", "node_name", "gallery"}
     expected |= {"bag", "rviz"} if file == "replay.launch.py" else set()
     assert set(arguments) == expected
     assert "no description given" not in " ".join(arguments.values()).lower()
@@ -330,6 +330,22 @@ def test_documented_lifecycle_manager(tmp_path: Path) -> None:
 def test_image_transport(arguments: list[str], expected: object) -> None:
     (node,) = executed(LaunchContext(), "faces.launch.py", "backend:=auto", *arguments)
     assert node.parameters().get("image_transport", {}) == expected
+
+
+@pytest.mark.parametrize(
+    ("gallery", "store"),
+    [
+        ("", None),
+        ("people.db", f"{Path.cwd() / 'people.db'}"),
+        ("/var/people.db", "/var/people.db"),
+        ("~/people.db", f"{Path.home() / 'people.db'}"),
+        ("postgresql://robot@server/people", "postgresql://robot@server/people"),
+        ("1234", f"{Path.cwd() / '1234'}"),
+    ],
+)
+def test_gallery(gallery: str, store: str | None) -> None:
+    (node,) = executed(LaunchContext(), "faces.launch.py", f"gallery:={gallery}")
+    assert node.parameters() == ({} if store is None else {"gallery.store": store})
 
 
 def test_arguments_reach_the_node() -> None:

@@ -7,7 +7,6 @@ HOSTILE_REQUESTS=10000 makes the random part long; with -s it prints the outcome
 from __future__ import annotations
 
 import os
-import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from harness import Harness, running_face_node
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from numpy.typing import NDArray
+from random_messages import MEGABYTE, UNKNOWN_TYPE, RandomMessages
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import (
@@ -38,7 +38,6 @@ from rcl_interfaces.srv import (
 )
 from rclpy.client import Client
 from rclpy.serialization import serialize_message
-from rosidl_parser import definition
 from sensor_msgs.msg import CompressedImage
 
 Images = Callable[[str], NDArray[np.uint8]]
@@ -46,9 +45,7 @@ Images = Callable[[str], NDArray[np.uint8]]
 REQUESTS = int(os.environ.get("HOSTILE_REQUESTS", "400"))
 SEED = int(os.environ.get("HOSTILE_SEED", "1"))
 MAX_GROWTH = 24.0  # MiB; 10,000 requests that left 4 kB each behind would take 40
-MEGABYTE = 1_000_000
 LIGHT = {"detector.model": "500m", "detector.input_size": [320, 320], "recognizer.enabled": False}
-UNKNOWN_TYPE = 99
 SHUTDOWN = {
     Transition.TRANSITION_UNCONFIGURED_SHUTDOWN,
     Transition.TRANSITION_INACTIVE_SHUTDOWN,
@@ -212,56 +209,6 @@ def test_an_image_that_cannot_be_decoded(tmp_path: Path) -> None:
             "what becomes of an image after those",
         )
         assert harness.state() == "active"
-
-
-class RandomMessages:
-    """Messages of any type whose fields are at their edges, or something that the node knows."""
-
-    def __init__(self, seed: int, names: list[str]) -> None:
-        self._random = random.Random(seed)
-        self._names = names
-
-    def message(self, kind: Any) -> Any:
-        message = kind()
-        fields = message.get_fields_and_field_types()
-        for name, slot in zip(fields, kind.SLOT_TYPES, strict=True):
-            setattr(message, name, self._value(slot))
-        return message
-
-    def choice(self, options: Any) -> Any:
-        return self._random.choice(options)
-
-    def _value(self, slot: Any) -> Any:
-        if isinstance(slot, definition.Array):
-            return [self._value(slot.value_type) for _ in range(slot.size)]
-        if isinstance(slot, definition.AbstractNestedType):
-            length = self._random.choice([0, 1, 1, 1, 2, 2, 3, 50])
-            return [self._value(slot.value_type) for _ in range(length)]
-        if isinstance(slot, definition.NamespacedType):
-            return self.message(getattr(import_module(".".join(slot.namespaces)), slot.name))
-        if isinstance(slot, definition.AbstractGenericString):
-            return self._string()
-        return self._number(slot.typename)
-
-    def _string(self) -> str:
-        if self._random.random() < 0.002:
-            return self._random.choice("a.é/") * MEGABYTE
-        edges = ["", " ", ".", "..", "/", "a.b.c.", "\0", "\n", "{}", "%s%n", "üñ\U0001f600", "~"]
-        return self._random.choice(self._names if self._random.random() < 0.7 else edges)
-
-    def _number(self, kind: str) -> Any:
-        if kind == "boolean":
-            return self._random.random() < 0.5
-        if kind in ("float", "double"):
-            edges = [0.0, -0.0, 0.5, 1.0, -1.0, 1e30, np.nan, np.inf, -np.inf, 1e-30]
-            return float(self._random.choice(edges))
-        if kind == "octet":
-            return bytes([self._random.randrange(256)])
-        bits = int(re.sub(r"\D", "", kind) or 8)
-        low, high = (0, 2**bits - 1) if kind.startswith("u") else (-(2 ** (bits - 1)),) * 2
-        high = high if kind.startswith("u") else 2 ** (bits - 1) - 1
-        edges = [low, high, low + 1, high // 2, UNKNOWN_TYPE, *range(10)]
-        return self._random.choice(edges)
 
 
 def resident(pid: int) -> float:
