@@ -360,7 +360,7 @@ class Gallery:
         with self._refreshing:
             batches: list[Sequence[Template]] = []
             changes = self._store.read(self._revision, batches.append)
-            if changes.revision != self._revision:
+            if changes.revision != self._revision or changes.is_whole:
                 self._apply(changes, batches)
 
     def follow(self) -> None:
@@ -420,6 +420,9 @@ class Gallery:
     def _apply(self, changes: Changes, added: Sequence[Sequence[Template]]) -> None:
         with self._lock:
             # What is gone comes first: people who were forgotten may have been imported again.
+            if changes.is_whole:
+                self._index.forget(list(self._people))
+                self._people.clear()
             self._index.forget(changes.forgotten)
             self._index.remove(changes.removed)
             for person_id in changes.forgotten:

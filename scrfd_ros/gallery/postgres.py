@@ -9,7 +9,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.errors import GalleryError, NoGalleryError
-from scrfd_ros.gallery.people import GalleryInfo
-from scrfd_ros.gallery.postgres_errors import failure, place, settings
+from scrfd_ros.gallery.people import GalleryInfo, Template
+from scrfd_ros.gallery.postgres_errors import ServerAwayError, failure, place, settings
 from scrfd_ros.gallery.sql import FORMAT, TABLES, Run, SqlStore, gone, name_taken
+from scrfd_ros.gallery.store import Changes
 
 try:
     import psycopg
-    from psycopg.adapt import Dumper, Loader
+    from psycopg.adapt import Dumper
     from psycopg.pq import Format
 except ImportError as error:
     raise GalleryError(
@@ -39,7 +40,6 @@ OLDEST = 120000  # version of the server
 _CONNECT = 5  # seconds for each address of the server
 _ANSWER = 10.0  # seconds without an answer after which a connection is given up
 _POLL = 0.5  # seconds; also finds changes where a pooler swallows notifications
-_LOOK_AGAIN = 10.0  # seconds after which what was changed by hand is looked for
 _RETRY = (0.2, 5.0)  # seconds between attempts to connect: at first, and at most
 _MAKING = 7360512  # the advisory lock for making the tables
 _ROWS = 1000
@@ -49,10 +49,24 @@ _WRITE = (
     f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '{_ANSWER - 2:g}s';"
     f" SET LOCAL idle_in_transaction_session_timeout = '{_ANSWER / 2:g}s';"
 )
+_LISTEN = f"LISTEN {SCHEMA}"
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
 
 # What is sampled for statistics would outlive the people whom it is about.
 _PRIVATE = {"people": ("name", "consent"), "templates": ("source", "embedding", "image")}
+# What somebody changes by hand gets a revision too, so that every robot notices. If this
+# transaction has changed the revision, it is not by hand.
+_TRIGGERS = [
+    f"CREATE FUNCTION changed_by_hand() RETURNS trigger LANGUAGE plpgsql SET search_path = {SCHEMA}"
+    " AS $$BEGIN UPDATE gallery SET revision = revision + 1"
+    " WHERE xmin::text <> (txid_current() % 4294967296)::text;"
+    f" NOTIFY {SCHEMA}; RETURN NULL; END$$",
+    *(
+        f"CREATE TRIGGER by_hand AFTER UPDATE OR DELETE OR TRUNCATE ON {table}"
+        " EXECUTE FUNCTION changed_by_hand()"
+        for table in ("people", "templates")
+    ),
+]
 _WITHOUT_STATISTICS = [
     f"ALTER TABLE {table} ALTER {column} SET STATISTICS 0"
     for table, columns in _PRIVATE.items()
@@ -80,13 +94,11 @@ class PostgresStore(SqlStore):
         self._place = place(self._settings)
         self._lock = threading.RLock()
         self._closed = threading.Event()
-        self._away = ""
+        self._state = ""
         self._connection: psycopg.Connection[Any] | None = None
         self._listener: psycopg.Connection[Any] | None = None
         self._pause = _RETRY[0]
         self._next_try = 0.0
-        self._look_again = 0.0
-        self._vector = "vector"
         with self._failures():
             connection = self._connected()
             with _Limit(connection):
@@ -94,10 +106,11 @@ class PostgresStore(SqlStore):
                     if info is None:
                         raise NoGalleryError(f"{self._place}: there is no gallery in the database")
                     self._make(connection, info)
-            self._connection = self._adapted(connection)
+            self._connection = connection
         with self._reading() as run:
             ((found, *values),) = run(
-                "SELECT format, recognizer, recognizer_sha256, dimensions FROM gallery"
+                # With the schema: without the right to use it, the table would seem missing.
+                f"SELECT format, recognizer, recognizer_sha256, dimensions FROM {SCHEMA}.gallery"
             )
         if found > FORMAT:
             raise GalleryError(
@@ -108,7 +121,16 @@ class PostgresStore(SqlStore):
 
     @property
     def state(self) -> str:
-        return self._away
+        return self._state
+
+    def read(self, since: int, take: Callable[[Sequence[Template]], None]) -> Changes:
+        try:
+            return super().read(since, take)
+        except NoGalleryError:
+            if not since:
+                raise
+            # What the server has no longer, no robot has.
+            return Changes(0, True, [], [], [], [])
 
     def wait(self, since: int, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -117,8 +139,12 @@ class PostgresStore(SqlStore):
                 with self._failures():
                     if self._is_news(since):
                         return True
-            except GalleryError:  # `state` tells
-                pass
+            except NoGalleryError as error:
+                self._state = str(error)
+                if since:
+                    return True
+            except GalleryError as error:
+                self._state = self._state or str(error)
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
@@ -135,29 +161,29 @@ class PostgresStore(SqlStore):
                 connection.close()
 
     def _is_news(self, since: int) -> bool:
-        """Whether there is another revision than this one, or nobody has looked for long."""
-        now = time.monotonic()
+        """Whether there may be another revision than this one."""
         if self._listener is None:
-            if now < self._next_try:
+            if time.monotonic() < self._next_try:
                 return False
             self._pause = min(2 * self._pause, _RETRY[1])
-            self._next_try = now + self._pause * random.uniform(0.5, 1.0)
+            self._next_try = time.monotonic() + self._pause * random.uniform(0.5, 1.0)
             listener = self._connected()
             listener.add_notify_handler(lambda _: None)  # without one, psycopg keeps them all
             with _Limit(listener):
-                listener.execute(f"LISTEN {SCHEMA}")
-            self._listener, self._pause, self._look_again = listener, _RETRY[0], now
+                listener.execute(_LISTEN)
+            self._listener, self._pause = listener, _RETRY[0]
+            return True  # whatever may have happened meanwhile
         try:
             with _Limit(self._listener):
-                ((revision,),) = self._listener.execute(f"SELECT revision FROM {SCHEMA}.gallery")
+                rows = list(self._listener.execute(f"SELECT revision FROM {SCHEMA}.gallery"))
         except BaseException:
             self._listener.close()
             self._listener = None
             raise
-        if revision == since and now < self._look_again:
-            return False
-        self._look_again = now + _LOOK_AGAIN
-        return True
+        if not rows:
+            raise NoGalleryError(f"{self._place}: the gallery was emptied by other means")
+        self._state = ""
+        return bool(rows[0][0] != since)
 
     @contextmanager
     def _reading(self) -> Iterator[Run]:
@@ -198,12 +224,9 @@ class PostgresStore(SqlStore):
                 with _Limit(connection) as limit:
                     yield connection, limit
             except BaseException:
-                try:
-                    with _Limit(connection):
-                        connection.execute("ROLLBACK")
-                except psycopg.Error:
-                    connection.close()
+                connection.close()  # takes everything back, whatever state it is in
                 raise
+            self._state = ""
 
     def _begun(self, begin: str) -> psycopg.Connection[Any]:
         """The connection, in a transaction; a new one if the server has closed it meanwhile."""
@@ -216,7 +239,7 @@ class PostgresStore(SqlStore):
             except psycopg.OperationalError:
                 self._connection.close()
         self._connection = None
-        connection = self._adapted(self._connected())
+        connection = self._connected()
         with _Limit(connection):
             connection.execute(begin)
         self._connection = connection
@@ -224,18 +247,27 @@ class PostgresStore(SqlStore):
 
     def _wipe(self) -> None:
         with self._lock, self._failures():
-            connection = self._adapted(self._connected())
+            connection = self._connected()
+            skipped: list[str] = []
+            connection.add_notice_handler(lambda notice: skipped.append(notice.severity or ""))
             try:
                 for table in _PRIVATE:
                     connection.execute(f"VACUUM FULL {SCHEMA}.{table}")
             finally:
                 connection.close()
+        if skipped:
+            raise GalleryError(
+                f"{self._place}: removed, but the bytes are still in the server's files: let the "
+                f"owner of the tables run: VACUUM FULL {SCHEMA}.people; "
+                f"VACUUM FULL {SCHEMA}.templates"
+            )
 
-    def _packed(self, embedding: NDArray[np.float32]) -> Any:
-        return embedding
+    def _packed(self, embedding: NDArray[np.float32]) -> _Vector:
+        head = len(embedding).to_bytes(2, "big") + b"\0\0"
+        return _Vector(head + embedding.astype(">f4").tobytes())
 
-    def _unpacked(self, value: NDArray[np.float32]) -> NDArray[np.float32]:
-        return value
+    def _unpacked(self, value: bytes) -> NDArray[np.float32]:
+        return np.frombuffer(value, ">f4", offset=4).astype(np.float32)
 
     def _connected(self) -> psycopg.Connection[Any]:
         connection: psycopg.Connection[Any] = psycopg.connect(
@@ -250,24 +282,12 @@ class PostgresStore(SqlStore):
             autocommit=True,
             prepare_threshold=None,
         )
+        connection.adapters.register_dumper(_Vector, _VectorDumper)
         if connection.info.server_version < OLDEST:
             connection.close()
             raise GalleryError(
                 f"{self._place}: the server is older than PostgreSQL {OLDEST // 10000}"
             )
-        return connection
-
-    def _adapted(self, connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
-        """A connection that turns vectors into arrays and back."""
-        with _Limit(connection):
-            ((oid,),) = connection.execute(
-                "SELECT a.atttypid FROM pg_attribute a"
-                f" WHERE a.attrelid = '{SCHEMA}.templates'::regclass AND a.attname = 'embedding'"
-            )
-        connection.adapters.register_loader(oid, _VectorLoader)
-        connection.adapters.register_dumper(
-            np.ndarray, type("_Dumper", (_VectorDumper,), {"oid": oid})
-        )
         return connection
 
     def _make(self, connection: psycopg.Connection[Any], info: GalleryInfo) -> None:
@@ -291,7 +311,11 @@ class PostgresStore(SqlStore):
                 connection.execute(f"CREATE SCHEMA {SCHEMA}")
             connection.execute(f"SET LOCAL search_path = {SCHEMA}")
             types = {"embedding": f"{schema}.vector({info.dimensions})", "bytes": "BYTEA"}
-            for statement in (*(each.format(**types) for each in TABLES), *_WITHOUT_STATISTICS):
+            for statement in (
+                *(each.format(**types) for each in TABLES),
+                *_TRIGGERS,
+                *_WITHOUT_STATISTICS,
+            ):
                 connection.execute(statement)
             connection.execute("INSERT INTO gallery VALUES (%s, %s, %s, %s, 0)", (FORMAT, *info))
 
@@ -307,15 +331,13 @@ class PostgresStore(SqlStore):
                 raise name_taken() from None
             raise GalleryError("it is in the gallery already") from None
         except psycopg.Error as error:
-            reason, is_away = failure(error, self._settings)
-            if is_away and not self._away:
-                self._away = (
-                    f"{self._place} away since {time.strftime('%H:%M:%S')}: {reason}; people are "
-                    f"recognized from memory, changes are refused"
+            known = failure(error, self._settings)
+            if isinstance(known, ServerAwayError) and not self._state:
+                self._state = (
+                    f"{known}; since {time.strftime('%H:%M:%S')} people are recognized from "
+                    f"memory, and changes are refused"
                 )
-            raise GalleryError(f"{self._place}: {reason}") from None
-        else:
-            self._away = ""
+            raise known from None
 
 
 class _Limit:
@@ -356,20 +378,17 @@ class _Limit:
                     end.shutdown(socket.SHUT_RDWR)
 
 
-class _VectorLoader(Loader):
+class _Vector(bytes):
     """A vector as pgvector sends it: the number of values and 0 as int16, then float32."""
-
-    format = Format.BINARY
-
-    def load(self, data: Any) -> NDArray[np.float32]:
-        return np.frombuffer(data, ">f4", offset=4).astype(np.float32)
 
 
 class _VectorDumper(Dumper):
+    """Sends it without a type: the number of pgvector's type differs between databases."""
+
     format = Format.BINARY
 
-    def dump(self, obj: NDArray[np.float32]) -> bytes:
-        return len(obj).to_bytes(2, "big") + b"\0\0" + obj.astype(">f4").tobytes()
+    def dump(self, obj: _Vector) -> bytes:
+        return obj
 
 
 def _has_gallery(connection: psycopg.Connection[Any]) -> bool:

@@ -6,64 +6,61 @@ The text of libpq and of the server is not passed on where it may hold passwords
 
 from __future__ import annotations
 
+import re
 from itertools import zip_longest
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from scrfd_ros.errors import GalleryError
+from scrfd_ros.errors import GalleryError, NoGalleryError
 
 _FORM = "postgresql://USER@HOST:PORT/DATABASE"
 
-_CONNECTING = (
-    # part of libpq's or the server's text, sentence, whether that passes by itself
-    ("password authentication failed", "the password of {user} is wrong", False),
-    (
-        "no password supplied",
-        "it wants a password: write it into ~/.pgpass, or after the user, as USER:PASSWORD@HOST",
-        False,
-    ),
-    ("no encryption", "it wants TLS: add ?sslmode=require to the URL", False),
-    ("SSL off", "it wants TLS: add ?sslmode=require to the URL", False),
-    ("no pg_hba.conf entry", "it does not let {user} in from here: see its pg_hba.conf", False),
-    (
-        "does not support SSL",
-        "it has no TLS, which sslmode in the URL asks for: set it up there, or leave that out",
-        False,
-    ),
-    (
-        "certificate",
-        "its certificate was not accepted: see sslmode and sslrootcert in PostgreSQL's manual",
-        False,
-    ),
-    ("definition of service", "there is no such service in ~/.pg_service.conf", False),
-    ("invalid port number", "ports are numbers up to 65535", False),
-    ("invalid", "an option after the ? of its URL is not valid", False),
-    ("unsupported startup parameter", "the pooler does not take an option of the URL", False),
-    ("could not translate host name", "its name is unknown, or the network is down", True),
-    ("failed to resolve host", "its name is unknown, or the network is down", True),
-    ("Name or service not known", "its name is unknown, or the network is down", True),
-    ("name resolution", "its name is unknown, or the network is down", True),
-    ("Connection refused", "no server listens there", True),
-    ("No such file or directory", "no server listens there", True),
-    ("No route to host", "the network does not reach it", True),
-    ("Network is unreachable", "the network does not reach it", True),
-    ("timeout", "no answer", True),
-    ("starting up", "it is just starting", True),
-    ("not yet accepting", "it is just starting", True),
-    ("shutting down", "it is just stopping", True),
-    ("recovery mode", "it is just recovering", True),
-    ("too many clients", "it has too many clients: raise max_connections there", True),
-    ("connection slots", "it has too many clients: raise max_connections there", True),
-    ("too many connections", "it has too many clients: raise its limit there", True),
-    ("read-only", "it can only be read, as a standby: name the main server", True),
-)
+
+class ServerAwayError(GalleryError):
+    """A server cannot be reached, which passes by itself."""
+
+
+# Parts of the text of libpq, the server or a pooler, and what to say.
+_MISTAKES = {
+    "password authentication failed": "the password of {user} is wrong",
+    "no password supplied": "it wants a password: write it into ~/.pgpass, or after the user, as "
+    "USER:PASSWORD@HOST",
+    r'role ".*" does not exist': "it knows no user {user}",
+    r"pg_hba\.conf": "it does not let {user} in from here, or not without TLS: see its "
+    "pg_hba.conf, or add ?sslmode=require to the URL",
+    "does not support SSL": "it has no TLS, which sslmode in the URL asks for: set it up there, or "
+    "leave that out",
+    "certificate": "its certificate was not accepted: see sslmode and sslrootcert in PostgreSQL's "
+    "manual",
+    "definition of service": "there is no such service in ~/.pg_service.conf",
+    "invalid port number": "ports are numbers up to 65535",
+    r"invalid \w+ value|bad value": "an option after the ? of its URL is not valid",
+    "unsupported startup parameter": "the pooler does not take an option of the URL",
+}
+_NO_DATABASE = r'database ".*" does not exist|no such database'
+_AWAY = {
+    "host name|resolve host|Name or service|name resolution": "its name is unknown, or the network "
+    "is down",
+    "Connection refused|No such file": "no server listens there",
+    "No route to host|Network is unreachable": "the network does not reach it",
+    "timeout": "no answer",
+    "starting up|not yet accepting": "it is just starting",
+    "shutting down|administrator command": "it was stopped",
+    "recovery mode": "it is just recovering",
+    "too many|connection slots": "it has too many clients: raise max_connections there",
+    "read-only": "it can only be read, as a standby: name the main server",
+}
+_OF_CONNECTIONS = ("", "08", "57")  # classes of SQL states; psycopg gives none when it connects
+_GONE = ("42P01", "3F000", "3D000")
 _STATES = {
+    "40001": "it collided with another change; try again",
+    "40P01": "it collided with another change; try again",
     "25P03": "the change took too long and was taken back; try again",
     "25006": "it can only be read, as a standby: name the main server",
-    "42501": "{user} may not do that there; let the owner of the database do once: CREATE EXTENSION"
-    " vector; CREATE SCHEMA scrfd_gallery AUTHORIZATION {user}",
+    "42501": "{user} may not do that there: grant it; to make a gallery, let the owner of the "
+    "database do once: CREATE EXTENSION vector; CREATE SCHEMA scrfd_gallery AUTHORIZATION {user}",
     "0A000": "it lacks pgvector: install it there, such as with apt install postgresql-16-pgvector",
     "58P01": "it lacks pgvector: install it there, such as with apt install postgresql-16-pgvector",
     "55P03": "somebody else has been writing for long; try again",
@@ -105,25 +102,22 @@ def place(found: dict[str, Any]) -> str:
     return f"postgresql://{','.join(f'{a}:{b}' if b else a for a, b in pairs)}/{database}"
 
 
-def failure(error: psycopg.Error, found: dict[str, Any]) -> tuple[str, bool]:
-    """What an error means, and whether the server is away: what passes by itself.
-
-    Returns:
-        A part of a sentence, to come after the place of the server.
-    """
-    user = found.get("user", "the user")
-    state = error.sqlstate or ""
-    if state == "3D000" or ("database" in str(error) and "does not exist" in str(error)):
-        return f"it has no database {found.get('dbname', user)}: createdb makes one", False
-    if state == "28000" or ("role" in str(error) and "does not exist" in str(error)):
-        return f"it knows no user {user}", False
+def failure(error: psycopg.Error, found: dict[str, Any]) -> GalleryError:
+    """What an error of psycopg means."""
+    user, database = found.get("user", "the user"), found.get("dbname", "of this name")
+    text, state, where = str(error), error.sqlstate or "", place(found)
+    if state in _GONE:
+        return NoGalleryError(f"{where}: the database has no gallery any more")
     if state in _STATES:
-        return _STATES[state].format(user=user), False
-    if state in ("42P01", "3F000", "42704"):
-        return "the gallery is no longer in the database", False
-    if state[:2] in ("", "08", "57"):
-        for part, sentence, is_away in _CONNECTING:
-            if part in str(error):
-                return sentence.format(user=user), is_away
-        return "there is no connection to it", True
-    return f"the server refused ({type(error).__name__}, {state}): see its log", False
+        return GalleryError(f"{where}: {_STATES[state].format(user=user)}")
+    if state[:2] not in _OF_CONNECTIONS:
+        return GalleryError(f"{where}: the server refused ({type(error).__name__}, {state})")
+    if re.search(_NO_DATABASE, text):
+        return NoGalleryError(f"{where}: it has no database {database}; createdb makes one")
+    for part, reason in _MISTAKES.items():
+        if re.search(part, text):
+            return GalleryError(f"{where}: {reason.format(user=user)}")
+    for part, reason in _AWAY.items():
+        if re.search(part, text):
+            return ServerAwayError(f"{where}: {reason}")
+    return ServerAwayError(f"{where}: there is no connection to it")

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from scrfd_ros.errors import GalleryError
+from scrfd_ros.errors import GalleryError, NoGalleryError
 from scrfd_ros.gallery.people import GalleryInfo, Person, Template
 from scrfd_ros.gallery.store import Changes
 
@@ -58,6 +58,7 @@ class SqlStore(ABC):
     """
 
     info: GalleryInfo
+    _last_read: tuple[int, float | None] = (0, None)  # the revision, and when it was made
 
     @abstractmethod
     def _reading(self) -> AbstractContextManager[Run]:
@@ -85,7 +86,9 @@ class SqlStore(ABC):
 
     def read(self, since: int, take: Callable[[Sequence[Template]], None]) -> Changes:
         with self._reading() as run:
-            ((revision,),) = run("SELECT revision FROM gallery")
+            revision = self._revision(run)
+            if not self._is_past(run, since, revision):
+                since = 0
             people = [
                 Person(*row)
                 for row in run(f"SELECT {_PERSON} FROM people WHERE revision > ?", since)
@@ -114,7 +117,8 @@ class SqlStore(ABC):
                     since,
                 ):
                     gone[kind].append(subject)
-        return Changes(revision, people, moved, gone["forget"], gone["remove"])
+            self._last_read = revision, self._made(run, revision)
+        return Changes(revision, not since, people, moved, gone["forget"], gone["remove"])
 
     def templates_of(self, person_id: str) -> list[Template]:
         with self._reading() as run:
@@ -225,8 +229,34 @@ class SqlStore(ABC):
         """A writing transaction, and its revision."""
         with self._writing() as run:
             run("UPDATE gallery SET revision = revision + 1")
-            ((revision,),) = run("SELECT revision FROM gallery")
-            yield run, revision
+            yield run, self._revision(run)
+
+    def _revision(self, run: Run) -> int:
+        rows = list(run("SELECT revision, recognizer_sha256 FROM gallery"))
+        if not rows:
+            raise NoGalleryError("the gallery was emptied by other means; make a new one")
+        ((revision, recognizer_sha256),) = rows
+        if recognizer_sha256 != self.info.recognizer_sha256:
+            raise NoGalleryError("the gallery was replaced by one for another recognizer")
+        return int(revision)
+
+    def _is_past(self, run: Run, since: int, revision: int) -> bool:
+        """Whether the decisions lead from a revision that was read to the present one.
+
+        They do not after a backup was restored, which may have other decisions under the same
+        numbers, nor after somebody changed the tables by hand.
+        """
+        ((decided,),) = run(
+            "SELECT count(DISTINCT revision) FROM decisions WHERE revision > ?", since
+        )
+        is_complete: bool = decided == revision - since
+        return is_complete and self._last_read == (since, self._made(run, since))
+
+    @staticmethod
+    def _made(run: Run, revision: int) -> float | None:
+        """When a revision was made; None for the first one."""
+        ((made,),) = run("SELECT min(time) FROM decisions WHERE revision = ?", revision)
+        return None if made is None else float(made)
 
     @staticmethod
     def _log(run: Run, revision: int, kind: str, subjects: Sequence[str]) -> None:

@@ -14,6 +14,8 @@ class Changes(NamedTuple):
 
     Attributes:
         revision: the later one.
+        is_whole: everything that is there is told; whatever else was known is gone. After an older
+            state of the store was restored, for one.
         people: new and changed ones.
         moved: ids of templates that were there and now belong to another person, with its id.
         forgotten: ids of people who are gone, with all their templates.
@@ -21,6 +23,7 @@ class Changes(NamedTuple):
     """
 
     revision: int
+    is_whole: bool
     people: Sequence[Person]
     moved: Sequence[tuple[str, str]]
     forgotten: Sequence[str]
@@ -46,6 +49,9 @@ class Store(Protocol):
 
     def read(self, since: int, take: Callable[[Sequence[Template]], None]) -> Changes:
         """What changed after a revision, as one snapshot; after 0, everything that is there.
+
+        Everything too if the revision is not of this store's past, or the store was changed by
+        other means than these calls.
 
         Args:
             take: gets the new templates without their images, some thousand at a time, so that a
