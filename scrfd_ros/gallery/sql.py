@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.config import shown
 from scrfd_ros.errors import GalleryError, NoGalleryError
 from scrfd_ros.gallery.people import GalleryInfo, Person, Template
 from scrfd_ros.gallery.store import Changes
@@ -288,7 +289,7 @@ class SqlStore(ABC):
     def _ensure_templates(run: Run, template_ids: Sequence[str]) -> None:
         for each in template_ids:
             if not list(run("SELECT 1 FROM templates WHERE id = ?", each)):
-                raise GalleryError(f"there is no template {each} in the gallery")
+                raise GalleryError(f"there is no template {shown(each)} in the gallery")
 
     @staticmethod
     def _ensure_person(run: Run, person_id: str) -> None:
