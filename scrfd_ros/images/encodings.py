@@ -165,7 +165,8 @@ def bgr_from_image(message: ImageMessage) -> NDArray[np.uint8]:
     name = known_encoding(message.encoding)
     if name is None:
         raise UnknownEncodingError(
-            f"unknown image encoding {message.encoding!r}; expected one of {', '.join(ENCODINGS)}; "
+            f"unknown image encoding {message.encoding[:100]!r}; expected one of "
+            f"{', '.join(ENCODINGS)}; "
             f"choose one in the camera's driver, preferably bgr8"
         )
     layout = LAYOUTS[name]

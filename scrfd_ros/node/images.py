@@ -54,7 +54,7 @@ def _through_cv_bridge(message: Any) -> NDArray[np.uint8]:
         return np.asarray(CvBridge().imgmsg_to_cv2(message, "bgr8"), np.uint8)
     except Exception as error:  # of cv_bridge, numpy or OpenCV
         raise ImageError(
-            f"unknown image encoding {message.encoding!r}; expected one of {', '.join(ENCODINGS)}, "
-            f"or one that cv_bridge converts if it is installed (tried: {error}); choose one "
-            f"in the camera's driver, preferably bgr8"
+            f"unknown image encoding {message.encoding[:100]!r}; expected one of "
+            f"{', '.join(ENCODINGS)}, or one that cv_bridge converts if it is installed "
+            f"(tried: {error}); choose one in the camera's driver, preferably bgr8"
         ) from error

@@ -12,13 +12,10 @@ from pathlib import Path
 import numpy as np
 from harness import running_face_node
 from numpy.typing import NDArray
-from pipelines import loaded
 from std_msgs.msg import Header
 
-from scrfd_ros.faces import Faces
-from scrfd_ros.gallery.opening import open_gallery
-from scrfd_ros.gallery.people import GalleryInfo, Look
 from scrfd_ros.node.images import image_message
+from scrfd_ros.srv import Enroll
 
 PAGE = Path(__file__).parents[2] / "docs" / "identity.md"
 
@@ -29,21 +26,8 @@ def test_the_example_says_hello_once_to_each_person(
     detector_path: Callable[[str], Path],
     recognizer_path: Callable[[str], Path],
 ) -> None:
-    pipeline = loaded(detector_path("500m"), recognizer_path("w600k_mbf"))
-    assert pipeline.recognizer is not None
-    network = pipeline.recognizer.network
-
-    def faces(name: str) -> Faces:
-        return pipeline(image(name)).faces
-
-    info = GalleryInfo("w600k_mbf", network.sha256, pipeline.recognizer.dimensions)
-    with open_gallery(str(tmp_path / "people.db"), info) as gallery:
-        for name in ("obama.jpg", "obama2.jpg"):
-            embeddings = faces(name).embeddings
-            assert embeddings is not None
-            look = Look(embeddings[0], 0.9, 0.0, 0.0)
-            gallery.enroll("Barack Obama", [look], source="test")
-
+    detector_path("500m")
+    recognizer_path("w600k_mbf")
     (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     program = tmp_path / "hello.py"
     program.write_text(example)
@@ -67,6 +51,12 @@ def test_the_example_says_hello_once_to_each_person(
 
         try:
             harness.wait_until_active()
+            request = Enroll.Request(name="Barack Obama")
+            for name in ("obama.jpg", "obama2.jpg"):
+                request.images.append(image_message(image(name), Header()))
+            client = harness.node.create_client(Enroll, "face_node/enroll")
+            enrolled = harness.call_client(client, request, "enroll")
+            assert enrolled.success, enrolled.message
             harness.wait_for(lambda: harness.node.count_subscribers("faces") == 2, "the greeter")
             for name in ("obama3.jpg", "biden.jpg"):
                 before = greetings()
