@@ -32,5 +32,9 @@ class GalleryError(ScrfdError):
     """A gallery of people cannot be used, or refuses what was asked of it."""
 
 
+class GalleryAwayError(GalleryError):
+    """The server that keeps a gallery cannot be reached, which may pass by itself."""
+
+
 class NoGalleryError(GalleryError):
     """There is no gallery of people at this place."""

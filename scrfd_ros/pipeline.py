@@ -486,7 +486,9 @@ def load_pipeline(
     recognizer = _load_recognizer(config, open_model) if config.recognizer.enabled else None
     upscaling = config.super_resolution.enabled
     super_resolution = _load_super_resolution(config, open_model) if upscaling else None
-    identifier = _open_identifier(config, detector, recognizer) if config.gallery.store else None
+    identifier = None
+    if config.gallery.store:
+        identifier = _open_identifier(config, detector, recognizer, is_live)
     if identifier is not None and is_live:
         identifier.gallery.follow()
     return FacePipeline(config, detector, recognizer, super_resolution, identifier)
@@ -524,7 +526,7 @@ def _recognizer_path(config: PipelineConfig) -> Path:
 
 
 def _open_identifier(
-    config: PipelineConfig, detector: Scrfd, recognizer: ArcFace | None
+    config: PipelineConfig, detector: Scrfd, recognizer: ArcFace | None, is_live: bool
 ) -> Identifier:
     assert recognizer is not None  # the config checks it
     if not detector.has_landmarks:
@@ -535,7 +537,9 @@ def _open_identifier(
         )
     path = _recognizer_path(config)
     info = GalleryInfo(path.stem, model_sha256(path), recognizer.dimensions)
-    return Identifier(open_gallery(config.gallery.store, info), config.gallery)
+    # A robot that starts before its server is there has faces, and later names.
+    gallery = open_gallery(config.gallery.store, info, waits=is_live)
+    return Identifier(gallery, config.gallery)
 
 
 def _load_super_resolution(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.config import shown
-from scrfd_ros.errors import GalleryError
+from scrfd_ros.errors import GalleryAwayError, GalleryError
 from scrfd_ros.gallery.people import Candidate, GalleryInfo, Look, Person, Template
 from scrfd_ros.gallery.search import TemplateIndex
 from scrfd_ros.gallery.sql import new_id
@@ -378,12 +378,7 @@ class Gallery:
         Raises:
             GalleryError: it is for another one.
         """
-        if info.recognizer_sha256 != self.info.recognizer_sha256:
-            raise GalleryError(
-                f"the gallery is for the recognizer {self.info.recognizer}, not for "
-                f"{info.recognizer}, whose embeddings cannot be compared with it: choose that "
-                f"recognizer, or enroll the people in another gallery"
-            )
+        self.info.ensure_recognizer(info)
 
     def close(self) -> None:
         """Close the store. The gallery cannot be used any more."""
@@ -406,7 +401,11 @@ class Gallery:
     @leaves_no_copies
     def _load(self) -> None:
         # Unlike in `refresh`, nobody uses the index yet, and there may be much to take over.
-        self._apply(self._store.read(0, self._index.add), [])
+        try:
+            self._apply(self._store.read(0, self._index.add), [])
+        except GalleryAwayError:
+            # `state` says so, and the gallery takes everything over when it follows.
+            self._index = TemplateIndex(self.info.dimensions)
 
     @contextmanager
     def _edit(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from scrfd_ros.gallery.sqlite import SqliteStore
 from scrfd_ros.gallery.store import Store
 
 
-def open_gallery(store: str, info: GalleryInfo | None = None) -> Gallery:
+def open_gallery(store: str, info: GalleryInfo | None = None, *, waits: bool = False) -> Gallery:
     """Open a gallery, and read all of its templates into memory.
 
     Args:
@@ -22,12 +22,15 @@ def open_gallery(store: str, info: GalleryInfo | None = None) -> Gallery:
             postgresql://USER@HOST:PORT/DATABASE.
         info: what the gallery has to be for; it is made if it is missing. None: any gallery, which
             has to exist.
+        waits: if its server cannot be reached, open the gallery without people; `Gallery.state`
+            says so, and `Gallery.follow` takes them over when the server is there.
 
     Raises:
         NoGalleryError: it does not exist.
+        GalleryAwayError: its server cannot be reached.
         GalleryError: it cannot be opened, or is for another recognizer.
     """
-    gallery = Gallery(open_store(store.strip(), info))
+    gallery = Gallery(open_store(store.strip(), info, waits=waits))
     if info is not None:
         try:
             gallery.ensure_recognizer(info)
@@ -37,12 +40,12 @@ def open_gallery(store: str, info: GalleryInfo | None = None) -> Gallery:
     return gallery
 
 
-def open_store(store: str, info: GalleryInfo | None) -> Store:
+def open_store(store: str, info: GalleryInfo | None, *, waits: bool = False) -> Store:
     """Open only the place where a gallery is kept. As `open_gallery`."""
     if re.match("postgres(ql)?://", store):
         from scrfd_ros.gallery.postgres import PostgresStore  # needs psycopg
 
-        return PostgresStore(store, info)
+        return PostgresStore(store, info, waits=waits)
     # Other URLs, paths of Windows and libpq's "host=..." would silently become files.
     if not store or re.match(r"\w[\w+.-]*[:=]", store):
         raise GalleryError(

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfd_ros.errors import GalleryError
+
 
 class GalleryInfo(NamedTuple):
     """What a gallery is made for. Templates of different recognizers cannot be compared.
@@ -21,6 +23,19 @@ class GalleryInfo(NamedTuple):
     recognizer: str
     recognizer_sha256: str
     dimensions: int
+
+    def ensure_recognizer(self, other: GalleryInfo) -> None:
+        """Check that a gallery for another recognizer could have the same templates.
+
+        Raises:
+            GalleryError: it could not.
+        """
+        if other.recognizer_sha256 != self.recognizer_sha256:
+            raise GalleryError(
+                f"the gallery is for the recognizer {self.recognizer}, not for "
+                f"{other.recognizer}, whose embeddings cannot be compared with it: choose that "
+                f"recognizer, or enroll the people in another gallery"
+            )
 
 
 class Person(NamedTuple):

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scrfd_ros.errors import GalleryError, NoGalleryError
+from scrfd_ros.errors import GalleryAwayError, GalleryError, NoGalleryError
 from scrfd_ros.gallery.people import GalleryInfo, Template
-from scrfd_ros.gallery.postgres_errors import ServerAwayError, failure, place, settings
+from scrfd_ros.gallery.postgres_errors import failure, place, settings
 from scrfd_ros.gallery.sql import FORMAT, TABLES, Run, SqlStore, gone, name_taken
 from scrfd_ros.gallery.store import Changes
 
@@ -83,13 +83,15 @@ class PostgresStore(SqlStore):
     Args:
         url: postgresql://USER@HOST:PORT/DATABASE, as libpq takes it.
         info: what a new gallery is for; None: the gallery has to exist.
+        waits: the server need not be there yet.
 
     Raises:
         NoGalleryError: there is no gallery in the database.
-        GalleryError: the server cannot be reached, refuses, or lacks pgvector.
+        GalleryAwayError: the server cannot be reached.
+        GalleryError: it refuses, or lacks pgvector.
     """
 
-    def __init__(self, url: str, info: GalleryInfo | None) -> None:
+    def __init__(self, url: str, info: GalleryInfo | None, *, waits: bool = False) -> None:
         self._settings = settings(url)
         self._place = place(self._settings)
         self._lock = threading.RLock()
@@ -99,25 +101,15 @@ class PostgresStore(SqlStore):
         self._listener: psycopg.Connection[Any] | None = None
         self._pause = _RETRY[0]
         self._next_try = 0.0
-        with self._failures():
-            connection = self._connected()
-            with _Limit(connection):
-                if not _has_gallery(connection):
-                    if info is None:
-                        raise NoGalleryError(f"{self._place}: there is no gallery in the database")
-                    self._make(connection, info)
-            self._connection = connection
-        with self._reading() as run:
-            ((found, *values),) = run(
-                # With the schema: without the right to use it, the table would seem missing.
-                f"SELECT format, recognizer, recognizer_sha256, dimensions FROM {SCHEMA}.gallery"
-            )
-        if found > FORMAT:
-            raise GalleryError(
-                f"{self._place}: the gallery has format {found}, and this version of scrfd_ros "
-                f"knows formats up to {FORMAT}: update it"
-            )
-        self.info = GalleryInfo(*values)
+        self._is_prepared = False
+        self._wanted = info
+        try:
+            with self._failures():
+                self._connection = self._prepared()
+        except GalleryAwayError:
+            if info is None or not waits:
+                raise
+            self.info = info
 
     @property
     def state(self) -> str:
@@ -239,10 +231,39 @@ class PostgresStore(SqlStore):
             except psycopg.OperationalError:
                 self._connection.close()
         self._connection = None
-        connection = self._connected()
+        connection = self._connected() if self._is_prepared else self._prepared()
         with _Limit(connection):
             connection.execute(begin)
         self._connection = connection
+        return connection
+
+    def _prepared(self) -> psycopg.Connection[Any]:
+        """A connection, after the tables were made or checked."""
+        wanted = self._wanted
+        connection = self._connected()
+        try:
+            with _Limit(connection):
+                if not _has_gallery(connection):
+                    if wanted is None:
+                        raise NoGalleryError(f"{self._place}: there is no gallery in the database")
+                    self._make(connection, wanted)
+                ((version, *values),) = connection.execute(
+                    "SELECT format, recognizer, recognizer_sha256, dimensions"
+                    f" FROM {SCHEMA}.gallery"
+                )
+            if version > FORMAT:
+                raise GalleryError(
+                    f"{self._place}: the gallery was made by a later version of scrfd_ros (format "
+                    f"{version}; this one knows {FORMAT}); install that version"
+                )
+            info = GalleryInfo(*values)
+            if wanted is not None:
+                info.ensure_recognizer(wanted)
+            self.info = info
+        except BaseException:
+            connection.close()
+            raise
+        self._is_prepared = True
         return connection
 
     def _wipe(self) -> None:
@@ -332,7 +353,7 @@ class PostgresStore(SqlStore):
             raise GalleryError("it is in the gallery already") from None
         except psycopg.Error as error:
             known = failure(error, self._settings)
-            if isinstance(known, ServerAwayError) and not self._state:
+            if isinstance(known, GalleryAwayError) and not self._state:
                 self._state = (
                     f"{known}; since {time.strftime('%H:%M:%S')} people are recognized from "
                     f"memory, and changes are refused"

@@ -13,13 +13,9 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from scrfd_ros.errors import GalleryError, NoGalleryError
+from scrfd_ros.errors import GalleryAwayError, GalleryError, NoGalleryError
 
 _FORM = "postgresql://USER@HOST:PORT/DATABASE"
-
-
-class ServerAwayError(GalleryError):
-    """A server cannot be reached, which passes by itself."""
 
 
 # Parts of the text of libpq, the server or a pooler, and what to say.
@@ -119,5 +115,5 @@ def failure(error: psycopg.Error, found: dict[str, Any]) -> GalleryError:
             return GalleryError(f"{where}: {reason.format(user=user)}")
     for part, reason in _AWAY.items():
         if re.search(part, text):
-            return ServerAwayError(f"{where}: {reason}")
-    return ServerAwayError(f"{where}: there is no connection to it")
+            return GalleryAwayError(f"{where}: {reason}")
+    return GalleryAwayError(f"{where}: there is no connection to it")

@@ -13,7 +13,7 @@ import pytest
 from galleries import INFO, looks
 from postgres_server import PostgresServer, missing
 
-from scrfd_ros.errors import GalleryError
+from scrfd_ros.errors import GalleryAwayError, GalleryError
 from scrfd_ros.gallery.gallery import Gallery
 from scrfd_ros.gallery.opening import open_gallery
 
@@ -69,6 +69,31 @@ def test_a_robot_goes_on_without_its_server_and_catches_up(
         until(lambda: robot.state == "")
         robot.enroll("Carl", looks(2), source="")
         assert robot.template_count == 9
+
+
+def test_a_robot_that_starts_before_its_server(server: PostgresServer, url: str) -> None:
+    with open_gallery(url, INFO) as other:
+        other.enroll("Anna", looks(1), source="")
+    server.stop()
+    try:
+        with pytest.raises(GalleryAwayError, match="no server listens there"):
+            open_gallery(url, INFO)
+        robots = [
+            open_gallery(url, info, waits=True)
+            for info in (INFO, INFO._replace(recognizer="other", recognizer_sha256="1" * 64))
+        ]
+        for robot in robots:
+            robot.follow()
+            assert "no server listens there" in robot.state and robot.people == []
+            with pytest.raises(GalleryAwayError):
+                robot.enroll("Bert", looks(2), source="")
+    finally:
+        server.start()
+    until(lambda: names(robots[0]) == ["Anna"] and robots[0].state == "")
+    until(lambda: "for the recognizer w600k_mbf, not for other" in robots[1].state)
+    assert robots[1].people == []
+    for robot in robots:
+        robot.close()
 
 
 def test_a_server_that_hangs(
