@@ -57,6 +57,11 @@ class CdrWriter:
         """Add a number of one byte, 0 to 255."""
         self._content.append(value)
 
+    def fields(self, written: bytes) -> None:
+        """Add fields that another writer has written at its beginning, of at most 4 bytes each."""
+        self._align(4)
+        self._content += written
+
     def array(self, values: NDArray[Any], dtype: DTypeLike) -> None:
         """Add the numbers of an array, without their count, as `dtype`: "<f4" or "<f8"."""
         array = np.asarray(values, dtype)
@@ -67,6 +72,11 @@ class CdrWriter:
         """Add a std_msgs/Header."""
         self.numbers("iI", header.stamp.sec, header.stamp.nanosec)
         self.text(header.frame_id)
+
+    @property
+    def written(self) -> bytes:
+        """The fields, without what comes before them in a message."""
+        return bytes(self._content)
 
     def message(self) -> bytes:
         """The whole message."""

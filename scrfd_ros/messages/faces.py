@@ -41,6 +41,19 @@ class ModelNames(NamedTuple):
         return cls(*(text for network in networks for text in (network.name, network.sha256)))
 
 
+def _identity_fields(identity: Identity) -> bytes:
+    """The last five fields of a scrfd_ros/Face."""
+    writer = CdrWriter()
+    writer.text(identity.person_id)
+    writer.text(identity.name)
+    writer.numbers("ff", identity.similarity, identity.margin)
+    writer.octet(identity.state)
+    return writer.written
+
+
+_NOT_LOOKED_UP_FIELDS = _identity_fields(_NOT_LOOKED_UP)
+
+
 def detection_array(faces: Faces, header: Header) -> bytes:
     """A vision_msgs/Detection2DArray: boxes, scores and ids.
 
@@ -77,7 +90,6 @@ def face_array(faces: Faces, header: Header, models: ModelNames) -> bytes:
         writer.text(name)
     writer.numbers("I", len(faces))
     embedded = faces.embedded
-    identities = faces.identities or (_NOT_LOOKED_UP,) * len(faces)
     for row, (numbers, track_id) in enumerate(zip(_numbers(faces), _track_ids(faces), strict=True)):
         _add_detection(writer, header, numbers, track_id)
         points = faces.boxes[:0] if faces.landmarks is None else faces.landmarks[row]
@@ -90,11 +102,10 @@ def face_array(faces: Faces, header: Header, models: ModelNames) -> bytes:
             writer.numbers("f", faces.embedding_norms[row])
         else:
             writer.numbers("If", 0, 0)
-        state, person_id, name, similarity, margin = identities[row]
-        writer.text(person_id)
-        writer.text(name)
-        writer.numbers("ff", similarity, margin)
-        writer.octet(state)
+        if faces.identities is None:
+            writer.fields(_NOT_LOOKED_UP_FIELDS)
+        else:
+            writer.fields(_identity_fields(faces.identities[row]))
     return writer.message()
 
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from message_objects import Rosbags
 
-from scrfd_ros.bags.recordings import compare_recordings
+from scrfd_ros.bags.bag_writer import new_bag
+from scrfd_ros.bags.message_types import FACE_ARRAY
+from scrfd_ros.bags.recordings import compare_recordings, read_recordings
 from scrfd_ros.bags.times import seconds
 from scrfd_ros.bags.tolerances import TOLERANCES
+from scrfd_ros.errors import ScrfdError
 from scrfd_ros.faces import Faces
+from scrfd_ros.messages.faces import ModelNames, face_array
 
 
 def faces(count: int = 3, score: float = 0.8) -> Faces:
@@ -221,3 +227,20 @@ def test_a_face_near_the_threshold_may_be_on_one_side_only() -> None:
     sides = {(1, 0): faces(0)}, {(1, 0): faces(1, 0.525)}
     assert compare_recordings(*sides).failures
     assert not compare_recordings(*sides, TOLERANCES["another-machine"]).failures
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_faces_in_an_older_layout_are_told(tmp_path: Path, count: int) -> None:
+    """As before a face said who it belongs to.  The bag does not tell."""
+    models = ModelNames("scrfd", "", "arcface", "")
+    found = replace(faces(count), landmarks=None)
+    data = face_array(found, Rosbags().header(1, 0, "camera"), models)
+    nobody = bytes([1, 0, 0, 0, 0, 0, 0, 0] * 2 + [0] * 9)  # two empty strings, and zeros
+    *parts, last = data.split(nobody)
+    assert (len(parts), last) == (count, b"")
+    # Where the next face began at a multiple of 4 it still does.
+    with new_bag(tmp_path / "bag", "sqlite3") as bag:
+        bag.add_topic("/faces", FACE_ARRAY)
+        bag.write("/faces", 10**9, b"".join(parts))
+    with pytest.raises(ScrfdError, match="another version of scrfd_ros wrote it, replay again"):
+        read_recordings(tmp_path / "bag")

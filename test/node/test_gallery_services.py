@@ -161,9 +161,6 @@ def test_a_gallery_that_cannot_be_used_is_told_and_the_node_can_be_configured_ag
         assert re.search(rf"cannot configure: {file}: .*gallery", harness.log())
         file.unlink()
         assert harness.change_state("configure"), harness.log()
-        assert harness.set_parameter("recognizer.enabled", False)[0]
-        assert harness.change_state("cleanup") and not harness.change_state("configure")
-        assert "recognizer.enabled is false" in harness.log()
 
 
 class Robot:
@@ -337,6 +334,7 @@ def test_requests_of_random_content(
     ids = list(map(str, robot.faces.ids))
     for name, track in zip(("Anna", "Bob", "Cleo"), ids, strict=False):
         assert robot("enroll", name=name, camera="front", track_id=track).success
+    alone = cut(people, robot.faces.boxes[0].tolist())
     outcomes: Counter[str] = Counter()
     messages = RandomMessages(1, [])
     for _ in tqdm(range(REQUESTS), disable=None):
@@ -353,8 +351,8 @@ def test_requests_of_random_content(
         assert response.message, service
         assert len(response.message) < 2000 and "\n" not in response.message
         assert "the request is refused: " not in response.message, "an error in our own code"
-        if not robot.gallery.people:
-            assert robot("enroll", name="Anna", camera="front", track_id=ids[0]).success
+        if not robot.gallery.people:  # what was seen of them is forgotten too
+            assert robot("enroll", name="Anna", images=[alone]).success
     print(*(f"{count:6d}  {name}" for name, count in sorted(outcomes.items())), sep="\n")
     response = robot("identify", image=image_message(people, Header()))
     assert len(response.faces.faces) == 6
