@@ -6,5 +6,6 @@ all templates in memory (search; signs, of very many) and keeps them in a store 
 sql has what both share). opening opens a gallery. decision is the rule by which looks at a face
 become a name; identifier applies it to the faces of cameras, and gives anonymous ids to others
 (strangers). memory keeps looks for a while. choice is the rule by which looks become templates, or
-an enrollment is refused.
+an enrollment is refused. exchange has exports and imports. wiping overwrites what was in freed
+memory.
 """

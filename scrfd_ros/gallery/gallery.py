@@ -8,7 +8,7 @@ import re
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -27,10 +27,13 @@ from scrfd_ros.gallery.wiping import leaves_no_copies
 MAX_NAME = 200
 """Characters of a name or a note of consent."""
 
+FOREVER = 253402300800.0
+"""Seconds from the epoch to the year 10000, which dates cannot write."""
+
+_MAX_SOURCE = 1000  # characters
 _JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 _INVISIBLE = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}  # categories of Unicode
-_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_FOREVER = 253402300800.0  # the year 10000, which dates cannot write
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _WAIT = 0.25  # seconds
 
@@ -168,6 +171,24 @@ class Gallery:
         """
         return self._store.templates_of(person.id)
 
+    def export(self) -> Iterator[tuple[Person, list[Template]]]:
+        """Everybody with all templates and their images, from the store, as of one moment.
+
+        Raises:
+            GalleryError: the store cannot be read.
+        """
+        return self._store.export()
+
+    @leaves_no_copies
+    def restore(self, people: Sequence[Person], templates: Iterable[Template]) -> None:
+        """Add people and templates as they are, such as those of an export: all of them, or none.
+
+        Raises:
+            GalleryError: an id or name is taken, or the store cannot be written.
+        """
+        with self._edit():
+            self._store.add(people, templates)
+
     def nearest(self, embedding: NDArray[np.float32], count: int = 2) -> list[Candidate]:
         """The people an embedding is most similar to, the most similar first.
 
@@ -203,7 +224,9 @@ class Gallery:
                 another note of consent or time to expire, or the store cannot be written.
         """
         name, now = checked_name(name), time.time()
-        _check_terms(consent, expires, now)
+        check_consent(consent)
+        if expires is not None and not now < expires < FOREVER:
+            raise GalleryError("the time when a person is to be forgotten has to be in the future")
         if not looks:
             raise GalleryError("there is no look at a face to enroll")
         self.refresh()
@@ -466,7 +489,7 @@ class Gallery:
             person.id,
             embedding,
             look.quality,
-            look.source or source,
+            shown_source(look.source or source),
             now,
             is_negative=False,
             image=image,
@@ -487,18 +510,31 @@ def checked_name(name: str) -> str:
         raise GalleryError(
             "a name has no control characters, and none that change the direction of writing"
         )
-    if _ID.fullmatch(name):
+    if is_id(name.lower()):
         raise GalleryError("a name cannot look like an id; give another one")
     return name
 
 
-def _check_terms(consent: str, expires: float | None, now: float) -> None:
+def check_consent(consent: str) -> None:
+    """Check a note of consent.
+
+    Raises:
+        GalleryError: it is too long, or has more than one line or characters that cannot be shown.
+    """
     if len(consent) > MAX_NAME or not _is_text(consent):
         raise GalleryError(
             f"a note of consent has at most {MAX_NAME} characters, in one line and all visible"
         )
-    if expires is not None and not now < expires < _FOREVER:
-        raise GalleryError("the time when a person is to be forgotten has to be in the future")
+
+
+def shown_source(source: str) -> str:
+    """Where a template is from, as it is kept: what cannot be shown becomes a question mark."""
+    return "".join(each if _is_text(each) else "?" for each in source)[-_MAX_SOURCE:]
+
+
+def is_id(text: str) -> bool:
+    """Whether a text has the form of the ids of people and templates."""
+    return _ID.fullmatch(text) is not None
 
 
 def _normalized(name: str) -> str:
