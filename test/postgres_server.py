@@ -22,7 +22,7 @@ from types import TracebackType
 
 NOBODY = 65534  # PostgreSQL refuses to run as root
 
-FAST = ("fsync=off", "full_page_writes=off", "max_wal_size=64MB")
+FAST = ("fsync=off", "full_page_writes=off", "max_wal_size=64MB", "wal_recycle=off")
 """Settings for tests: what is written survives the end of the server, not that of the machine."""
 
 
@@ -59,6 +59,7 @@ class PostgresServer:
             os.chown(self.folder, NOBODY, NOBODY)
         self._programs = packages / "pgserver/pginstall/bin"
         self.data = self.folder / "data"
+        self.log = self.folder / "log"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -126,7 +127,7 @@ class PostgresServer:
         )
 
     def start(self) -> None:
-        self._run("pg_ctl", "-w", "-D", self.data, "-l", self.folder / "log", "start")
+        self._run("pg_ctl", "-w", "-D", self.data, "-l", self.log, "start")
 
     def stop(self, mode: str = "fast") -> None:
         """End the server; the mode "smart" first waits until all clients have gone."""

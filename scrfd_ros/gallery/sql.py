@@ -134,6 +134,7 @@ class SqlStore(ABC):
         with self._edit() as (run, revision):
             ids = []
             for person in people:
+                self._ensure_free(run, person.name)
                 run("INSERT INTO people VALUES (?, ?, ?, ?, ?, ?, ?)", *person, revision)
                 ids.append(person.id)
             known = set(ids)
@@ -161,6 +162,7 @@ class SqlStore(ABC):
     def rename(self, person_id: str, name: str) -> int:
         with self._edit() as (run, revision):
             self._ensure_person(run, person_id)
+            self._ensure_free(run, name)
             run("UPDATE people SET name = ?, revision = ? WHERE id = ?", name, revision, person_id)
             self._log(run, revision, "rename", [person_id])
         return revision
@@ -284,6 +286,12 @@ class SqlStore(ABC):
         if not rows:
             raise gone()
         return str(rows[0][0])
+
+    @staticmethod
+    def _ensure_free(run: Run, name: str) -> None:
+        """Check a name here: a server would write the one that it refuses into its log."""
+        if list(run("SELECT 1 FROM people WHERE name = ?", name)):
+            raise name_taken()
 
     @staticmethod
     def _ensure_templates(run: Run, template_ids: Sequence[str]) -> None:

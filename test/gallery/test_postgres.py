@@ -204,6 +204,53 @@ def test_many_robots_lose_nothing(server: PostgresServer, url: str) -> None:
     assert int(revision) == robots * (3 * rounds - 1 + 2)
 
 
+def test_who_is_forgotten_is_in_no_file_of_the_server(server: PostgresServer, url: str) -> None:
+    """Except in the write-ahead log, until the server removes that."""
+    crop = np.random.default_rng(1).integers(0, 256, (112, 112, 3), np.uint8)
+    with open_gallery(url, INFO) as robot:
+        robot.enroll(
+            "Zacharias Quux",
+            [each._replace(crop=crop) for each in looks(1)],
+            source="quux-at-the-door.jpg",
+            consent="quux said yes",
+        )
+        for index in range(2, 30):
+            robot.enroll(str(index), looks(index), source="")
+        with pytest.raises(GalleryError, match="another person has this name"):
+            robot.rename("2", "Zacharias Quux")
+        template = robot.templates_of(robot.find("Zacharias Quux"))[0]
+        secrets = (
+            b"Zacharias Quux",
+            b"quux-at-the-door.jpg",
+            b"quux said yes",
+            template.embedding[100:120].astype("<f4").tobytes(),
+            template.image[1000:1020],
+        )
+
+        def found() -> set[tuple[str, int]]:
+            """The folders or files that have secrets, and which."""
+            files = [each for each in server.data.rglob("*") if each.is_file()]
+            texts = [(each.relative_to(server.data).parts[0], each.read_bytes()) for each in files]
+            texts.append(("log", server.log.read_bytes()))
+            return {
+                (where, index)
+                for where, text in texts
+                for index, secret in enumerate(secrets)
+                if secret in text
+            }
+
+        server.sql(
+            "ANALYZE scrfd_gallery.people, scrfd_gallery.templates; CHECKPOINT", database(url)
+        )
+        everywhere = {(where, index) for where in ("base", "pg_wal") for index in range(5)}
+        assert found() == everywhere
+        robot.forget("Zacharias Quux")
+        assert {where for where, _ in found()} == {"pg_wal"}
+        server.sql("SELECT pg_switch_wal()")
+        server.sql("CHECKPOINT")
+        assert not found()
+
+
 def test_changes_are_told_at_once(url: str) -> None:
     with open_gallery(url, INFO) as robot, open_gallery(url) as other:
         robot.follow()
