@@ -25,6 +25,7 @@ Usage: ./run.sh COMMAND [ARGUMENTS]
   bench ...         measure how fast each model is here, and where time goes;
                     with --gpu, do all that needs a GPU, in ten minutes
   replay BAG ...    find the faces in the images of a bag, write another bag
+  gallery ...       keep a gallery of people: enroll, identify, correct, forget
   compare A B ...   show what another model, precision or input size changes
   eval ...          measure accuracy by public protocols
 
@@ -350,7 +351,7 @@ case $command in
     setup
     exec scrfd detect "$@"
     ;;
-  models | convert | verify | bench | replay | compare | eval)
+  models | convert | verify | bench | replay | gallery | compare | eval)
     if [[ $command == bench && ${1:-} == --gpu ]]; then
       setup_gpu
       exec python "$root/bench/gpu" "${@:2}"

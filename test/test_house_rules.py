@@ -45,6 +45,7 @@ ROOMS = (
     "pipeline",
     "messages",
     "bags",
+    "enrollment",
     "evaluation",
     "node",
     "cli",

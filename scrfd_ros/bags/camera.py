@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -16,6 +16,7 @@ from scrfd_ros.bags.message_types import deserialize
 from scrfd_ros.bags.times import nanoseconds, seconds
 from scrfd_ros.errors import ImageError, MessageError
 from scrfd_ros.faces import Faces
+from scrfd_ros.gallery.people import Look
 from scrfd_ros.images.message import decode_message
 from scrfd_ros.messages.cdr import Header
 from scrfd_ros.pipeline import FacePipeline
@@ -64,10 +65,12 @@ class Found(NamedTuple):
     Attributes:
         header: of the image's message.
         faces: in pixels of the image as it is.
+        looks: at the faces that were embedded in this image, by row; empty without a gallery.
     """
 
     header: Header
     faces: Faces
+    looks: Mapping[int, Look]
 
 
 class Camera:
@@ -107,7 +110,8 @@ class Camera:
             place = f"stamp {seconds(nanoseconds(message.header.stamp))}"
             time = self._time_of(message.header, record.time)
             image = decode_message(message, self._rotation, self._pipeline.fit(self._tracker))
-            faces = image.restore(self._pipeline(image, self._tracker, *time).faces)
+            result = self._pipeline(image, self._tracker, *time)
+            faces = image.restore(result.faces)
         except (MessageError, ImageError) as error:
             self._skip(place, error)
             return None
@@ -116,7 +120,7 @@ class Camera:
             self.outcome.damaged += 1
             if self.outcome.damaged == 1:
                 _LOG.warning("%s, %s: used, but %s", self._topic, place, image.damage)
-        return Found(message.header, faces)
+        return Found(message.header, faces, result.looks)
 
     def _time_of(self, header: Header, recorded: int) -> FrameTime:
         """The time of an image, whose recording counts as its arrival: the same in every replay."""

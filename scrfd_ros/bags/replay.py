@@ -86,7 +86,7 @@ def replay(
             for record in records_with_progress("replaying", bag, selection.topics):
                 found = cameras[record.topic].find_faces(record)
                 if found is not None:
-                    outcome, (header, faces) = outcomes[record.topic], found
+                    outcome, (header, faces, _) = outcomes[record.topic], found
                     detections = detection_array(faces, header)
                     results.write(outcome.detections, record.time, detections)
                     results.write(outcome.faces, record.time, face_array(faces, header, models))

@@ -7,12 +7,14 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 from scrfd_ros.cli.output import say
 from scrfd_ros.config import UPSCALER, InputSize, Option, PipelineConfig, from_values, options
-from scrfd_ros.errors import ScrfdError
+from scrfd_ros.errors import NoGalleryError, ScrfdError
+from scrfd_ros.gallery.opening import open_store
 from scrfd_ros.images.orientation import ROTATIONS
 from scrfd_ros.models.catalogue import DETECTOR, RECOGNIZER, SUPER_RESOLUTION, load_catalogue
 from scrfd_ros.models.download import ensure_model
@@ -55,42 +57,71 @@ def add_pipeline_arguments(
     score: float | None = None,
     nms: float | None = None,
     input_size: InputSize | None = None,
+    large_faces: bool | None = None,
+    of_gallery: bool = False,
 ) -> None:
     """Add what makes a pipeline; `pipeline_of` loads it.
 
     Args:
-        recognizer, score, nms, input_size: other defaults than those of `PipelineConfig`.
+        recognizer, score, nms, input_size, large_faces: other defaults than those of
+            `PipelineConfig`.
+        of_gallery: without --recognizer, the one that the gallery is for is used.
     """
-    add_model_arguments(parser, recognizer=recognizer)
-    defaults = {"score": score, "nms": nms, "input_size": input_size}
+    add_model_arguments(parser, recognizer=recognizer, of_gallery=of_gallery)
+    defaults = {"score": score, "nms": nms, "input_size": input_size, "large_faces": large_faces}
     for name in _OPTIONS:
         add_option(parser, name, default=defaults.get(name))
     parser.add_argument("--enlarge", action=_OldName, const="super_resolution", nargs=0)
 
 
 def add_model_arguments(
-    parser: argparse.ArgumentParser, *, recognizer: str | None = None, several: str = ""
+    parser: argparse.ArgumentParser,
+    *,
+    recognizer: str | None = None,
+    several: str = "",
+    of_gallery: bool = False,
 ) -> None:
     """Add --detector and --recognizer.
 
     Args:
         recognizer: another default than that of `PipelineConfig`.
         several: each takes several models; what they are by default.
+        of_gallery: without --recognizer, the one that the gallery is for is used.
     """
     known = options(PipelineConfig)
-    for name, default, other in (
-        ("detector", None, "or a model file"),
-        ("recognizer", recognizer, f"a model file, or {NO_RECOGNIZER}"),
+    for name, default, other, described in (
+        ("detector", None, "or a model file", several),
+        (
+            "recognizer",
+            recognizer,
+            f"a model file, or {NO_RECOGNIZER}",
+            several or (f"{_usual_recognizer()}, or that of the gallery" if of_gallery else ""),
+        ),
     ):
         option, _, usual = known[f"{name}.model"]
         assert option.choices is not None
         parser.add_argument(
             f"--{name}",
             nargs="+" if several else None,
-            default=None if several else default or usual,
+            default=None if described else default or usual,
             metavar="NAME",
-            help=f"{', '.join(option.choices())}, {other} (default: {several or '%(default)s'})",
+            help=f"{', '.join(option.choices())}, {other} (default: {described or '%(default)s'})",
         )
+
+
+def _usual_recognizer() -> str:
+    return str(options(PipelineConfig)["recognizer.model"].default)
+
+
+def add_gallery_argument(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add --gallery, where people are kept."""
+    parser.add_argument(
+        "--gallery",
+        type=str.strip,
+        required=required,
+        metavar="FILE_OR_URL",
+        help="the gallery of people: a file, or postgresql://HOST/DATABASE",
+    )
 
 
 def add_option(
@@ -105,12 +136,12 @@ def add_option(
     """
     option, kind, usual = options(PipelineConfig)[_OPTIONS[name]]
     flag = f"--{name.replace('_', '-')}"
+    default = usual if default is None else default
     if kind is bool:
         # A switch that is on by default also has --no-...
-        action = argparse.BooleanOptionalAction if usual else "store_true"
-        parser.add_argument(flag, action=action, default=usual, help=help or _help(option))
+        action = argparse.BooleanOptionalAction if default else "store_true"
+        parser.add_argument(flag, action=action, default=default, help=help or _help(option))
         return
-    default = usual if default is None else default
     shown = "x".join(map(str, default)) if isinstance(default, tuple) else str(default)
     metavar = _METAVARS.get(name, _METAVARS.get(kind))
     parse: Callable[[str], Any] = str
@@ -190,37 +221,79 @@ def option_values(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def config_of(args: argparse.Namespace) -> PipelineConfig:
+def config_of(args: argparse.Namespace, make_gallery: bool = False) -> PipelineConfig:
     """The configuration that the arguments make; models are fetched if they are missing.
 
+    With a gallery, the recognizer is that of the gallery, unless it is given.
+
+    Args:
+        make_gallery: the gallery may be missing, and is made by the pipeline.
+
     Raises:
+        GalleryError: the gallery is missing or cannot be opened.
         ModelError, DownloadError: see `model_path`.
         ScrfdError: a value is not accepted, or there is an option of recognition without a
             recognizer.
     """
-    recognizes = args.recognizer != NO_RECOGNIZER
+    store = getattr(args, "gallery", None) or ""
+    recognizer = _recognizer_of(args, make_gallery)
+    recognizes = recognizer != NO_RECOGNIZER
     if not recognizes and (args.super_resolution or args.min_quality):
         raise ScrfdError(
             "--super-resolution and --min-quality are for recognition: there is no recognizer"
         )
+    if not recognizes and store:
+        raise ScrfdError("--gallery needs a recognizer, by whose embeddings people are told apart")
     values = option_values(args)
+    values["gallery.store"] = store
+    values["gallery.keep_images"] = getattr(args, "keep_images", False)
     values["detector.engine_path"] = model_path(args.detector, DETECTOR)
     values["recognizer.enabled"] = recognizes
     if recognizes:
-        values["recognizer.engine_path"] = model_path(args.recognizer, RECOGNIZER)
+        values["recognizer.engine_path"] = model_path(recognizer, RECOGNIZER)
     if args.super_resolution:
         values["super_resolution.engine_path"] = model_path(UPSCALER, SUPER_RESOLUTION)
     return from_values(PipelineConfig, values)
 
 
-def pipeline_of(args: argparse.Namespace) -> FacePipeline:
-    """The pipeline that the arguments make.
+def _recognizer_of(args: argparse.Namespace, make_gallery: bool) -> str:
+    """The recognizer that the arguments name, or that the gallery is for, or the usual one.
+
+    Raises:
+        NoGalleryError: there is no gallery, and none is to be made.
+        ScrfdError: the recognizer of the gallery is not in the catalogue.
+    """
+    store, name = getattr(args, "gallery", None), str(args.recognizer or _usual_recognizer())
+    if not store:
+        return name
+    try:
+        with closing(open_store(store, None)) as opened:
+            found = opened.info.recognizer
+    except NoGalleryError as error:
+        if make_gallery:
+            return name
+        raise NoGalleryError(f"{error}; `scrfd gallery enroll` makes one") from error
+    if args.recognizer:
+        return name
+    if found not in load_catalogue().names(RECOGNIZER):
+        raise ScrfdError(
+            f"the gallery is for the recognizer {found}, which is not in the catalogue; give its "
+            f"file by --recognizer"
+        )
+    return found
+
+
+def pipeline_of(args: argparse.Namespace, make_gallery: bool = False) -> FacePipeline:
+    """The pipeline that the arguments make; to be closed, if they have a gallery.
+
+    Args:
+        make_gallery: see `config_of`.
 
     Raises:
         ScrfdError: see `config_of`.
         ModelError: see `load_pipeline`.
     """
-    pipeline = load_pipeline(config_of(args))
+    pipeline = load_pipeline(config_of(args, make_gallery))
     if pipeline.warning:
         say(f"note: {pipeline.warning}", indent="")
     return pipeline

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.cli.arguments import add_pipeline_arguments, add_rotation_argument, pipeline_of
-from scrfd_ros.cli.output import tell_new_folder
+from scrfd_ros.cli.output import fitted, say, tell_new_folder
+from scrfd_ros.faces import Faces
 from scrfd_ros.files import write_text
 from scrfd_ros.images.decoded import DecodedImage
 from scrfd_ros.images.drawing import draw_faces
@@ -28,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="an image, JPEG or PNG (default: one of six people)",
     )
+    add_report_arguments(parser)
+    add_pipeline_arguments(parser)
+
+
+def add_report_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `report_faces` needs, besides a pipeline."""
     parser.add_argument(
         "--output",
         type=_image_path,
@@ -36,13 +43,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON")
     add_rotation_argument(parser)
-    add_pipeline_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     path = args.image or ensure_picture("t1.jpg")
     image = read_image(path)
-    pipeline = pipeline_of(args)
+    report_faces(args, path, image, pipeline_of(args))
+    return 0
+
+
+def report_faces(
+    args: argparse.Namespace, path: Path, image: NDArray[np.uint8], pipeline: FacePipeline
+) -> None:
+    """Print the faces of an image, draw them and write them, as the arguments want."""
     decoded = DecodedImage(image, rotation=args.rotation)
     searched = decoded.upright
     pipeline(searched)  # the first run is slower than all others: it sets up memory
@@ -57,7 +70,6 @@ def run(args: argparse.Namespace) -> int:
         tell_new_folder(args.json)
         write_text(args.json, json.dumps(_report(image, pipeline, result)) + "\n")
         print(f"results in {args.json}")
-    return 0
 
 
 def _report(image: NDArray[np.uint8], pipeline: FacePipeline, result: Result) -> dict[str, object]:
@@ -89,7 +101,9 @@ def _print(path: Path, pipeline: FacePipeline, result: Result) -> None:
     faces = result.faces
     models = " + ".join(network.name for network in pipeline.networks.values())
     print(f"{path.name}: {models}, {_backends(pipeline)}")
-    if len(faces):
+    if faces.identities is not None:
+        _print_identities(faces)
+    elif len(faces):
         print("face   score        x1        y1        x2        y2")
         for row, (score, box) in enumerate(zip(faces.scores, faces.boxes, strict=True)):
             corners = "".join(f"{value:10.1f}" for value in box)
@@ -98,4 +112,17 @@ def _print(path: Path, pipeline: FacePipeline, result: Result) -> None:
         f"{stage} {value:.1f}" for stage, value in result.milliseconds.items() if stage != "total"
     )
     count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
-    print(f"{count} in {result.milliseconds['total']:.1f} ms\nof these: {stages}")
+    print(f"{count} in {result.milliseconds['total']:.1f} ms")
+    say(f"of these: {stages}")
+
+
+def _print_identities(faces: Faces) -> None:
+    if len(faces):
+        print("face  score    x1    y1    x2    y2  state     similar  margin  name")
+    for row, identity in enumerate(faces.identities or ()):
+        corners = "".join(f"{value:6.0f}" for value in faces.boxes[row])
+        line = (
+            f"{row:4d}  {faces.scores[row]:5.3f}{corners}  {identity.state.name.lower():9}"
+            f"{identity.similarity:8.3f}{identity.margin:8.3f}  {fitted(identity.name, 18)}"
+        )
+        print(line.rstrip())

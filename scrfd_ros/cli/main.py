@@ -12,7 +12,17 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from scrfd_ros.cli import bench, compare, convert, detect, evaluate, models, replay, verify
+from scrfd_ros.cli import (
+    bench,
+    compare,
+    convert,
+    detect,
+    evaluate,
+    gallery,
+    models,
+    replay,
+    verify,
+)
 from scrfd_ros.cli.arguments import add_verbose
 from scrfd_ros.cli.output import LogOutput
 from scrfd_ros.errors import ScrfdError
@@ -25,6 +35,7 @@ _COMMANDS = {
     "verify": verify,
     "bench": bench,
     "replay": replay,
+    "gallery": gallery,
     "eval": evaluate,
     "compare": compare,
 }
@@ -87,6 +98,6 @@ def _parser() -> argparse.ArgumentParser:
         summary = (module.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(name, help=summary, description=module.__doc__)
         module.add_arguments(command)
-        if module is not evaluate:  # its protocols have it
+        if module not in (evaluate, gallery):  # their own commands have it
             add_verbose(command)
     return parser

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import sys
 import textwrap
+import unicodedata
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,6 +15,25 @@ from tqdm import tqdm
 def say(text: str, indent: str = "  ") -> None:
     """Print text in lines of at most 80 characters, all but the first one indented."""
     print(textwrap.fill(text, 80, subsequent_indent=indent, break_on_hyphens=False))
+
+
+def fitted(text: str, width: int) -> str:
+    """A text in a column of a table: filled with blanks, or cut, to this many places.
+
+    Chinese and others' characters take two places, and accents of their own none.
+    """
+    if _width(text) > width:
+        while _width(text) > width - 3:
+            text = text[:-1]
+        text += "..."
+    return text + " " * (width - _width(text))
+
+
+def _width(text: str) -> int:
+    return sum(
+        0 if unicodedata.combining(each) else 1 + (unicodedata.east_asian_width(each) in "WF")
+        for each in text
+    )
 
 
 def tell_new_folder(file: Path) -> None:

@@ -4,7 +4,7 @@
 Reads every image of the bag, sqlite3 or MCAP, raw or compressed, and writes a bag with what the
 node would have published. The results for /camera/image_raw and /camera/image_raw/compressed go to
 /camera/detections and /camera/faces. If several of the chosen topics are in one namespace, the
-results go to /camera/image_raw/detections and so on.
+results go to /camera/image_raw/detections and so on. With --gallery, faces say who they belong to.
 
 Without --topic, topics whose images cannot have faces are skipped, and listed: depth, disparity and
 video, the node's own overlay, and one of two topics with the same images, raw and compressed. In a
@@ -22,12 +22,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scrfd_ros.bags.times import seconds
 from scrfd_ros.bags.tolerances import TOLERANCES
-from scrfd_ros.cli.arguments import add_pipeline_arguments, add_rotation_argument, pipeline_of
+from scrfd_ros.cli.arguments import (
+    add_gallery_argument,
+    add_pipeline_arguments,
+    add_rotation_argument,
+    pipeline_of,
+)
 from scrfd_ros.cli.output import say
 from scrfd_ros.errors import ScrfdError
 from scrfd_ros.files import refuse_existing
@@ -61,8 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what may differ between both sides (default: another-backend); another-machine: one "
         "was made on x86_64, the other on aarch64",
     )
+    add_gallery_argument(parser, required=False)
     add_rotation_argument(parser)
-    add_pipeline_arguments(parser)
+    add_pipeline_arguments(parser, of_gallery=True)
     parser.add_argument(
         "--no-tracking",
         action="store_true",
@@ -79,10 +86,10 @@ def run(args: argparse.Namespace) -> int:
         raise ScrfdError("--tolerance is for --compare: give the golden bag to compare with")
     refuse_existing(args.output)
     golden = None if args.compare is None else read_recordings(args.compare)
-    pipeline = pipeline_of(args)
-    result = replay(
-        args.bag, args.output, pipeline, args.topic, not args.no_tracking, args.rotation
-    )
+    with closing(pipeline_of(args)) as pipeline:
+        result = replay(
+            args.bag, args.output, pipeline, args.topic, not args.no_tracking, args.rotation
+        )
     for topic, outcome in result.outcomes.items():
         lost = {0: "", None: "lost: unknown, "}.get(outcome.lost, f"{outcome.lost} lost, ")
         damaged = f"{outcome.damaged} damaged, " if outcome.damaged else ""
