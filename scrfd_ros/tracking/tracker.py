@@ -38,6 +38,9 @@ each second that it was not seen (walking past a camera), at most the third."""
 _SURE_REACH = 0.5
 """Face sizes; a match farther from its forecast is in doubt."""
 
+_BESIDE = 1.0
+"""Face sizes. A face that is back so near to where another one is expected puts it in doubt."""
+
 _SURE_TIME = 0.25
 """Seconds. After a longer miss a match is in doubt. A face in doubt is embedded again after this
 time at the earliest, so that a flickering overlap costs little."""
@@ -288,6 +291,9 @@ class TrackedFaces:
 
         missed = missed[slots]
         tracks["doubtful"][slots] |= apart[rows, slots] > _SURE_REACH
+        # Who comes out from behind another face may be either of the two.
+        (back,) = np.nonzero(overdue[slots] > 0)
+        tracks["doubtful"][slots] |= (apart[rows[back]][:, slots] < _BESIDE).any(axis=0)
         moved = faces.centers[rows] - tracks["center"][slots]
         velocity = moved / np.maximum(missed, _SHORTEST_STEP)[:, None]
         weight = (1 - np.exp(-missed / _VELOCITY_TIME)) * ~tracks["covered"][slots]
@@ -328,8 +334,9 @@ class TrackedFaces:
         grown = coarse & (_scale(tracks["size"]) > _GROWTH * tracks["embedded_size"])
         doubtful = tracks["doubtful"] & (age >= _SURE_TIME)
         first = np.isinf(age)
-        soon = np.isin(tracks["id"], list(eager)) & (age >= _EAGER_PERIOD)
-        due = stale | grown | doubtful | soon
+        due = stale | grown | doubtful
+        if eager:
+            due |= np.isin(tracks["id"], list(eager)) & (age >= _EAGER_PERIOD)
         return np.flatnonzero(first | (~tracks["covered"] & due))
 
     def _identify(self, faces: Faces, rows: _Rows, embeddings: FloatArray) -> _Flags:

@@ -91,6 +91,18 @@ def test_who_is_embedded() -> None:
     assert sorted(tracked.rows.tolist()) == [0, 1], "after the refresh period"
 
 
+def test_an_eager_face_is_embedded_again_soon() -> None:
+    tracker = Tracker()
+    embedded = []
+    for number in range(1, 8):
+        tracker.eager = frozenset({2})
+        tracked = tracker.match(faces_at((50, 50), (150, 50)), number / 10)
+        ones = np.ones((len(tracked.rows), 1), np.float32)
+        tracker.commit(tracked.learn(tracked.rows, ones, ones[:, 0]))
+        embedded.append(tracked.rows.tolist())
+    assert embedded == [[0, 1], [], [1], [], [1], [], [1]]
+
+
 def test_a_face_that_grows_is_embedded_again() -> None:
     tracker = Tracker()
     tracked = tracker.match(faces_at((50, 50)), 0.0)
@@ -98,6 +110,21 @@ def test_a_face_that_grows_is_embedded_again() -> None:
     tracker.commit(tracked.learn(tracked.rows, embedding, np.ones(1, np.float32)))
     assert follow(tracker, faces_at((50, 50), size=44), 0.1).rows.tolist() == []
     assert follow(tracker, faces_at((50, 50), size=66), 0.2).rows.tolist() == [0]
+
+
+def test_who_meets_another_and_turns_back_keeps_the_id() -> None:
+    """They walk towards each other at 200 pixels a second; one of them is hidden for one image."""
+    tracker, who = Tracker(), np.eye(2, dtype=np.float32)
+    for number in range(30):
+        away = 13 * abs(number - 15)
+        places = ((320 - away, 50), (334 + away, 50))
+        people = (1,) if number == 15 else (0, 1)  # the second one is in front
+        tracked = tracker.match(faces_at(*(places[each] for each in people)), number / 15)
+        embeddings = who[[people[row] for row in tracked.rows]]
+        tracked = tracked.learn(tracked.rows, embeddings, np.ones(len(embeddings), np.float32))
+        tracker.commit(tracked)
+        assert tracked.faces.ids is not None
+        assert tracked.faces.ids.tolist() == [each + 1 for each in people], number
 
 
 def test_what_is_not_committed_leaves_no_trace() -> None:
