@@ -165,9 +165,8 @@ def _print(
             if fpir in points:
                 print(_row(f"{fpir:.1%}", points[fpir]))
             else:
-                print(
-                    f"{fpir:12.1%}  too few searches of strangers: {searches_needed(fpir)} needed"
-                )
+                needed = searches_needed(fpir)
+                print(f"{fpir:10.1%}  too few searches of strangers: it takes {needed}")
         if each.suggested is not None:
             print(_row("suggested", each.suggested))
         print(_row("configured", each.configured))
@@ -183,7 +182,8 @@ def _print_sizes(sizes: Sequence[GallerySize], fpir: float) -> None:
 def _row(name: str, point: OpenSetPoint) -> str:
     found = _rate(point.dir, point.dir_interval, 1)
     false = _rate(point.fpir, point.fpir_interval, 2)
-    return f"{name:>10}{point.threshold:8.3f}{point.margin:7.2f}{found:>27}{false:>27}"
+    threshold = f"{point.threshold:.3f}" if point.threshold > -1 else "any"
+    return f"{name:>10}{threshold:>8}{point.margin:7.2f}{found:>27}{false:>27}"
 
 
 def _rate(rate: float, interval: Interval, digits: int) -> str:
@@ -193,7 +193,7 @@ def _rate(rate: float, interval: Interval, digits: int) -> str:
 def _print_suspects(alike: Sequence[Suspect]) -> None:
     print("\nthe most similar faces of different people; is a name wrong?")
     for similarity, first, second in alike:
-        print(f"{similarity:6.2f}  {'/'.join(first.parts[-2:])}  {'/'.join(second.parts[-2:])}")
+        say(f"{similarity:6.2f}  {'/'.join(first.parts[-2:])}  {'/'.join(second.parts[-2:])}")
 
 
 def _count(text: str) -> int:

@@ -541,25 +541,25 @@ def suspects(embeddings: NDArray[np.float32], people: Ints, paths: Sequence[Path
 def plot_dir(path: Path, title: str, searches: Searches, looks: Sequence[int]) -> None:
     """Plot DIR over FPIR as PNG, a line for each number of looks, with a logarithmic FPIR.
 
+    It begins at the FPIR of one search of a stranger in a split.
+
     Raises:
         ScrfdError: Matplotlib is missing, or the file cannot be written.
     """
     axes = new_plot(title, "false positive identification rate (FPIR)", "DIR, rank 1")
-    lowest = 1.0
+    left, bottom = 1.0, 1.0
     for number in looks:
         of = agreed(searches, number)
         falling = np.sort(of.scores[~of.mated])[::-1]
         hits = np.sort(of.scores[of.right])
-        rates = 1 - np.searchsorted(hits, falling, side="right") / len(hits)
-        share = len(hits) / of.mated.sum()
-        axes.step(
-            np.arange(len(falling)) / len(falling),
-            share * rates,
-            where="post",
-            label="1 look" if number == 1 else f"{number} looks that agree",
-        )
-        lowest = min(lowest, 0.5 / len(falling))
-    axes.set(xscale="log", xlim=(lowest, 1), ylim=(0, 1.02))
+        fpirs = np.arange(len(falling)) / len(falling)
+        dirs = (len(hits) - np.searchsorted(hits, falling, side="right")) / of.mated.sum()
+        label = "1 look" if number == 1 else f"{number} looks that agree"
+        axes.step(fpirs, dirs, where="post", label=label)
+        one = len(np.unique(of.splits)) / len(falling)
+        left, bottom = min(left, one), min(bottom, dirs[fpirs <= one].max())
+    bottom = math.floor(20 * bottom - 0.5) / 20
+    axes.set(xscale="log", xlim=(left, 1), ylim=(max(bottom, 0), 1 + (1 - bottom) / 20))
     axes.legend(loc="lower right")
     write_plot(path, axes)
 

@@ -6,6 +6,7 @@ gallery; folders are read as documented, and errors explain what cannot be judge
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -108,16 +109,15 @@ def test_searches_are_those_of_the_gallery(seed: int) -> None:
     index = TemplateIndex(64)
     index.add(
         [
-            Template(str(row), str(people[row]), embeddings[row], 1.0, "", 0.0)
+            Template(str(UUID(int=row)), str(UUID(int=people[row])), embeddings[row], 1.0, "", 0.0)
             for row in split.templates.tolist()
         ]
     )
-    roots = {str(person): str(person) for person in range(12)}
     found = search(embeddings, people, split)
     enrolled = set(people[split.templates].tolist())
     for row, image in enumerate(split.searches.tolist()):
-        first, second = index.nearest(embeddings[image], roots, 2)
-        assert str(found.named[row]) == first.person_id
+        first, second = index.nearest(embeddings[image], 2)
+        assert str(UUID(int=found.named[row])) == first.person_id
         assert found.scores[row] == pytest.approx(first.similarity, abs=1e-6)
         assert found.margins[row] == pytest.approx(first.similarity - second.similarity, abs=1e-6)
         assert found.mated[row] == (people[image] in enrolled)
