@@ -7,10 +7,13 @@ answers, never in the log.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent import futures
+from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
@@ -49,6 +52,9 @@ MAX_IMAGES = 32
 """Images in one request: nothing else is done while they are searched."""
 
 _MAX_SECONDS = 2**31 - 1  # of a builtin_interfaces/Time
+_PATIENCE = 5.0  # seconds that the store may take; meanwhile no images come in
+
+_Returned = TypeVar("_Returned")
 
 _Handler: TypeAlias = Callable[[Any, Any], str]
 """Takes a request, fills the response, and returns its message; refuses by raising ScrfdError."""
@@ -80,6 +86,7 @@ class GalleryServices:
         self._gallery = pipeline.identifier.gallery
         self._trackers = {camera.name: camera.tracker for camera in cameras}
         self._worker = worker
+        self._store_work: Future[Any] | None = None
         handlers: list[tuple[str, type, _Handler]] = [
             ("enroll", Enroll, self._enroll),
             ("identify", Identify, self._identify),
@@ -115,7 +122,7 @@ class GalleryServices:
         return answer
 
     def _enroll(self, request: Enroll.Request, response: Enroll.Response) -> str:
-        self._ensure_store()
+        self._ensure_store()  # before networks run
         expires = _seconds(request.expires)
         if expires is not None and expires <= time.time():
             raise GalleryError(
@@ -141,15 +148,18 @@ class GalleryServices:
                 f"{' and '.join(given) or 'nothing'} is given to enroll from; expected one of "
                 f"track_id, stranger_id and images"
             )
-        done = choice.enroll(
-            self._gallery,
-            request.name,
-            looks,
-            source=source,
-            consent=request.consent,
-            expires=expires,
-            force=request.force,
-            config=self._identifier.config,
+        done = self._in_store(
+            partial(
+                choice.enroll,
+                self._gallery,
+                request.name,
+                looks,
+                source=source,
+                consent=request.consent,
+                expires=expires,
+                force=request.force,
+                config=self._identifier.config,
+            )
         )
         if tracked is not None:
             self._identifier.settle(*tracked, done.person.id)
@@ -174,12 +184,12 @@ class GalleryServices:
         return _counted(len(response.faces.faces), "face")
 
     def _list_people(self, request: ListPeople.Request, response: ListPeople.Response) -> str:
-        people, templates = self._gallery.people, []
+        people, templates = self._gallery.people, list[Template]()
         if request.person:
             person = self._gallery.find(request.person)
             people = [person]
             for each in (person, *self._gallery.merged(person.id)):
-                templates += self._gallery.templates_of(each)
+                templates += self._in_store(partial(self._gallery.templates_of, each))
         counts, merged = self._gallery.template_counts(), self._gallery.merged_names()
         response.people = [
             _person(each, counts.get(each.id, 0), merged.get(each.id, []), templates)
@@ -188,32 +198,28 @@ class GalleryServices:
         return f"{len(people)} of {self._gallery.person_count} people"
 
     def _rename_person(self, request: RenamePerson.Request, response: Any) -> str:
-        self._ensure_store()
         person = self._gallery.find(request.person)
-        self._gallery.rename(person.id, request.new_name)
+        self._in_store(partial(self._gallery.rename, person.id, request.new_name))
         self._log(f"renamed {person.id}")
         return f"{person.name} is called {self._gallery.find(person.id).name} now"
 
     def _merge_people(self, request: MergePeople.Request, response: Any) -> str:
-        self._ensure_store()
         person, into = self._gallery.find(request.person), self._gallery.find(request.into)
-        self._gallery.merge(person.id, into.id)
+        self._in_store(partial(self._gallery.merge, person.id, into.id))
         self._log(f"merged {person.id} into {into.id}")
         return f"{person.name} and {into.name} are one person now"
 
     def _split_person(self, request: SplitPerson.Request, response: Any) -> str:
-        self._ensure_store()
         person = self._gallery.find(request.person)
-        self._gallery.split(person.id)
+        self._in_store(partial(self._gallery.split, person.id))
         self._log(f"split off {person.id}")
         return f"{person.name} is a person of its own again"
 
     def _move_templates(self, request: MoveTemplates.Request, response: Any) -> str:
-        self._ensure_store()
         person = self._gallery.find(request.person)
         if not request.template_ids:
             raise GalleryError("template_ids is empty; ~/list_people with a person has them")
-        self._gallery.move(list(request.template_ids), person.id)
+        self._in_store(partial(self._gallery.move, list(request.template_ids), person.id))
         moved = _counted(len(request.template_ids), "template")
         self._log(f"moved {moved} to {person.id}")
         return f"moved {moved} to {person.name}"
@@ -223,26 +229,56 @@ class GalleryServices:
         tracker, track_id = self._tracked(request)
         person_id, looks = self._identifier.reject(tracker, track_id)
         person = self._gallery.find(person_id)
-        self._gallery.reject(person_id, looks, f"camera {request.camera or 'image'}")
+        source = f"camera {request.camera or 'image'}"
+        self._in_store(partial(self._gallery.reject, person_id, looks, source))
         response.person_id = person_id
         self._log(f"rejected a match with {person_id}")
         return f"track {track_id} is not {person.name}"
 
     def _forget_person(self, request: ForgetPerson.Request, response: Any) -> str:
-        self._ensure_store()
         person = self._gallery.find(request.person)
-        self._gallery.forget(person.id)
+        self._in_store(partial(self._gallery.forget, person.id))
         self._log(f"forgot {person.id}")
         return f"{person.name} is forgotten"
 
     def _ensure_store(self) -> None:
-        """Refuse to change the gallery while its store is away, rather than wait for it.
+        """Refuse what needs the store while it cannot be reached, rather than wait for it.
 
         Raises:
-            GalleryError: it is.
+            GalleryError: it cannot, or still has earlier work to do.
         """
         if self._gallery.state:
-            raise GalleryError(f"the gallery cannot be changed now: {self._gallery.state}")
+            raise GalleryError(f"not possible now: {self._gallery.state}")
+        if self._store_work is not None and not self._store_work.done():
+            raise GalleryError("not possible now: the store of the gallery is busy; try again")
+
+    def _in_store(self, work: Callable[[], _Returned]) -> _Returned:
+        """Do something with the store, in a thread of its own, and wait for it a while.
+
+        Raises:
+            GalleryError: see `_ensure_store`, or the store does not answer.
+        """
+        self._ensure_store()
+        future: Future[_Returned] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._store_work = future
+        # A daemon: the node can end while a server hangs.
+        threading.Thread(target=run, name="gallery services", daemon=True).start()
+        try:
+            return future.result(_PATIENCE)
+        except futures.TimeoutError:
+            if future.done():
+                raise
+        raise GalleryError(
+            f"the store of the gallery has not answered for {_PATIENCE:g} s; it may still do it: "
+            f"~/list_people shows whether it has"
+        )
 
     def _tracked(self, request: Enroll.Request | RejectMatch.Request) -> tuple[Tracker, int]:
         """The tracker of the camera that a request names, and the number of the track.

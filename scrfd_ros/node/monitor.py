@@ -23,7 +23,7 @@ _PERIOD = 1.0  # seconds
 
 
 class Monitor:
-    """Watches a node's clock and cameras, whatever the states of the node and of ROS time are.
+    """Watches a node's clock, cameras and gallery, whatever the states of node and ROS time are.
 
     To be used by the executor's thread.
 
@@ -85,6 +85,10 @@ class Monitor:
         problem = self._clock_watch.look(now, ros_time, self._node.count_publishers("/clock"))
         if problem and self._reminders.is_due("clock", problem, now):
             self._node.get_logger().warning(problem)
+        if self._pipeline is not None and self._pipeline.identifier is not None:
+            away = self._pipeline.identifier.gallery.state
+            if away and self._reminders.is_due("gallery", away, now):
+                self._node.get_logger().warning(f"gallery: {away}")
         if self._config is not None:
             stale_after = self._config.current().diagnostics.stale_after
             for watch in self._watches:

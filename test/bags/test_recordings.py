@@ -231,7 +231,7 @@ def test_a_face_near_the_threshold_may_be_on_one_side_only() -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_faces_in_an_older_layout_are_told(tmp_path: Path, count: int) -> None:
-    """As before a face said who it belongs to.  The bag does not tell."""
+    """As before a face said who it belongs to. The bag does not tell."""
     models = ModelNames("scrfd", "", "arcface", "")
     found = replace(faces(count), landmarks=None)
     data = face_array(found, Rosbags().header(1, 0, "camera"), models)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from scrfd_ros.gallery.people import GalleryInfo
 from scrfd_ros.node.config import DiagnosticsConfig
 from scrfd_ros.node.counts import Counts
-from scrfd_ros.node.diagnostics import camera_status
+from scrfd_ros.node.diagnostics import camera_status, gallery_status
 
 NETWORK = SimpleNamespace(path=Path("detector.onnx"), backend="a backend", on_gpu=False)
 PIPELINE = SimpleNamespace(networks={"detector": NETWORK})
@@ -74,3 +76,17 @@ def test_a_camera_that_is_wanted_again_is_waited_for(camera: SimpleNamespace) ->
     assert status(camera, limits) == (DiagnosticStatus.OK, "0.0 results a second")
     camera.waiting_since -= 101
     assert status(camera, limits)[0] == DiagnosticStatus.STALE
+
+
+def test_a_gallery_whose_store_is_away_is_told_without_names() -> None:
+    info = GalleryInfo("w600k_mbf", "0" * 64, 512)
+    gallery: Any = SimpleNamespace(state="", person_count=3, template_count=7, info=info)
+    made = gallery_status(gallery, "face_node")
+    assert (made.name, made.level) == ("face_node: gallery", DiagnosticStatus.OK)
+    assert made.message == "3 people"
+    values = {value.key: value.value for value in made.values}
+    assert (values["people"], values["templates"], values["store"]) == ("3", "7", "works")
+    gallery.state = "no server listens there; since 10:00"
+    made = gallery_status(gallery, "face_node")
+    assert (made.level, made.message) == (DiagnosticStatus.WARN, gallery.state)
+    assert {value.value for value in made.values} >= {"3", "7", gallery.state}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -38,8 +39,13 @@ from scrfd_ros.node.images import image_message
 from scrfd_ros.node.worker import Worker
 from scrfd_ros.pipeline import load_pipeline
 
-REQUESTS = int(os.environ.get("GALLERY_REQUESTS", "300"))
+REQUESTS = int(os.environ.get("GALLERY_REQUESTS", "150"))
 LIGHT = {"detector.model": "500m"}
+SERVICES = {
+    re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower(): kind
+    for kind in vars(srv).values()
+    if hasattr(kind, "Request")
+}
 UNKNOWN, KNOWN = IdentityState.UNKNOWN, IdentityState.KNOWN
 
 
@@ -73,14 +79,15 @@ class Caller:
 
     def __init__(self, harness: Harness) -> None:
         self._harness = harness
+        self._clients = {
+            name: harness.node.create_client(kind, f"face_node/{name}")
+            for name, kind in SERVICES.items()
+        }
 
-    def __call__(self, service: str, **fields: Any) -> Any:
+    def __call__(self, service: str, request: Any = None, **fields: Any) -> Any:
         """The response."""
-        kind = getattr(srv, "".join(word.capitalize() for word in service.split("_")))
-        client = self._harness.node.create_client(kind, f"face_node/{service}")
-        response = self._harness.call_client(client, kind.Request(**fields), service)
-        self._harness.node.destroy_client(client)
-        return response
+        request = request or SERVICES[service].Request(**fields)
+        return self._harness.call_client(self._clients[service], request, service)
 
 
 def test_people_are_enrolled_named_corrected_and_forgotten(
@@ -141,6 +148,9 @@ def test_people_are_enrolled_named_corrected_and_forgotten(
         assert "nobody" in call("forget_person", person="Ben").message
         assert not call("list_people").people
         assert {face.identity_state for face in seen()} == {UNKNOWN}
+        messages = RandomMessages(2, [first.detection.id, "", "stranger-1"])
+        for name, kind in [*SERVICES.items()] * 4:
+            assert call(name, messages.message(kind.Request)).message
         assert harness.change_state("deactivate") and harness.change_state("cleanup")
         own = harness.node.get_service_names_and_types_by_node(
             "face_node", harness.node.get_namespace()
@@ -218,9 +228,9 @@ def robot(tmp_path_factory: pytest.TempPathFactory, people: NDArray[np.uint8]) -
 
 def test_there_is_a_service_for_each_definition(robot: Robot) -> None:
     defined = {path.stem for path in (Path(__file__).parents[2] / "srv").glob("*.srv")}
-    assert {kind.__name__ for kind in robot.kinds.values()} == defined
-    for name, kind in robot.kinds.items():
-        assert name.replace("_", "") == kind.__name__.lower()
+    assert {kind.__name__ for kind in SERVICES.values()} == defined
+    assert robot.kinds == SERVICES
+    for kind in SERVICES.values():
         assert list(kind.Response.get_fields_and_field_types())[:2] == ["success", "message"]
 
 
@@ -293,17 +303,46 @@ def test_a_person_who_is_there_already_is_named_unless_forced(
     assert robot("forget_person", person="Dora").success
 
 
-def test_nothing_is_changed_while_the_store_is_away(
+def test_what_needs_the_store_is_refused_while_it_is_away(
     robot: Robot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(robot.gallery), "state", "the server is away")
-    for service in robot.kinds:
-        response = robot(service, person="Anna") if service == "list_people" else robot(service)
-        if service in ("identify", "list_people"):
-            assert "away" not in response.message
-        else:
-            expected = "the gallery cannot be changed now: the server is away"
-            assert (response.success, response.message) == (False, expected)
+    requests: dict[str, dict[str, Any]] = {
+        "enroll": {},
+        "rename_person": {"person": "Anna", "new_name": "Ada"},
+        "merge_people": {"person": "Anna", "into": "Anna"},
+        "split_person": {"person": "Anna"},
+        "move_templates": {"person": "Anna", "template_ids": ["some"]},
+        "reject_match": {"camera": "front", "track_id": str(robot.faces.ids[0])},
+        "forget_person": {"person": "Anna"},
+        "list_people": {"person": "Anna"},
+    }
+    for service, fields in requests.items():
+        response = robot(service, **fields)
+        assert (response.success, response.message) == (
+            False,
+            "not possible now: the server is away",
+        )
+    assert robot("list_people").success
+
+
+def test_a_store_that_hangs_is_not_waited_for_for_long(
+    robot: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrfd_ros.node.gallery_services._PATIENCE", 0.2)
+    answers = threading.Event()
+    monkeypatch.setattr(robot.gallery, "forget", lambda person: answers.wait(30))
+    start = time.monotonic()
+    response = robot("forget_person", person="Anna")
+    assert time.monotonic() - start < 5
+    assert not response.success and "has not answered for 0.2 s" in response.message
+    assert "busy; try again" in robot("split_person", person="Anna").message
+    assert robot("list_people").success
+    answers.set()
+    deadline = time.monotonic() + 30
+    while "busy" in (message := robot("split_person", person="Anna").message):
+        assert time.monotonic() < deadline
+    assert "is not merged into another" in message
 
 
 def test_an_error_in_our_own_code_is_a_refusal_too(
