@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Any
 
 from scrfd_ros.errors import ImageError
 from scrfd_ros.images.encodings import ENCODINGS
@@ -21,6 +23,9 @@ _NUMBERS = sorted(
 
 _TEXTS = ("", "\0", "bgr8\0", "BGR8", "8UC2", "32FC1", "64FC3", "8UC100000", "jpeg", "ä", "a" * 300)
 
+_JSON_VALUES = (None, True, False, 0, -1, 0.5, 1e308, 10**400, [], {}, [[]], "Anna", float("nan"))
+_CHARACTERS = "aZ09-=/+ \0\n\u00e9\u200d\u202e\ud800\U0001f600"
+
 LONGEST = 1 << 17
 """Bytes of an input: longer ones find no more, and take longer."""
 
@@ -34,6 +39,44 @@ def byte_mutations(seeds: Sequence[bytes]) -> Mutate:
         return data
 
     return mutate
+
+
+def json_mutations(seeds: Sequence[bytes]) -> Mutate:
+    """Change values in lines of JSON, and lines as a whole, or bytes if it no longer is JSON."""
+    of_bytes = byte_mutations(seeds)
+
+    def mutate(data: bytes, random: Random) -> bytes:
+        try:
+            lines = [json.loads(line) for line in data.splitlines()]
+        except (ValueError, RecursionError):
+            return of_bytes(random.choice((data, *seeds)), random)
+        if not lines or random.random() < 0.2:
+            return of_bytes(data, random)
+        for _ in range(random.choice((1, 1, 1, 2))):
+            row = random.randrange(len(lines))
+            if random.random() < 0.1:
+                lines[row:row] = [lines[random.randrange(len(lines))]]
+            else:
+                lines[row] = _with_another_value(lines[row], random)
+        return b"\n".join(json.dumps(line).encode() for line in lines)[:LONGEST]
+
+    return mutate
+
+
+def _with_another_value(value: Any, random: Random) -> Any:
+    """A JSON value of which one part is exchanged, left out, or there under another name."""
+    if isinstance(value, dict | list) and value and random.random() < 0.9:
+        key = random.choice(list(value) if isinstance(value, dict) else range(len(value)))
+        copy = value.copy()
+        if random.random() < 0.05:
+            del copy[key]
+        else:
+            copy[key] = _with_another_value(value[key], random)
+        return copy
+    if isinstance(value, str) and value and random.random() < 0.5:
+        place = random.randrange(len(value))
+        return value[:place] + random.choice(_CHARACTERS) + value[place + random.randrange(2) :]
+    return random.choice((*_JSON_VALUES, random.choice(_NUMBERS), random.choice(_TEXTS)))
 
 
 def image_mutations(seeds: Sequence[bytes]) -> Mutate:

@@ -12,17 +12,20 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
+import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 import yaml
-from mutations import Mutate, byte_mutations, image_mutations, serialized
+from mutations import Mutate, byte_mutations, image_mutations, json_mutations, serialized
 from numpy.typing import NDArray
 
 from scrfd_ros.config import DetectorConfig
@@ -32,6 +35,11 @@ from scrfd_ros.engines.prelu import with_convolutions
 from scrfd_ros.errors import DownloadError, ModelError, ScrfdError
 from scrfd_ros.evaluation.verification import read_pairs
 from scrfd_ros.evaluation.wider_face import AnnotatedImage, read_detections
+from scrfd_ros.gallery import gallery
+from scrfd_ros.gallery.exchange import export_people, import_people
+from scrfd_ros.gallery.gallery import checked_name
+from scrfd_ros.gallery.people import GalleryInfo, Person, Template, is_id
+from scrfd_ros.gallery.sqlite import SqliteStore
 from scrfd_ros.images.compressed import MAX_PIXELS, bgr_from_compressed
 from scrfd_ros.images.encodings import ENCODINGS, LAYOUTS, bgr_from_image
 from scrfd_ros.images.message import decode_message
@@ -412,6 +420,98 @@ def _pairs_seeds() -> list[bytes]:
     ]
 
 
+# --- Galleries --------------------------------------------------------------------------------
+
+_GALLERY = GalleryInfo("recognizer", "0" * 64, 4)
+
+
+class _Gallery:
+    """A gallery that has one of the people of the seeds; what is added has to be sound."""
+
+    info = _GALLERY
+
+    def export(self) -> Iterator[tuple[Person, list[Template]]]:
+        yield from _people()[:1]
+
+    def restore(self, people: Sequence[Person], templates: Iterable[Template]) -> None:
+        for person in people:
+            assert checked_name(person.name) == person.name
+            assert is_id(person.id) and person.created >= 0 and math.isfinite(person.created)
+            json.dumps(person, ensure_ascii=False).encode()
+        for template in templates:
+            assert template.embedding.shape == (4,) and template.embedding.dtype == np.float32
+            assert abs(np.linalg.norm(template.embedding) - 1) < 0.01
+            assert is_id(template.id) and 0 <= template.quality <= 1
+            template.source.encode()
+
+
+def _people() -> list[tuple[Person, list[Template]]]:
+    png = bytes(cv2.imencode(".png", np.zeros((112, 112, 3), np.uint8))[1])
+    people = []
+    for row, name in enumerate(("Anna", "Bert", "Zo\N{LATIN SMALL LETTER E WITH DIAERESIS}")):
+        person = Person(f"{row:08}-0000-0000-0000-{0:012}", name, "yes", 1.0)
+        if row == 1:
+            person = person._replace(merged_into=people[0][0].id, expires=4e9)
+        image = b"" if row else png
+        embedding = np.eye(4, dtype=np.float32)[row]
+        template_id = f"{row:08}-1111-0000-0000-{0:012}"
+        templates = [Template(template_id, person.id, embedding, 0.5, "a.jpg", 1.0, False, image)]
+        people.append((person, templates))
+    return people
+
+
+def _export_seeds() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "people.jsonl"
+
+        class Gallery(_Gallery):
+            def export(self) -> Iterator[tuple[Person, list[Template]]]:
+                yield from _people()
+
+        export_people(cast("gallery.Gallery", Gallery()), path)
+        return [path.read_bytes(), path.read_bytes().replace(b" ", b"")]
+
+
+def _make_export(folder: Path) -> Once:
+    """A file that is imported into a gallery."""
+    path = folder / "people.jsonl"
+
+    def once(data: bytes) -> None:
+        path.write_bytes(data)
+        import_people(cast("gallery.Gallery", _Gallery()), path)
+
+    return once
+
+
+def _gallery_file_seeds() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "people.db"
+        store = SqliteStore(path, _GALLERY)
+        for person, templates in _people():
+            store.add([person], [each._replace(image=b"") for each in templates])
+        store.forget([_people()[2][0].id])
+        store.close()
+        return [path.read_bytes()]
+
+
+def _make_gallery_file(folder: Path) -> Once:
+    """A gallery in a file, which is opened, read, changed and exported."""
+    path = folder / "people.db"
+
+    def once(data: bytes) -> None:
+        for each in folder.iterdir():
+            each.unlink()
+        path.write_bytes(data)
+        with gallery.Gallery(SqliteStore(path, _GALLERY)) as opened:
+            opened.nearest(np.eye(4, dtype=np.float32)[0])
+            for person, templates in opened.export():
+                assert isinstance(person.name, str) and isinstance(templates, list)
+            for person in opened.people:
+                opened.forget(person.id)
+
+    return once
+
+
 # --- Archives, bags, MATLAB -------------------------------------------------------------------
 
 
@@ -738,6 +838,10 @@ TARGETS = {
     ),
     "pin": Target("a checksum beside a model", lambda: [b"0" * 64 + b"  model.onnx\n"], _make_pin),
     "zip": Target("a zip archive with a model in it", _zips, _make_zip),
+    "gallery-export": Target(
+        "an export of a gallery, which is imported", _export_seeds, _make_export, json_mutations
+    ),
+    "gallery-file": Target("a gallery in a file", _gallery_file_seeds, _make_gallery_file),
     "pairs": Target("pairs of images, and detections", _pairs_seeds, _make_pairs),
     "mat": Target(
         "ground truth in a .mat file",

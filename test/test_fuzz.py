@@ -32,6 +32,8 @@ RUNS = {
     "catalogue": 100,
     "pin": 500,
     "zip": 800,
+    "gallery-export": 500,
+    "gallery-file": 40,
     "pairs": 500,
     "mat": 300,
     "bag": 400,

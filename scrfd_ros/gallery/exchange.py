@@ -29,10 +29,9 @@ from scrfd_ros.gallery.gallery import (
     Gallery,
     check_consent,
     checked_name,
-    is_id,
     shown_source,
 )
-from scrfd_ros.gallery.people import GalleryInfo, Person, Template
+from scrfd_ros.gallery.people import GalleryInfo, Person, Template, is_id
 
 FORMAT = "scrfd_ros gallery"
 VERSION = 1

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 import threading
 import time
 import unicodedata
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from scrfd_ros.config import shown
 from scrfd_ros.errors import GalleryAwayError, GalleryError
-from scrfd_ros.gallery.people import Candidate, GalleryInfo, Look, Person, Template
+from scrfd_ros.gallery.people import Candidate, GalleryInfo, Look, Person, Template, is_id
 from scrfd_ros.gallery.search import TemplateIndex
 from scrfd_ros.gallery.sql import new_id
 from scrfd_ros.gallery.store import Changes, Store
@@ -33,7 +32,6 @@ FOREVER = 253402300800.0
 _MAX_SOURCE = 1000  # characters
 _JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 _INVISIBLE = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}  # categories of Unicode
-_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _WAIT = 0.25  # seconds
 
@@ -466,7 +464,9 @@ class Gallery:
 
     def _root(self, person_id: str) -> str:
         """The person that a person is merged into in the end."""
-        while into := self._people[person_id].merged_into:
+        seen: set[str] = set()  # circles and gaps are only in damaged galleries
+        while (into := self._people[person_id].merged_into) in self._people and into not in seen:
+            seen.add(into)
             person_id = into
         return person_id
 
@@ -530,11 +530,6 @@ def check_consent(consent: str) -> None:
 def shown_source(source: str) -> str:
     """Where a template is from, as it is kept: what cannot be shown becomes a question mark."""
     return "".join(each if _is_text(each) else "?" for each in source)[-_MAX_SOURCE:]
-
-
-def is_id(text: str) -> bool:
-    """Whether a text has the form of the ids of people and templates."""
-    return _ID.fullmatch(text) is not None
 
 
 def _normalized(name: str) -> str:

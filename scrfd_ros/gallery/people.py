@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scrfd_ros.errors import GalleryError
+
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class GalleryInfo(NamedTuple):
@@ -112,3 +115,8 @@ class Candidate(NamedTuple):
 
     person_id: str
     similarity: float
+
+
+def is_id(text: str) -> bool:
+    """Whether a text has the form of the ids of people and templates."""
+    return _ID.fullmatch(text) is not None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from scrfd_ros.config import shown
 from scrfd_ros.errors import GalleryError, NoGalleryError
-from scrfd_ros.gallery.people import GalleryInfo, Person, Template
+from scrfd_ros.gallery.people import GalleryInfo, Person, Template, is_id
 from scrfd_ros.gallery.store import Changes
 
 FORMAT = 1
@@ -91,7 +91,7 @@ class SqlStore(ABC):
             if not self._is_past(run, since, revision):
                 since = 0
             people = [
-                Person(*row)
+                _person(row)
                 for row in run(f"SELECT {_PERSON} FROM people WHERE revision > ?", since)
             ]
             batch: list[Template] = []
@@ -128,7 +128,7 @@ class SqlStore(ABC):
     def export(self) -> Iterator[tuple[Person, list[Template]]]:
         with self._reading() as run:
             for row in list(run(f"SELECT {_PERSON} FROM people ORDER BY created, id")):
-                yield Person(*row), self._templates_of(run, row[0])
+                yield _person(row), self._templates_of(run, row[0])
 
     def add(self, people: Iterable[Person], templates: Iterable[Template]) -> int:
         with self._edit() as (run, revision):
@@ -223,7 +223,7 @@ class SqlStore(ABC):
             for each in all_gone:
                 run("DELETE FROM templates WHERE person_id = ?", each)
                 run("DELETE FROM people WHERE id = ?", each)
-            self._log(run, revision, "forget", list(all_gone))
+            self._log(run, revision, "forget", list(all_gone) or person_ids)
         self._wipe()
         return revision
 
@@ -241,7 +241,9 @@ class SqlStore(ABC):
         ((revision, recognizer_sha256),) = rows
         if recognizer_sha256 != self.info.recognizer_sha256:
             raise NoGalleryError("the gallery was replaced by one for another recognizer")
-        return int(revision)
+        if not isinstance(revision, int):
+            raise damaged()
+        return revision
 
     def _is_past(self, run: Run, since: int, revision: int) -> bool:
         """Whether the decisions lead from a revision that was read to the present one.
@@ -272,13 +274,22 @@ class SqlStore(ABC):
         return [self._template(row[:7])._replace(image=bytes(row[7])) for row in rows]
 
     def _template(self, row: tuple[Any, ...]) -> Template:
-        embedding = self._unpacked(row[2])
-        if len(embedding) != self.info.dimensions:
-            raise GalleryError(
-                f"the gallery is damaged: a template has {len(embedding)} numbers instead of "
-                f"{self.info.dimensions}; take a copy of it, or enroll the people anew"
-            )
-        return Template._make((*row[:2], embedding, *row[3:6], bool(row[6]), b""))
+        id_, person_id, value, quality, source, created, is_negative = row
+        try:
+            embedding = self._unpacked(value)
+            length = float(embedding @ embedding)
+        except (TypeError, ValueError) as error:
+            raise damaged() from error
+        if not (
+            len(embedding) == self.info.dimensions
+            and abs(length - 1) < 1e-3
+            and _are(str, id_, person_id, source)
+            and _are(float, quality, created)
+            and is_id(id_)
+            and is_id(person_id)
+        ):
+            raise damaged()
+        return Template(id_, person_id, embedding, quality, source, created, bool(is_negative))
 
     @staticmethod
     def _merged_into(run: Run, person_id: str) -> str:
@@ -303,6 +314,27 @@ class SqlStore(ABC):
     def _ensure_person(run: Run, person_id: str) -> None:
         if not list(run("SELECT 1 FROM people WHERE id = ?", person_id)):
             raise gone()
+
+
+def _person(row: tuple[Any, ...]) -> Person:
+    person = Person(*row)
+    if not (
+        _are(str, person.id, person.name, person.consent, person.merged_into)
+        and _are(float, person.created, person.expires or 0.0)
+        and is_id(person.id)
+    ):
+        raise damaged()
+    return person
+
+
+def _are(kind: type, *values: object) -> bool:
+    return all(isinstance(each, kind) for each in values)
+
+
+def damaged() -> GalleryError:
+    return GalleryError(
+        "the gallery is damaged; take a copy of it, or make a new one and enroll the people anew"
+    )
 
 
 def gone() -> GalleryError:

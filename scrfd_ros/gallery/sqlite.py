@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from scrfd_ros.errors import GalleryError, NoGalleryError
 from scrfd_ros.gallery.people import GalleryInfo
-from scrfd_ros.gallery.sql import FORMAT, TABLES, Run, SqlStore, gone, name_taken
+from scrfd_ros.gallery.sql import FORMAT, TABLES, Run, SqlStore, damaged, gone, name_taken
 
 APPLICATION_ID = 0x53435246
 """In the file's header: "SCRF". Tells galleries from the databases of other programs."""
@@ -46,7 +46,8 @@ _ADVICE = {
     "unable to open": "it cannot be opened; it and its folder have to be readable and writable "
     "for this user, since SQLite keeps two files beside it",
     "not a database": "it is not a gallery; give another path",
-    "malformed": "it is damaged; take a copy of it, or remove it and enroll the people anew",
+    "malformed": str(damaged()),
+    "decode": str(damaged()),
     "I/O error": "it could not be read or written; look at the disk, its free space, and whether "
     "somebody removed the file",
 }
@@ -137,9 +138,10 @@ class SqliteStore(SqlStore):
                     run(f"PRAGMA user_version = {FORMAT}")
         with self._reading() as run:
             made = {row[0] for row in run("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
+            is_sound = made == set(_TABLES) and not list(run("PRAGMA foreign_key_check"))
             rows = list(run("SELECT recognizer, recognizer_sha256, dimensions FROM gallery"))
-        if made != set(_TABLES) or len(rows) != 1:
-            raise GalleryError(f"{self._path}: {_ADVICE['malformed']}")
+        if not is_sound or [[type(each) for each in row] for row in rows] != [[str, str, int]]:
+            raise GalleryError(f"{self._path}: {damaged()}")
         self.info = GalleryInfo(*rows[0])
         # A process that was killed may have left bytes of forgotten people.
         with closing(self._connect()) as connection:
@@ -221,6 +223,8 @@ class SqliteStore(SqlStore):
             if "people.name" in str(error):
                 raise name_taken() from error
             raise GalleryError("it is in the gallery already") from error
+        except UnicodeDecodeError as error:  # of SQLite's own message about a damaged file
+            raise GalleryError(f"{self._path}: {damaged()}") from error
         except sqlite3.Error as error:
             text = next((text for key, text in _ADVICE.items() if key in str(error)), str(error))
             raise GalleryError(f"{self._path}: {text.format(timeout=_TIMEOUT)}") from error
