@@ -167,11 +167,12 @@ class Identifier:
     def settle(self, tracker: Tracker, track_id: int, person_id: str) -> None:
         """Note that a face has just been enrolled as this person, so that it is known at once.
 
-        Raises:
-            GalleryError: there is no such track.
+        Nothing happens if it has left meanwhile.
         """
         with self._lock:
-            track = self._track(tracker, track_id)
+            track = self._cameras.get(tracker, {}).get(track_id)
+            if track is None:
+                return
             track.rejected.discard(person_id)
             track.decision = Decision(person_id, track.decision.votes)
             self._count_again(track)

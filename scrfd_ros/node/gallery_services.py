@@ -27,6 +27,7 @@ from scrfd_ros.messages.faces import ModelNames, face_array
 from scrfd_ros.msg import FaceArray
 from scrfd_ros.msg import Person as PersonMessage
 from scrfd_ros.msg import Template as TemplateMessage
+from scrfd_ros.node.clock import STEADY
 from scrfd_ros.node.error_reports import EXPECTED_ERRORS, reason_of
 from scrfd_ros.node.guarded_executor import guard_service
 from scrfd_ros.node.images import decode_message
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 MAX_IMAGES = 32
 """Images in one request: nothing else is done while they are searched."""
+
+_REVIEW_PERIOD = 1.0  # seconds
 
 _MAX_SECONDS = 2**31 - 1  # of a builtin_interfaces/Time
 _PATIENCE = 5.0  # seconds that the store may take; meanwhile no images come in
@@ -104,11 +107,17 @@ class GalleryServices:
         ]
         for service in self._services:
             guard_service(node, service)
+        # What was seen of people who are forgotten goes, even if no image comes.
+        self._timer = node.create_timer(_REVIEW_PERIOD, self._review, clock=STEADY)
 
     def destroy(self) -> None:
         """Remove the services."""
+        self._node.destroy_timer(self._timer)
         for service in self._services:
             self._node.destroy_service(service)
+
+    def _review(self) -> None:
+        self._identifier.review()
 
     def _answering(self, kind: Any, handler: _Handler) -> Callable[[Any, Any], Any]:
         def answer(request: Any, response: Any) -> Any:

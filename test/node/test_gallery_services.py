@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from harness import Harness, running_face_node
@@ -397,3 +398,15 @@ def test_requests_of_random_content(
     assert len(response.faces.faces) == 6
     robot.close()
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_who_is_forgotten_leaves_memory_without_an_image(
+    robot: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reviews: list[float] = []
+    identifier = robot.pipeline.identifier
+    monkeypatch.setattr(identifier, "review", lambda: reviews.append(time.monotonic()))
+    deadline = time.monotonic() + 10
+    while not reviews and time.monotonic() < deadline:
+        rclpy.spin_once(robot.node, timeout_sec=0.5)
+    assert reviews
