@@ -11,7 +11,13 @@ import argparse
 from collections.abc import Callable
 from typing import NamedTuple
 
-from scrfd_ros.cli import gallery_correct, gallery_enroll, gallery_identify, gallery_list
+from scrfd_ros.cli import (
+    gallery_correct,
+    gallery_enroll,
+    gallery_exchange,
+    gallery_identify,
+    gallery_list,
+)
 from scrfd_ros.cli.arguments import add_gallery_argument, add_verbose
 
 
@@ -31,8 +37,9 @@ _ACTIONS = {
         ("list", gallery_list),
     )
 } | {
-    name: _Action(run.__doc__ or "", gallery_correct.ARGUMENTS[name], run)
-    for name, run in gallery_correct.RUN.items()
+    name: _Action(run.__doc__ or "", module.ARGUMENTS[name], run)
+    for module in (gallery_correct, gallery_exchange)
+    for name, run in module.RUN.items()
 }
 
 

@@ -3,7 +3,8 @@
 
 Each image has to show the person alone. PATH is an image, a folder of images, or a bag; where the
 bag shows several people, its tracks are listed, and --track chooses one. With --people there is a
-folder of images for each person in FOLDER, with the name of the person.
+folder of images for each person in FOLDER, with the name of the person. With --from everybody of
+another gallery is enrolled, whose images were kept, for another recognizer.
 
 Of the faces that are good enough the best become templates, in different poses. Refused are images
 of somebody who is enrolled under another name, or who does not look like the person of this name;
@@ -23,6 +24,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from scrfd_ros.cli.arguments import add_pipeline_arguments, add_rotation_argument, pipeline_of
+from scrfd_ros.cli.gallery_exchange import tell_imported
 from scrfd_ros.cli.output import fitted, say
 from scrfd_ros.enrollment.images import images_of
 from scrfd_ros.enrollment.people import (
@@ -35,7 +37,9 @@ from scrfd_ros.enrollment.people import (
 from scrfd_ros.enrollment.terms import Terms, expiry
 from scrfd_ros.errors import GalleryError, ScrfdError
 from scrfd_ros.gallery.choice import Enrolled
+from scrfd_ros.gallery.exchange import enroll_again
 from scrfd_ros.gallery.gallery import Gallery
+from scrfd_ros.gallery.opening import open_gallery
 from scrfd_ros.gallery.people import Look
 from scrfd_ros.images.files import IMAGE_SUFFIXES
 from scrfd_ros.pipeline import FacePipeline
@@ -55,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--people", type=Path, metavar="FOLDER", help="enroll a person for each folder in this one"
+    )
+    parser.add_argument(
+        "--from",
+        dest="old",
+        metavar="GALLERY",
+        help="enroll everybody of another gallery, of another recognizer, by the images that were "
+        "kept there",
     )
     parser.add_argument(
         "--consent", default="", metavar="TEXT", help="a note of when and how the person agreed"
@@ -93,10 +104,13 @@ def run(args: argparse.Namespace) -> int:
     if not bags and (args.topic or args.track is not None or args.rotation):
         raise ScrfdError("--topic, --track and --rotation are for a bag: give the path of one")
     folders = folders_of_people(args.people) if args.people else []
-    images = [] if bags or folders else images_of(args.paths)
+    images = [] if bags else images_of(args.paths)
     with closing(pipeline_of(args, make_gallery=True)) as pipeline:
         assert pipeline.identifier is not None
         gallery = pipeline.identifier.gallery
+        if args.old is not None:
+            _enroll_again(args.old, pipeline, gallery)
+            return 0
         if folders:
             return _enroll_people(pipeline, gallery, folders, terms)
         if bags:
@@ -115,12 +129,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse arguments that do not fit together, as early as possible."""
-    if args.people is not None:
-        if args.name is not None:
-            raise ScrfdError(
-                "--people takes the names from the folders: leave NAME and PATH out, or --people"
-            )
-        return
+    for option, value in (("--people", args.people), ("--from", args.old)):
+        if value is not None:
+            if args.name is not None:
+                raise ScrfdError(f"{option} knows the names: leave NAME and PATH out, or {option}")
+            return
     if args.name is None:
         raise ScrfdError("give NAME and PATH of images, or --people FOLDER")
     if Path(args.name).suffix.lower() in IMAGE_SUFFIXES or Path(args.name).exists():
@@ -153,6 +166,15 @@ def _enroll_people(
     if not done:
         return 2
     return int(done < len(attempts))
+
+
+def _enroll_again(place: str, pipeline: FacePipeline, gallery: Gallery) -> None:
+    """Enroll everybody of another gallery by the images that were kept there."""
+    recognizer = pipeline.recognizer
+    assert recognizer is not None  # there is a gallery
+    with open_gallery(place) as old:
+        again = enroll_again(old, gallery, lambda crops: recognizer.embed(crops)[0])
+    tell_imported(again, "left out, as no images of them were kept")
 
 
 def _looks_in_bag(args: argparse.Namespace, pipeline: FacePipeline, bag: Path) -> Sequence[Look]:

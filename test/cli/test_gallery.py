@@ -187,6 +187,29 @@ def test_a_person_in_a_bag(run: Run, image: Callable[[str], Image], tmp_path: Pa
     assert len(names) == 6 and set(names) == {"", "Joe", "Yao"}  # known from the third look on
 
 
+def test_people_go_to_other_galleries(
+    run: Run, gallery: Path, portraits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "people.jsonl"
+    assert run("export", file) == f"2 people written to {file}\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "exists already" in run("export", file, status=2)
+    other = Run(tmp_path / "other.db", capsys)
+    assert other("import", file) == "added: people 2, templates 3\n"
+    assert other("import", file) == "added: people 0, templates 0\n"
+    assert other("list") == run("list")
+    other("rename", "Joe", "Joseph")
+    assert "nothing was imported: Joe (line 3) is in" in other("import", file, status=2)
+
+    anew = Run(tmp_path / "anew.db", capsys)
+    assert "has no images of anybody" in anew("enroll", "--from", gallery, *QUICK, status=2)
+    run("enroll", "Yao Ming", portraits / "yaoming.png", "--keep-images", *QUICK)
+    assert anew("enroll", "--from", gallery, *QUICK) == (
+        "added: people 1, templates 1\nleft out, as no images of them were kept: Barack, Joe\n"
+    )
+    assert "  Yao Ming\n" in anew("identify", portraits / "yaoming.png", *QUICK)
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -197,11 +220,12 @@ def test_a_person_in_a_bag(run: Run, image: Callable[[str], Image], tmp_path: Pa
         (["move", "Joe", "1234"], "template"),
         (["forget", "Nobody"], "nobody in the gallery is called 'Nobody'"),
         (["identify", "nothing.jpg"], "nothing.jpg: cannot read the image: No such file"),
+        (["import", "nothing.jsonl"], "nothing.jsonl: there is no such file"),
         (["enroll"], "give NAME and PATH of images, or --people FOLDER"),
         (["enroll", "Anna"], "give images of Anna: scrfd gallery enroll NAME PATH"),
         (["enroll", "a.jpg", "b.jpg"], "a.jpg is a path, and the name comes first"),
         (["enroll", "Anna", "nothing.jpg"], "nothing.jpg: no such file or folder"),
-        (["enroll", "Anna", "--people", "a"], "--people takes the names from the folders"),
+        (["enroll", "Anna", "--people", "a"], "--people knows the names: leave NAME and PATH out"),
         (["enroll", "--people", "nothing"], "nothing: no such folder"),
         (["enroll", "Anna", ".", "--track", "1"], "--topic, --track and --rotation are for a bag"),
     ],
