@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 def _report(
     gallery: Gallery, people: Sequence[Person], templates: Sequence[Template] | None
 ) -> dict[str, Any]:
-    counts = gallery.template_counts()
+    counts, merged = gallery.template_counts(), gallery.merged_names()
     return {
         "recognizer": gallery.info.recognizer,
         "recognizer_sha256": gallery.info.recognizer_sha256,
@@ -62,7 +62,7 @@ def _report(
                 "created": each.created,
                 "expires": each.expires,
                 "merged_into": each.merged_into or None,
-                "merged": [other.name for other in gallery.merged(each.id)],
+                "merged": merged.get(each.id, []),
                 "template_count": counts.get(each.id),
             }
             for each in people
@@ -84,7 +84,7 @@ def _template(template: Template) -> dict[str, Any]:
 
 
 def _print_people(gallery: Gallery, people: Sequence[Person]) -> None:
-    counts = gallery.template_counts()
+    counts, merged = gallery.template_counts(), gallery.merged_names()
     if people:
         print("name                         templates  enrolled    expires     consent")
     for each in people:
@@ -92,8 +92,8 @@ def _print_people(gallery: Gallery, people: Sequence[Person]) -> None:
             f"{fitted(each.name, 28)}{counts[each.id]:10}  {_day(each.created):10}  "
             f"{_day(each.expires):10}  {fitted(each.consent or '-', 16)}".rstrip()
         )
-        if others := gallery.merged(each.id):
-            say(f"  also: {', '.join(other.name for other in others)}")
+        if others := merged.get(each.id):
+            say(f"  also: {', '.join(others)}")
     count = "1 person" if len(people) == 1 else f"{len(people)} people"
     print(f"{count}, {gallery.template_count} templates, for {gallery.info.recognizer}")
 

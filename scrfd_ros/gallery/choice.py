@@ -80,7 +80,7 @@ def enroll(
     unlike: list[Look] = []
     if not force:
         good, unlike = _of_one_person(good, config.threshold)
-    known = next((each for each in gallery.people if name in _names(gallery, each)), None)
+    known = _called(gallery, name)
     again: list[Look] = []
     if not force:
         _ensure_nobody_else(gallery, known, good, config.threshold)
@@ -219,9 +219,13 @@ def _ensure_like(person: Person, similarities: Sequence[float], threshold: float
         )
 
 
-def _names(gallery: Gallery, person: Person) -> list[str]:
-    """The name of a person, and those of the people merged into it."""
-    return [person.name, *(each.name for each in gallery.merged(person.id))]
+def _called(gallery: Gallery, name: str) -> Person | None:
+    """The person of this name; of the name of somebody who is merged into another, that one."""
+    merged = gallery.merged_names()
+    for each in gallery.people:
+        if each.name == name or name in merged.get(each.id, ()):
+            return each
+    return None
 
 
 def _embeddings(looks: Sequence[Look]) -> NDArray[np.float32]:
