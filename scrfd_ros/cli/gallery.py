@@ -54,4 +54,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return _ACTIONS[args.action].run(args)
+    status: int = _ACTIONS[args.action].run(args)
+    return status

@@ -116,14 +116,14 @@ def run(args: argparse.Namespace) -> int:
         if bags:
             looks = _looks_in_bag(args, pipeline, bags[0])
             enrolled = enroll_looks(pipeline, gallery, args.name, looks, terms)
-            _tell(enrolled)
+            _tell(enrolled, terms)
             return 0
         with tqdm(None, "enrolling", len(images), unit="image", leave=False, disable=None) as bar:
             attempt = enroll_person(pipeline, gallery, args.name, images, terms, bar.update)
         _tell_unusable(attempt)
         if attempt.enrolled is None:
             raise GalleryError(f"{args.name} was not enrolled: {attempt.reason}")
-        _tell(attempt.enrolled)
+        _tell(attempt.enrolled, terms)
     return 0
 
 
@@ -136,7 +136,8 @@ def _check(args: argparse.Namespace) -> None:
             return
     if args.name is None:
         raise ScrfdError("give NAME and PATH of images, or --people FOLDER")
-    if Path(args.name).suffix.lower() in IMAGE_SUFFIXES or Path(args.name).exists():
+    path = Path(args.name)
+    if path.suffix.lower() in IMAGE_SUFFIXES or (args.name.strip() and path.exists()):
         first = f"scrfd gallery enroll NAME {args.name}"
         raise ScrfdError(f"{args.name} is a path, and the name comes first: {first}")
     if not args.paths:
@@ -159,7 +160,7 @@ def _enroll_people(
         if each.enrolled is None:
             say(f"{each.name} was not enrolled: {each.reason}")
         else:
-            _tell_left_out(each.enrolled)
+            _tell_left_out(each.enrolled, terms)
     done = sum(each.enrolled is not None for each in attempts)
     templates = sum(len(each.enrolled.added) for each in attempts if each.enrolled is not None)
     print(f"{done} of {len(attempts)} people enrolled, {_templates(templates)} added")
@@ -203,14 +204,14 @@ def _looks_in_bag(args: argparse.Namespace, pipeline: FacePipeline, bag: Path) -
     raise ScrfdError(f"{bag}: {len(tracks)} faces were followed; choose one by --track N")
 
 
-def _tell(enrolled: Enrolled) -> None:
+def _tell(enrolled: Enrolled, terms: Terms) -> None:
     count = len(enrolled.added)
     person = f"{enrolled.person.name}, {'a new person' if enrolled.is_new else 'there already'}"
     print(f"{person}: {_templates(count)} added")
-    _tell_left_out(enrolled)
+    _tell_left_out(enrolled, terms)
 
 
-def _tell_left_out(enrolled: Enrolled) -> None:
+def _tell_left_out(enrolled: Enrolled, terms: Terms) -> None:
     name = enrolled.person.name
     for looks, reason in (
         (enrolled.poor, "of too low quality"),
@@ -222,6 +223,8 @@ def _tell_left_out(enrolled: Enrolled) -> None:
             shown = ", ".join(sources[:_MAX_SHOWN])
             more = f" and {len(sources) - _MAX_SHOWN} more" if len(sources) > _MAX_SHOWN else ""
             say(f"{name}: left out, {reason}: {shown}{more}")
+    if not enrolled.added and (terms.expires or terms.consent not in ("", enrolled.person.consent)):
+        say(f"{name}: consent and expiry stay as they are; to change them, forget the person first")
 
 
 def _tell_unusable(attempt: Attempt) -> None:

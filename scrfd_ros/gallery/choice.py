@@ -162,12 +162,12 @@ def _of_one_person(looks: Sequence[Look], threshold: float) -> tuple[list[Look],
         mean = embeddings[mask].mean(axis=0)
         mask = embeddings @ (mean / np.linalg.norm(mean)) >= threshold
     if mask.sum() < _ONE_PERSON * len(looks):
-        lowest = f"{cosines.min():.2f}"
-        group = f"{mask.sum()} of {len(looks)} are like each other" if len(looks) > 2 else ""
+        alike_count = int(mask.sum())
+        group = f"{alike_count} of {len(looks)} are like each other, " if alike_count > 1 else ""
         raise GalleryError(
-            f"the looks do not show one person: {f'{group}, ' if group else ''}the lowest "
-            f"similarity is {lowest}, and {threshold:.2f} is needed (gallery.threshold); give "
-            f"looks at one person, or force it if they are"
+            f"the looks do not show one person: {group}the lowest similarity is "
+            f"{cosines.min():.2f}, and {threshold:.2f} is needed (gallery.threshold); give looks "
+            f"at one person, or force it if they are"
         )
     return (
         [look for look, like in zip(looks, mask, strict=True) if like],

@@ -147,6 +147,14 @@ def test_another_name_takes_force(run: Run, portraits: Path) -> None:
     assert "  never  " not in next(line for line in run("list").splitlines() if "Twin" in line)
 
 
+def test_consent_that_is_not_taken_is_told(run: Run, portraits: Path) -> None:
+    text = run("enroll", "Joe", portraits / "biden.png", "--consent", "by mail", *QUICK)
+    assert text.startswith("Joe, there already: 0 templates added\nJoe: left out, there already: ")
+    assert "Joe: consent and expiry stay as they are; to change them, forget" in text
+    refusal = run("enroll", "Joe", portraits / "biden.png", "--consent", "on paper", *QUICK)
+    assert "stay as they are" not in refusal
+
+
 def test_some_people_are_refused(run: Run, portraits: Path, tmp_path: Path) -> None:
     for name, image in (("Yao Ming", "yaoming"), ("Double", "biden"), ("Group", "group")):
         (tmp_path / "people" / name).mkdir(parents=True)
@@ -220,6 +228,7 @@ def test_people_go_to_other_galleries(
         (["move", "Joe", "1234"], "template"),
         (["forget", "Nobody"], "nobody in the gallery is called 'Nobody'"),
         (["identify", "nothing.jpg"], "nothing.jpg: cannot read the image: No such file"),
+        (["enroll", "", "nothing.jpg"], "nothing.jpg: no such file or folder"),
         (["import", "nothing.jsonl"], "nothing.jsonl: there is no such file"),
         (["enroll"], "give NAME and PATH of images, or --people FOLDER"),
         (["enroll", "Anna"], "give images of Anna: scrfd gallery enroll NAME PATH"),
