@@ -11,7 +11,7 @@ from scrfd_ros.errors import ImageError, ScrfdError
 from scrfd_ros.faces import Faces
 from scrfd_ros.gallery.people import Look
 from scrfd_ros.images.files import IMAGE_SUFFIXES, list_images, read_image
-from scrfd_ros.pipeline import FacePipeline
+from scrfd_ros.pipeline import FacePipeline, Result
 
 _MAX_SHOWN = 3  # boxes in an error
 
@@ -37,17 +37,29 @@ def look_at(pipeline: FacePipeline, path: Path) -> Look:
     Raises:
         ImageError: the image cannot be read, or does not show exactly one face.
     """
-    result = pipeline(read_image(path))
+    return only_look(pipeline(read_image(path)), f"{path}")._replace(source=path.name)
+
+
+def only_look(result: Result, image: str) -> Look:
+    """The look at the only face in an image.
+
+    Args:
+        result: of a pipeline with a gallery.
+        image: what to call the image in an error.
+
+    Raises:
+        ImageError: the image does not show exactly one face.
+    """
     faces = result.faces
     if not len(faces):
-        raise ImageError(f"{path}: no face found; give an image in which the face is easy to see")
+        raise ImageError(f"{image}: no face found; give an image in which the face is easy to see")
     if len(faces) > 1:
         raise ImageError(
-            f"{path}: {len(faces)} faces, at {_boxes(faces)}; cut out the part with the person"
+            f"{image}: {len(faces)} faces, at {_boxes(faces)}; cut out the part with the person"
         )
     if 0 not in result.looks:
-        raise ImageError(f"{path}: the face has no embedding: its quality is too low")
-    return result.looks[0]._replace(source=path.name)
+        raise ImageError(f"{image}: the face has no embedding: its quality is too low")
+    return result.looks[0]
 
 
 def looks_at(

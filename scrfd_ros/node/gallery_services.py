@@ -20,7 +20,8 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 
 from scrfd_ros.config import shown
-from scrfd_ros.errors import GalleryError, ScrfdError
+from scrfd_ros.enrollment.images import only_look
+from scrfd_ros.errors import GalleryError, ImageError
 from scrfd_ros.gallery import choice
 from scrfd_ros.gallery.people import Look, Person, Template
 from scrfd_ros.messages.faces import ModelNames, face_array
@@ -31,7 +32,7 @@ from scrfd_ros.node.clock import STEADY
 from scrfd_ros.node.error_reports import EXPECTED_ERRORS, reason_of
 from scrfd_ros.node.guarded_executor import guard_service
 from scrfd_ros.node.images import decode_message
-from scrfd_ros.pipeline import FacePipeline, Result
+from scrfd_ros.pipeline import FacePipeline
 from scrfd_ros.srv import (
     Enroll,
     ForgetPerson,
@@ -313,22 +314,23 @@ class GalleryServices:
         """A look at the one face of each image.
 
         Raises:
-            GalleryError: there are too many images, or an image does not show one face.
-            ImageError: an image cannot be decoded.
+            GalleryError: there are too many images.
+            ImageError: an image cannot be decoded, or does not show one face.
         """
         if len(images) > MAX_IMAGES:
             raise GalleryError(f"{len(images)} images; expected at most {MAX_IMAGES} in a request")
 
-        def run(image: Any) -> Result:
-            return self._pipeline(decode_message(image))
-
-        looks: list[Look] = []
-        for number, image in enumerate(images, 1):
+        def look(image: Any, name: str) -> Look:
             try:
-                looks.append(_one_look(self._worker.call(partial(run, image))))
-            except ScrfdError as error:
-                raise GalleryError(f"image {number} of {len(images)}: {error}") from error
-        return looks
+                result = self._pipeline(decode_message(image))
+            except ImageError as error:
+                raise ImageError(f"{name}: {error}") from error
+            return only_look(result, name)
+
+        return [
+            self._worker.call(partial(look, image, f"image {number} of {len(images)}"))
+            for number, image in enumerate(images, 1)
+        ]
 
     def _log(self, text: str) -> None:
         self._node.get_logger().info(f"gallery: {text}")
@@ -336,25 +338,6 @@ class GalleryServices:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _one_look(result: Result) -> Look:
-    """The look at the only face of an image.
-
-    Raises:
-        GalleryError: there is no face, or there are several, or it was not embedded.
-    """
-    boxes = [" ".join(f"{value:.0f}" for value in box) for box in result.faces.boxes]
-    if not boxes:
-        raise GalleryError("there is no face in it; expected one, upright and not too small")
-    if len(boxes) > 1:
-        raise GalleryError(
-            f"there are {len(boxes)} faces in it, at {', '.join(boxes[:5])} (x1 y1 x2 y2); "
-            f"expected one: cut the image to it"
-        )
-    if 0 not in result.looks:
-        raise GalleryError("its quality is too low (recognizer.min_quality)")
-    return result.looks[0]
 
 
 def _person(

@@ -23,7 +23,7 @@ import pytest
 import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from harness import Harness, running_face_node
+from harness import TIMEOUT, Harness, running_face_node
 from numpy.typing import NDArray
 from random_messages import MEGABYTE, RandomMessages
 from rclpy.node import Node
@@ -102,15 +102,20 @@ def test_people_are_enrolled_named_corrected_and_forgotten(
             DiagnosticArray, "/diagnostics", lambda m: reports.extend(m.status), 10
         )
 
-        def seen() -> list[Face]:
-            return list(harness.ask(people)[1].faces)
+        def seen(name: str, of_first: IdentityState = KNOWN) -> list[Face]:
+            """The faces, once the first one is called by a name."""
+            deadline = time.monotonic() + TIMEOUT
+            while True:  # on a busy machine a face can have a new track, which takes some looks
+                faces = list(harness.ask(people)[1].faces)
+                if (faces[0].name, faces[0].identity_state) == (name, of_first):
+                    return faces
+                assert time.monotonic() < deadline, faces[0]
 
-        first, second = seen()[:2]
-        assert (first.identity_state, first.name) == (UNKNOWN, "")
+        first, second = seen("", UNKNOWN)[:2]
         anna = call("enroll", name="Zoë", track_id=first.detection.id, consent="asked")
         assert anna.success and anna.added == 1, anna.message
-        faces = seen()
-        assert (faces[0].person_id, faces[0].name) == (anna.person_id, "Zoë")
+        faces = seen("Zoë")
+        assert faces[0].person_id == anna.person_id
         assert [face.identity_state for face in faces] == [KNOWN] + [UNKNOWN] * 5
         assert not any(face.name for face in faces[1:])
         # From an image, while a camera is served.
@@ -125,7 +130,7 @@ def test_people_are_enrolled_named_corrected_and_forgotten(
         assert abs(person.created.sec - time.time()) < 600 and person.expires == Time()
 
         assert call("rename_person", person="Zoë", new_name="Zoë Müller").success
-        assert seen()[0].name == "Zoë Müller"
+        track_id = seen("Zoë Müller")[0].detection.id
         assert call("merge_people", person="Ben", into="Zoë Müller").success
         (person,) = call("list_people").people
         assert (list(person.merged_names), person.template_count) == (["Ben"], 2)
@@ -135,9 +140,9 @@ def test_people_are_enrolled_named_corrected_and_forgotten(
         assert call("move_templates", template_ids=[template.id], person="Zoë Müller").success
         assert call("list_people", person="Ben").people[0].template_count == 0
 
-        rejected = call("reject_match", track_id=first.detection.id)
+        rejected = call("reject_match", track_id=track_id)
         assert rejected.success and rejected.person_id == anna.person_id, rejected.message
-        assert seen()[0].name == ""
+        seen("", UNKNOWN)
         reports.clear()
         place = f"{harness.node.get_namespace()[1:]}/face_node: gallery"
         harness.wait_for(lambda: place in {status.name for status in reports}, "diagnostics")
@@ -148,7 +153,7 @@ def test_people_are_enrolled_named_corrected_and_forgotten(
             assert call("forget_person", person=name).success
         assert "nobody" in call("forget_person", person="Ben").message
         assert not call("list_people").people
-        assert {face.identity_state for face in seen()} == {UNKNOWN}
+        assert {face.identity_state for face in seen("", UNKNOWN)} == {UNKNOWN}
         messages = RandomMessages(2, [first.detection.id, "", "stranger-1"])
         for name, kind in [*SERVICES.items()] * 4:
             assert call(name, messages.message(kind.Request)).message
@@ -253,7 +258,7 @@ def picture(encoding: str = "bgr8", step: int = 12) -> Image:
         ("enroll", {"name": "a\x07b", "camera": "front", "track_id": "2"}, "a name has no"),
         ("enroll", {"name": "x" * MEGABYTE, "camera": "front", "track_id": "2"}, "a name has 1 to"),
         ("enroll", {"name": "B", "stranger_id": "stranger-1"}, "stranger"),
-        ("enroll", {"name": "B", "images": [picture()]}, "image 1 of 1: there is no face in it"),
+        ("enroll", {"name": "B", "images": [picture()]}, "image 1 of 1: no face found"),
         ("enroll", {"name": "B", "images": [picture("nonsense")]}, "image 1 of 1: unknown image"),
         ("enroll", {"name": "B", "images": [Image()]}, "image 1 of 1: "),
         ("enroll", {"name": "B", "images": [Image()] * (MAX_IMAGES + 1)}, "expected at most"),
@@ -291,7 +296,7 @@ def test_what_cannot_be_done_is_refused_with_the_reason(
 def test_an_image_has_to_show_the_person_alone(robot: Robot, people: NDArray[np.uint8]) -> None:
     alone = cut(people, robot.faces.boxes[3].tolist())
     response = robot("enroll", name="Cleo", images=[alone, image_message(people, Header())])
-    assert re.search(r"image 2 of 2: .*6 faces.*\d+ \d+ \d+ \d+", response.message)
+    assert re.search(r"image 2 of 2: 6 faces, at \(\d+, \d+\) to ", response.message)
 
 
 def test_a_person_who_is_there_already_is_named_unless_forced(
