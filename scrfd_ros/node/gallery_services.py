@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -172,7 +173,8 @@ class GalleryServices:
             )
         )
         if tracked is not None:
-            self._identifier.settle(*tracked, done.person.id)
+            with suppress(GalleryError):  # the track has just ended
+                self._identifier.settle(*tracked, done.person.id)
         response.person_id, response.added = done.person.id, len(done.added)
         added = _counted(len(done.added), "template")
         self._log(f"enrolled {done.person.id}, {added}")
