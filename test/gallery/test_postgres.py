@@ -251,6 +251,31 @@ def test_who_is_forgotten_is_in_no_file_of_the_server(server: PostgresServer, ur
         assert not found()
 
 
+def test_rights_of_users(server: PostgresServer, url: str) -> None:
+    """One who may only read recognizes; one who does not own the tables cannot overwrite bytes."""
+    name = database(url)
+    with open_gallery(url, INFO) as owner:
+        owner.enroll("Anna", looks(1), source="")
+    for user, rights in (("looker", "SELECT"), ("writer", "SELECT, INSERT, UPDATE, DELETE")):
+        server.sql(
+            f"CREATE USER {user}; GRANT USAGE ON SCHEMA scrfd_gallery TO {user};"
+            f"GRANT {rights} ON ALL TABLES IN SCHEMA scrfd_gallery TO {user}",
+            name,
+        )
+    with (
+        open_gallery(server.url(name, "looker"), INFO) as looker,
+        open_gallery(server.url(name, "writer")) as writer,
+    ):
+        looker.follow()
+        assert names(looker) == ["Anna"]
+        with pytest.raises(GalleryError, match="looker may not do that there: grant it"):
+            looker.rename("Anna", "Anne")
+        with pytest.raises(GalleryError, match=r"still in the server's files: .* VACUUM FULL"):
+            writer.forget("Anna")
+        assert names(writer) == []
+        until(lambda: names(looker) == [])
+
+
 def test_changes_are_told_at_once(url: str) -> None:
     with open_gallery(url, INFO) as robot, open_gallery(url) as other:
         robot.follow()
