@@ -19,7 +19,7 @@ from scrfd_ros.images.files import read_image
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", type=Path, metavar="IMAGE", help="an image, JPEG or PNG")
     add_report_arguments(parser)
-    add_pipeline_arguments(parser, of_gallery=True)
+    add_pipeline_arguments(parser, large_faces=True, of_gallery=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ import pytest
 from tqdm import tqdm
 
 from scrfd_ros.cli.main import main
-from scrfd_ros.cli.output import LogOutput
+from scrfd_ros.cli.output import LogOutput, fitted
 
 
 def test_log_lines_go_above_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,3 +35,19 @@ def test_a_folder_that_is_made_is_told_once(
     assert capsys.readouterr().err == f"scrfd: {drawn.parent} is a new folder\n"
     assert main(arguments) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Anna", "Anna    "),
+        ("Annabell", "Annabell"),
+        ("Annabella", "Annab..."),
+        ("王小明", "王小明  "),
+        ("王小明王小", "王小... "),
+        ("Zoe\N{COMBINING DIAERESIS}", "Zoe\N{COMBINING DIAERESIS}     "),
+        ("", "        "),
+    ],
+)
+def test_texts_fit_their_column(text: str, expected: str) -> None:
+    assert fitted(text, 8) == expected
