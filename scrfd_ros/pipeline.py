@@ -352,7 +352,8 @@ class FacePipeline:
             sound = np.isfinite(lengths)
             faces = of_image.learn(crops.rows[sound], vectors[sound], lengths[sound])
             learned.append(faces)
-            looks.append(self._looks(crops, vectors, sound & faces.certain[crops.rows], of_image))
+            is_look = sound & (lengths > 0) & faces.certain[crops.rows]
+            looks.append(self._looks(crops, vectors, is_look, of_image))
             if not isinstance(of_image, _UntrackedFaces):
                 done("track")
         return learned, looks

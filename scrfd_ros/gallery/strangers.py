@@ -53,15 +53,7 @@ class Strangers:
             threshold: minimum mean similarity, a cosine.
             others: ids of strangers who it is not, since they are elsewhere in the same image.
         """
-        embeddings = np.stack([look.embedding for look in looks])
-        best, highest = "", threshold
-        for stranger_id, stranger in self._known.items():
-            if stranger_id in others:
-                continue
-            kept = np.stack([look.embedding for look in stranger.looks])
-            similarity = float((embeddings @ kept.T).max(axis=1).mean())
-            if similarity >= highest:
-                best, highest = stranger_id, similarity
+        best = self._most_similar(looks, threshold, others)
         if not best:
             best = f"stranger-{uuid.uuid4().hex[:8]}"
             self._known[best] = _Stranger()
@@ -71,6 +63,19 @@ class Strangers:
         while len(self._known) > _MOST:
             self.forget(min(self._known, key=lambda each: self._known[each].seen))
         return best
+
+    def _most_similar(
+        self, looks: Sequence[Look], threshold: float, others: Collection[str]
+    ) -> str:
+        known = [(each, self._known[each].looks) for each in self._known if each not in others]
+        if not known:
+            return ""
+        kept = np.stack([look.embedding for _, own in known for look in own])
+        starts = np.cumsum([0, *(len(own) for _, own in known[:-1])])
+        cosines = np.stack([look.embedding for look in looks]) @ kept.T
+        similarities = np.maximum.reduceat(cosines, starts, axis=1).mean(axis=0)
+        best = int(similarities.argmax())
+        return known[best][0] if similarities[best] >= threshold else ""
 
     def add(self, stranger_id: str, look: Look) -> None:
         """Keep a look at a stranger, if it is one of the best. It is copied."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class Camera:
     def __init__(self, identifier: Identifier) -> None:
         self.identifier = identifier
         self.tracker = Tracker()
-        self.number = 0
+        self.number = self.epoch = 0
 
     def see(self, *people: int, quality: float = 0.9, images: int = 1) -> list[Identity]:
         for _ in range(images):
@@ -60,7 +61,7 @@ class Camera:
 
     def _image(self, people: Sequence[int], quality: float) -> Faces:
         self.number += 1
-        tracked = self.tracker.match(faces_at(people), self.number / 10)
+        tracked = self.tracker.match(faces_at(people), self.number / 10, self.epoch)
         rows = tracked.rows
         embeddings = [face_of(people[row], self.number) for row in rows]
         vectors = np.array(embeddings, np.float32).reshape(-1, 512)
@@ -161,7 +162,10 @@ def test_a_stranger_keeps_an_id_on_all_cameras_and_can_be_enrolled_later(
     assert camera.see(8)[0].person_id == eight.person_id
 
 
-def test_strangers_are_forgotten_after_their_time_and_when_there_are_too_many() -> None:
+def test_strangers_are_forgotten_after_their_time_and_when_there_are_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scrfd_ros.gallery.strangers._MOST", 20)
     now = 0.0
     strangers = Strangers(lambda: now)
     first = strangers.find(looks_at(5), 0.4, ())
@@ -173,10 +177,10 @@ def test_strangers_are_forgotten_after_their_time_and_when_there_are_too_many() 
     strangers.forget_old(10.0)
     assert first not in strangers and second in strangers
     assert all(not look.embedding.any() for look in kept)
-    for person in range(600):
+    for person in range(30):
         now += 1
         strangers.find(looks_at(1000 + person, 1), 0.4, ())
-    assert len(strangers._known) == 500 and second not in strangers
+    assert len(strangers._known) == 20 and second not in strangers
 
 
 def test_no_strangers_without_a_time_to_live(gallery: Gallery) -> None:
@@ -244,3 +248,50 @@ def test_two_faces_of_one_person_get_one_name(camera: Camera, gallery: Gallery) 
     ).identities
     assert found is not None
     assert [each.state for each in found] == [TENTATIVE, KNOWN]
+
+
+def test_time_that_starts_anew_drops_what_was_known(camera: Camera) -> None:
+    camera.see(1, images=10)
+    camera.epoch += 1
+    camera.number = 0
+    assert camera.see(1)[0].state is TENTATIVE
+    assert camera.see(1, images=6)[0].name == "Anna"
+
+
+def test_names_follow_the_ids_that_the_tracker_exchanges(camera: Camera) -> None:
+    camera.see(1, 2, images=12)
+    camera.see(images=4)  # and change places meanwhile
+    tracked = camera.tracker.match(faces_at([1, 2]), 1.7)
+    assert tracked.faces.ids is not None and tracked.faces.ids.tolist() == [1, 2]
+    vectors = np.stack([face_of(2), face_of(1)])
+    tracked = tracked.learn(tracked.rows, vectors, np.ones(2, np.float32))
+    camera.tracker.commit(tracked)
+    assert tracked.faces.ids is not None and tracked.faces.ids.tolist() == [2, 1]
+    found = camera.identifier.identify(tracked.faces, {}, camera.tracker).identities
+    assert found is not None
+    assert [each.name for each in found] == ["Bert", "Anna"]
+
+
+def test_requests_come_from_another_thread(camera: Camera, gallery: Gallery) -> None:
+    camera.see(1, 9, images=10)
+    ended = threading.Event()
+    errors: list[Exception] = []
+
+    def ask() -> None:
+        number = 0
+        while not ended.is_set():
+            number += 1
+            try:
+                camera.identifier.looks(camera.tracker, 1)
+                person = gallery.enroll(f"person {number}", looks_at(100 + number, 1), source="")
+                camera.identifier.settle(camera.tracker, 1, person.id)
+                gallery.forget(person.id)
+            except Exception as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    names = {camera.see(1, 9)[0].name for _ in range(100)}
+    ended.set()
+    thread.join()
+    assert not errors and names == {"Anna"}
