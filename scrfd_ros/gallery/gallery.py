@@ -59,7 +59,6 @@ class Gallery:
         self._revision = 0
         self._forgotten = 0
         self._people: dict[str, Person] = {}
-        self._roots: dict[str, str] = {}
         self._index = TemplateIndex(store.info.dimensions)
         self._load()
 
@@ -118,7 +117,7 @@ class Gallery:
         with self._lock:
             counts = dict.fromkeys((each.id for each in self.people), 0)
             for person_id, count in self._index.counts().items():
-                counts[self._roots[person_id]] += count
+                counts[self._root(person_id)] += count
         return counts
 
     def merged(self, person_id: str) -> list[Person]:
@@ -127,7 +126,7 @@ class Gallery:
             return [
                 each
                 for each in self._people.values()
-                if each.id != person_id and self._roots[each.id] == person_id
+                if each.id != person_id and self._root(each.id) == person_id
             ]
 
     def merged_names(self) -> dict[str, list[str]]:
@@ -136,7 +135,7 @@ class Gallery:
         with self._lock:
             for each in self._people.values():
                 if each.merged_into:
-                    names.setdefault(self._roots[each.id], []).append(each.name)
+                    names.setdefault(self._root(each.id), []).append(each.name)
         return names
 
     def find(self, name: str) -> Person:
@@ -279,7 +278,7 @@ class Gallery:
         """
         with self._edit():
             person, other = self.find(name), self.find(into)
-            person_root, other_root = self._roots[person.id], self._roots[other.id]
+            person_root, other_root = self._root(person.id), self._root(other.id)
             if person_root == other_root:
                 raise GalleryError(f"{person.name} and {other.name} are one person already")
             self._store.merge(person_root, other_root)
@@ -340,7 +339,7 @@ class Gallery:
         with self._edit():
             person = self.find(name)
             if person.merged_into:
-                whole = self._people[self._roots[person.id]].name
+                whole = self._people[self._root(person.id)].name
                 raise GalleryError(
                     f"{person.name} is merged into {whole}: forget {whole}, which forgets both, or "
                     f"split {person.name} first"
@@ -454,8 +453,8 @@ class Gallery:
                 self._people[person.id] = person
             for template_id, person_id in changes.moved:
                 self._index.move(template_id, person_id)
-            self._roots = {each: self._root(each) for each in self._people}
-            self._index.merge({each: root for each, root in self._roots.items() if each != root})
+            merged = [each for each, person in self._people.items() if person.merged_into]
+            self._index.merge({each: self._root(each) for each in merged})
             self._revision = changes.revision
 
     def _named(self, name: str) -> Person | None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-NEAREST = 1000
+NEAREST = 700
 """So many rows are worth a look. With fewer the second person is lost, who makes the margin."""
 
 _logger = logging.getLogger(__name__)
