@@ -37,9 +37,10 @@ def main() -> None:
     print("| killed | times |\n| --- | --- |")
     for moment, times in sorted(kills.moments.items()):
         print(f"| {MOMENTS.get(moment, f'in {moment}')} | {times} |")
+    of_files = "" if "://" in place else ", nothing of forgotten people in the file"
     print(
         f"\n{arguments.kills} kills, {kills.changes} changes acknowledged: none lost, none half "
-        f"done, nothing of forgotten people in the file"
+        f"done{of_files}"
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import select
@@ -32,6 +33,9 @@ except ImportError as error:
         "a gallery on a PostgreSQL server needs the package psycopg: "
         "pip install 'psycopg[binary]>=3.1'"
     ) from error
+
+# It warns of what is raised as well.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 SCHEMA = "scrfd_gallery"
 """The schema of the tables, and the channel on which changes are told."""
@@ -204,7 +208,15 @@ class PostgresStore(SqlStore):
 
             with connection.pipeline():  # a statement need not wait for the one before
                 yield run
-            connection.execute(f"NOTIFY {SCHEMA}; COMMIT")
+            try:
+                connection.execute(f"NOTIFY {SCHEMA}; COMMIT")
+            except psycopg.OperationalError:
+                if not connection.broken:
+                    raise
+                raise GalleryAwayError(
+                    f"{self._place}: the connection broke before the server had confirmed the "
+                    f"change; look whether it was made when the server is there again"
+                ) from None
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[tuple[psycopg.Connection[Any], _Limit]]:

@@ -16,6 +16,7 @@ from postgres_server import PostgresServer, missing
 from scrfd_ros.errors import GalleryAwayError, GalleryError
 from scrfd_ros.gallery.gallery import Gallery
 from scrfd_ros.gallery.opening import open_gallery
+from scrfd_ros.gallery.people import Person
 
 if missing():
     pytest.skip(missing(), allow_module_level=True)
@@ -94,6 +95,27 @@ def test_a_robot_that_starts_before_its_server(server: PostgresServer, url: str)
     assert robots[1].people == []
     for robot in robots:
         robot.close()
+
+
+def test_a_server_that_ends_while_it_confirms_a_change(server: PostgresServer, url: str) -> None:
+    with open_gallery(url, INFO) as robot:
+        server.sql(  # a change takes a second to confirm
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$BEGIN PERFORM pg_sleep(1); RETURN NULL; END$$;"
+            "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON scrfd_gallery.people"
+            " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()",
+            database(url),
+        )
+        killer = threading.Timer(0.5, server.kill)
+        killer.start()
+        try:
+            with pytest.raises(GalleryAwayError, match="look whether it was made"):
+                robot._store.add([Person("1", "Anna")], [])
+        finally:
+            killer.join()
+            server.start()
+        robot.refresh()
+        assert robot.people == []
 
 
 def test_a_server_that_hangs(
