@@ -169,6 +169,19 @@ def check_ros2_lifecycle(words: list[str]) -> None:
     assert transition in ("configure", "activate", "deactivate", "cleanup")
 
 
+def check_ros2_service(words: list[str]) -> None:
+    verb, service, kind, *request = words
+    assert verb == "call"
+    package, folder, name = kind.split("/")
+    assert (package, folder) == ("scrfd_ros", "srv")
+    assert service == "/face_node/" + re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    definition = (ROOT / "srv" / f"{name}.srv").read_text("utf-8").partition("\n---")[0]
+    for text in request:
+        assert yaml.safe_load(text).keys() <= set(
+            re.findall(r"^[\w/\[\]]+ (\w+)$", definition, re.MULTILINE)
+        )
+
+
 def check_ros2_bag(words: list[str]) -> None:
     if words[0] == "play":  # of the user's bag
         assert words[2:4] == ["--clock", "--topics"]
@@ -212,6 +225,7 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     "ros2 param": check_ros2_param,
     "ros2 lifecycle": check_ros2_lifecycle,
     "ros2 bag": check_ros2_bag,
+    "ros2 service": check_ros2_service,
     "rviz2": check_rviz2,
     "export": check_export,
     "sudo": check_sudo,
