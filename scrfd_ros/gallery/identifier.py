@@ -232,6 +232,8 @@ class Identifier:
         if track.decision.is_settled(self.config) or not before.votes:
             track.tries = 0
         track.looks = keep_best((*track.looks, *copies([look])), _LOOKS)
+        if track.stranger_id in self._strangers and vote.choice(self.config) == NOBODY:
+            self._strangers.add(track.stranger_id, look)
 
     def _count_again(self, track: _Track) -> None:
         votes = [self._vote(vote.look, track.rejected) for vote in track.decision.votes]
