@@ -147,7 +147,9 @@ class PostgresStore(SqlStore):
             if self._listener is None:
                 self._closed.wait(min(left, _POLL))
             else:
-                select.select([self._listener], [], [], min(left, _POLL))
+                told = select.poll()
+                told.register(self._listener, select.POLLIN)
+                told.poll(1000 * min(left, _POLL))
         return False
 
     def close(self) -> None:
