@@ -189,7 +189,8 @@ class TemplateIndex:
     def _find(self, template_ids: Sequence[str]) -> NDArray[np.intp]:
         """The rows of those templates that are there."""
         ids, wanted = self._ids[: self._count], _packed(template_ids)
-        return np.flatnonzero(np.isin(ids[:, 0], wanted[:, 0]) & np.isin(ids[:, 1], wanted[:, 1]))
+        rows = np.flatnonzero(np.isin(ids[:, 0], wanted[:, 0]))
+        return rows[np.isin(ids[rows, 1], wanted[:, 1])]
 
     def _reserve(self, count: int) -> None:
         """Make room for so many rows."""
