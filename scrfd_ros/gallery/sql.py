@@ -283,10 +283,9 @@ class SqlStore(ABC):
         if not (
             len(embedding) == self.info.dimensions
             and abs(length - 1) < 1e-3
-            and _are(str, id_, person_id, source)
-            and _are(float, quality, created)
+            and type(id_) is type(person_id) is type(source) is str
+            and type(quality) is type(created) is float
             and is_id(id_)
-            and is_id(person_id)
         ):
             raise damaged()
         return Template(id_, person_id, embedding, quality, source, created, bool(is_negative))
@@ -318,17 +317,11 @@ class SqlStore(ABC):
 
 def _person(row: tuple[Any, ...]) -> Person:
     person = Person(*row)
-    if not (
-        _are(str, person.id, person.name, person.consent, person.merged_into)
-        and _are(float, person.created, person.expires or 0.0)
-        and is_id(person.id)
-    ):
+    texts = (person.id, person.name, person.consent, person.merged_into)
+    times = (person.created, person.expires or 0.0)
+    if [*map(type, texts + times)] != [str] * 4 + [float] * 2 or not is_id(person.id):
         raise damaged()
     return person
-
-
-def _are(kind: type, *values: object) -> bool:
-    return all(isinstance(each, kind) for each in values)
 
 
 def damaged() -> GalleryError:

@@ -143,10 +143,13 @@ class SqliteStore(SqlStore):
         if not is_sound or [[type(each) for each in row] for row in rows] != [[str, str, int]]:
             raise GalleryError(f"{self._path}: {damaged()}")
         self.info = GalleryInfo(*rows[0])
-        # A process that was killed may have left bytes of forgotten people.
-        with closing(self._connect()) as connection:
-            connection.execute("PRAGMA busy_timeout = 0")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        (free,) = self._watch.execute("PRAGMA freelist_count").fetchone()
+        if free:  # a process was killed after somebody was forgotten, before the end of `_wipe`
+            self._wiped = self._overwritten()
+        else:
+            with closing(self._connect()) as connection:
+                connection.execute("PRAGMA busy_timeout = 0")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _is_gallery(self) -> bool:
         """Whether the file has a gallery that this version can use; False: it is empty.
@@ -230,12 +233,21 @@ class SqliteStore(SqlStore):
             raise GalleryError(f"{self._path}: {text.format(timeout=_TIMEOUT)}") from error
 
     def _wipe(self) -> None:
-        """Write all pages into the file, which overwrites, and empty the log of writes."""
-        with self._errors(), closing(self._connect()) as connection:
-            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        self._wiped = not busy
-        if busy:
+        self._wiped = False
+        self._wiped = self._overwritten()
+        if not self._wiped:
             raise GalleryError(_not_wiped(self._path))
+
+    def _overwritten(self) -> bool:
+        """Write the file anew, and empty the log of writes; False: another process reads.
+
+        What was removed is overwritten where it was. But where rows were moved from one page to
+        another, SQLite leaves copies of them in the first one, which are not part of any row.
+        """
+        with self._errors(), closing(self._connect()) as connection:
+            connection.execute("VACUUM")
+            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
 
     def _packed(self, embedding: NDArray[np.float32]) -> bytes:
         return embedding.astype("<f4").tobytes()
