@@ -277,7 +277,8 @@ class SqlStore(ABC):
         id_, person_id, value, quality, source, created, is_negative = row
         try:
             embedding = self._unpacked(value)
-            length = float(embedding @ embedding)
+            with np.errstate(all="ignore"):  # damaged ones may have any values
+                length = float(embedding @ embedding)
         except (TypeError, ValueError) as error:
             raise damaged() from error
         if not (
