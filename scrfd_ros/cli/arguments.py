@@ -117,11 +117,17 @@ def add_gallery_argument(parser: argparse.ArgumentParser, *, required: bool = Tr
     """Add --gallery, where people are kept."""
     parser.add_argument(
         "--gallery",
-        type=str.strip,
+        type=_gallery,
         required=required,
         metavar="FILE_OR_URL",
         help="the gallery of people: a file, or postgresql://HOST/DATABASE",
     )
+
+
+def _gallery(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; expected a file, or a URL")
+    return text.strip()
 
 
 def add_option(

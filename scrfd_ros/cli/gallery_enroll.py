@@ -38,7 +38,7 @@ from scrfd_ros.enrollment.terms import Terms, expiry
 from scrfd_ros.errors import GalleryError, ScrfdError
 from scrfd_ros.gallery.choice import Enrolled
 from scrfd_ros.gallery.exchange import enroll_again
-from scrfd_ros.gallery.gallery import Gallery
+from scrfd_ros.gallery.gallery import Gallery, checked_name
 from scrfd_ros.gallery.opening import open_gallery
 from scrfd_ros.gallery.people import Look
 from scrfd_ros.images.files import IMAGE_SUFFIXES
@@ -129,6 +129,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse arguments that do not fit together, as early as possible."""
+    if args.people is not None and args.old is not None:
+        raise ScrfdError("--people and --from: choose one of them")
+    if args.old is not None and (args.consent or args.expires or args.force):
+        raise ScrfdError(
+            "--from takes people over as they are: leave --consent, --expires and --force out"
+        )
     for option, value in (("--people", args.people), ("--from", args.old)):
         if value is not None:
             if args.name is not None:
@@ -140,6 +146,7 @@ def _check(args: argparse.Namespace) -> None:
     if path.suffix.lower() in IMAGE_SUFFIXES or (args.name.strip() and path.exists()):
         first = f"scrfd gallery enroll NAME {args.name}"
         raise ScrfdError(f"{args.name} is a path, and the name comes first: {first}")
+    checked_name(args.name)
     if not args.paths:
         raise ScrfdError(f"give images of {args.name}: scrfd gallery enroll NAME PATH")
 

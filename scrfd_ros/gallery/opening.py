@@ -43,8 +43,13 @@ def open_gallery(store: str, info: GalleryInfo | None = None, *, waits: bool = F
 def open_store(store: str, info: GalleryInfo | None, *, waits: bool = False) -> Store:
     """Open only the place where a gallery is kept. As `open_gallery`."""
     if re.match("postgres(ql)?://", store):
-        from scrfd_ros.gallery.postgres import PostgresStore  # needs psycopg
-
+        try:
+            from scrfd_ros.gallery.postgres import PostgresStore
+        except ImportError as error:
+            raise GalleryError(
+                "a gallery on a PostgreSQL server needs the package psycopg: "
+                "pip install 'psycopg[binary]>=3.1'"
+            ) from error
         return PostgresStore(store, info, waits=waits)
     # Other URLs, paths of Windows and libpq's "host=..." would silently become files.
     if not store or re.match(r"\w[\w+.-]*[:=]", store):

@@ -16,23 +16,16 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 
 from scrfd_ros.errors import GalleryAwayError, GalleryError, NoGalleryError
 from scrfd_ros.gallery.people import GalleryInfo, Template
 from scrfd_ros.gallery.postgres_errors import failure, place, settings
 from scrfd_ros.gallery.sql import FORMAT, TABLES, Run, SqlStore, gone, name_taken
 from scrfd_ros.gallery.store import Changes
-
-try:
-    import psycopg
-    from psycopg.adapt import Dumper
-    from psycopg.pq import Format
-except ImportError as error:
-    raise GalleryError(
-        "a gallery on a PostgreSQL server needs the package psycopg: "
-        "pip install 'psycopg[binary]>=3.1'"
-    ) from error
 
 # It warns of what is raised as well.
 logging.getLogger("psycopg").setLevel(logging.ERROR)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,11 @@ def test_what_is_neither_a_file_nor_a_server(
         open_gallery(given, INFO)
     assert "secret" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_server_needs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [each for each in sys.modules if "scrfd_ros.gallery.postgres" in each]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(GalleryError, match=r"needs the package psycopg: pip install"):
+        open_gallery("postgresql://host/people", INFO)
