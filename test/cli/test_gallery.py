@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,32 @@ from bag_files import raw, write_bag
 from numpy.typing import NDArray
 from portraits import small, write_portraits
 
+from scrfd_ros import pipeline
 from scrfd_ros.bags.recordings import read_recordings
 from scrfd_ros.cli.main import main
+from scrfd_ros.config import PipelineConfig
 from scrfd_ros.images.files import read_image
 
 Image = NDArray[np.uint8]
 
 QUICK = ("--backend", "onnxruntime", "--detector", "500m")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def networks_are_loaded_once() -> Iterator[None]:
+    """Each command loads its pipeline, in most of its time: all have the same networks."""
+    loaded: dict[Any, Any] = {}
+
+    def load_once(load: Callable[..., Any], config: PipelineConfig, *rest: Any) -> Any:
+        key = load, config.backend, config.detector, config.recognizer
+        if key not in loaded:
+            loaded[key] = load(config, *rest)
+        return loaded[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_load_detector", "_load_recognizer"):
+            patch.setattr(pipeline, name, partial(load_once, getattr(pipeline, name)))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +248,7 @@ def test_people_go_to_other_galleries(
         (["move", "Joe", "1234"], "template"),
         (["forget", "Nobody"], "nobody in the gallery is called 'Nobody'"),
         (["identify", "nothing.jpg"], "nothing.jpg: cannot read the image: No such file"),
-        (["enroll", "", "nothing.jpg"], "nothing.jpg: no such file or folder"),
+        (["enroll", "", "nothing.jpg"], "a name has 1 to 200 characters, and this one 0"),
         (["import", "nothing.jsonl"], "nothing.jsonl: there is no such file"),
         (["enroll"], "give NAME and PATH of images, or --people FOLDER"),
         (["enroll", "Anna"], "give images of Anna: scrfd gallery enroll NAME PATH"),
@@ -236,6 +256,11 @@ def test_people_go_to_other_galleries(
         (["enroll", "Anna", "nothing.jpg"], "nothing.jpg: no such file or folder"),
         (["enroll", "Anna", "--people", "a"], "--people knows the names: leave NAME and PATH out"),
         (["enroll", "--people", "nothing"], "nothing: no such folder"),
+        (["enroll", "--people", "a", "--from", "b"], "--people and --from: choose one"),
+        (
+            ["enroll", "--from", "b", "--consent", "c"],
+            "--from takes people over as they are: leave",
+        ),
         (["enroll", "Anna", ".", "--track", "1"], "--topic, --track and --rotation are for a bag"),
     ],
 )
@@ -259,6 +284,7 @@ def test_only_enrolling_makes_a_gallery(
     ("arguments", "reason"),
     [
         (["list"], "arguments are required: --gallery"),
+        (["list", "--gallery", " "], "argument --gallery: is empty; expected a file, or a URL"),
         (["enroll", "Anna", "a.jpg", "--expires", "soon"], "expected a number of days, or a date"),
         (["enroll", "Anna", "a.jpg", "--expires", "-1"], "expected a time to come, found '-1'"),
     ],
