@@ -58,10 +58,11 @@ def split(args: argparse.Namespace) -> int:
     was given.
     """
     with open_gallery(args.gallery) as gallery:
-        before = gallery.find(args.name)
-        gallery.split(before.id)
-        person, other = gallery.find(before.id), gallery.person(before.merged_into)
-        rest = "" if other is None else f"; {other.name} has {_templates(gallery, other)}"
+        person, merged = gallery.find(args.name), gallery.merged_names().items()
+        whole_id = next((each for each, names in merged if person.name in names), "")
+        gallery.split(person.id)
+        whole = gallery.person(whole_id)
+        rest = "" if whole is None else f"; {whole.name} has {_templates(gallery, whole)}"
         print(f"{person.name} is a person of its own with {_templates(gallery, person)}{rest}")
     return 0
 

@@ -29,7 +29,7 @@ class Enrolled(NamedTuple):
     """What an enrollment did.
 
     Attributes:
-        person: who was enrolled.
+        person: who was enrolled; of somebody who is merged into another, that one.
         is_new: the person was not there before.
         added: the looks that became templates, the best first.
         poor: looks that were left out for their quality.
@@ -96,7 +96,7 @@ def enroll(
     if known is not None and not added:
         return Enrolled(known, False, added, poor, unlike, again)
     person = gallery.enroll(name, added, source=source, consent=consent, expires=expires)
-    return Enrolled(person, known is None, added, poor, unlike, again)
+    return Enrolled(known or person, known is None, added, poor, unlike, again)
 
 
 def chosen(looks: Sequence[Look], count: int = MAX_TEMPLATES) -> list[Look]:

@@ -268,7 +268,9 @@ class Gallery:
         """
         new_name = checked_name(new_name)
         with self._edit():
-            self._store.rename(self.find(name).id, new_name)
+            person = self.find(name)
+            if person.name != new_name:
+                self._store.rename(person.id, new_name)
 
     def merge(self, name: str, into: str) -> None:
         """Note that two people are one. `split` ends that.
@@ -439,14 +441,16 @@ class Gallery:
     def _apply(self, changes: Changes, added: Sequence[Sequence[Template]]) -> None:
         with self._lock:
             # What is gone comes first: people who were forgotten may have been imported again.
+            gone = set(changes.forgotten)
             if changes.is_whole:
+                gone |= self._people.keys() - {person.id for person in changes.people}
                 self._index.forget(list(self._people))
                 self._people.clear()
             self._index.forget(changes.forgotten)
             self._index.remove(changes.removed)
             for person_id in changes.forgotten:
                 self._people.pop(person_id, None)
-            self._forgotten += len(changes.forgotten)
+            self._forgotten += len(gone)
             for batch in added:
                 self._index.add(batch)
             for person in changes.people:

@@ -145,6 +145,12 @@ def test_people_are_corrected_and_forgotten(run: Run, portraits: Path, tmp_path:
     assert run("split", "Joe") == (
         "Joe is a person of its own with 1 template; Barack Obama has 2 templates\n"
     )
+    run("merge", "Joe", "Barack Obama")
+    run("enroll", "Yao", portraits / "yaoming.png", *QUICK)
+    run("merge", "Barack Obama", "Yao")
+    assert run("split", "Joe").endswith(" with 1 template; Yao has 3 templates\n")
+    run("split", "Barack Obama")
+    run("forget", "Yao")
     run("list", "Joe", "--json", tmp_path / "joe.json")
     (template,) = read_json(tmp_path / "joe.json")["templates"]
     assert run("move", "Barack Obama", template["template_id"]) == (

@@ -185,6 +185,7 @@ def test_changes_by_hand_reach_every_robot(
         server.sql(f"SET search_path = scrfd_gallery; {statements}", database(url))
         assert until(lambda: names(robot) == left) < 2
         assert robot.template_count == 3 * len(left)
+        assert robot.forgotten == 2 - len(left)
 
 
 def test_many_robots_lose_nothing(server: PostgresServer, url: str) -> None:
