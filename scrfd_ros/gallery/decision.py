@@ -12,7 +12,7 @@ A face is **known** once the newest `looks` votes are for one person. It stays k
 of the newest 2 * `looks` votes is for that person. If all of them are for another one, it is that
 person; else it is not known any more, and its votes are void. If the gallery or the options change,
 the votes that are there are counted again: a name that none of them supports any longer goes at
-once.
+once. A larger `looks` takes no name away: it was given by as many votes as were asked for then.
 
 A face is a **stranger** once the newest `looks` votes are for nobody.
 """

@@ -287,9 +287,10 @@ class Identifier:
             return NOBODY
         return vote.candidates[0].person_id
 
-    def _support(self, decision: Decision) -> float:
-        """Mean similarity of the votes for the person that a face is."""
-        own = (each for each in decision.votes if each.choice(self.config) == decision.person_id)
+    @staticmethod
+    def _support(decision: Decision) -> float:
+        """Mean similarity of the votes that are most like the person that a face is."""
+        own = (vote for vote in decision.votes if vote.is_like(decision.person_id))
         return fmean(vote.similarity for vote in own)
 
     def _identity(self, newest: Vote | None, person_id: str, is_named: bool) -> Identity:
