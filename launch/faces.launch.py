@@ -195,9 +195,10 @@ def argument_parameters(context: LaunchContext, cameras: list[str]) -> dict[str,
     if backend := value(context, "backend"):
         parameters["backend"] = text(backend)
     if gallery := value(context, "gallery").strip():
-        is_file = "://" not in gallery
-        # From the folder in which launch was called, wherever the node will run.
-        store = f"{Path(gallery).expanduser().absolute()}" if is_file else gallery
+        # A path from the folder in which launch was called, wherever the node will run. What may be
+        # none, such as a URL, is for the node to judge.
+        is_path = not set(gallery) & set(":=")
+        store = f"{Path(gallery).expanduser().absolute()}" if is_path else gallery
         parameters["gallery.store"] = text(store)
     transport = value(context, "image_transport")
     if not transport and value(context, "image").endswith("/compressed"):

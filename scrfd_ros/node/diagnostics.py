@@ -18,9 +18,6 @@ from scrfd_ros.node.config import DiagnosticsConfig
 from scrfd_ros.node.rates import rate
 from scrfd_ros.pipeline import FacePipeline
 
-GALLERY = "gallery"
-"""What the gallery is called in the name of its status."""
-
 
 class Problem(NamedTuple):
     """What is wrong with a camera, in a sentence, and its level of DiagnosticStatus.
@@ -99,8 +96,8 @@ def gallery_status(gallery: Gallery, node_name: str) -> DiagnosticStatus:
     problem, people = gallery.state, gallery.person_count
     return DiagnosticStatus(
         level=DiagnosticStatus.WARN if problem else DiagnosticStatus.OK,
-        name=_status_name(node_name, GALLERY),
-        message=problem or f"{people} people",
+        name=_status_name(node_name, "gallery"),
+        message=problem or ("1 person" if people == 1 else f"{people} people"),
         values=list(
             _values(
                 {

@@ -197,12 +197,13 @@ class GalleryServices:
 
     def _list_people(self, request: ListPeople.Request, response: ListPeople.Response) -> str:
         people, templates = self._gallery.people, list[Template]()
+        counts, merged = self._gallery.template_counts(), self._gallery.merged_names()
         if request.person:
             person = self._gallery.find(request.person)
             people = [person]
             for each in (person, *self._gallery.merged(person.id)):
                 templates += self._in_store(partial(self._gallery.templates_of, each))
-        counts, merged = self._gallery.template_counts(), self._gallery.merged_names()
+            counts[person.id] = len(templates)  # who is merged into another has none there
         response.people = [
             _person(each, counts.get(each.id, 0), merged.get(each.id, []), templates)
             for each in people
@@ -285,8 +286,8 @@ class GalleryServices:
         try:
             return future.result(_PATIENCE)
         except futures.TimeoutError:
-            if future.done():
-                raise
+            if future.done():  # just now, or its own error
+                return future.result()
         raise GalleryError(
             f"the store of the gallery has not answered for {_PATIENCE:g} s; it may still do it: "
             f"~/list_people shows whether it has"

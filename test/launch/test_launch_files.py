@@ -340,6 +340,7 @@ def test_image_transport(arguments: list[str], expected: object) -> None:
         ("/var/people.db", "/var/people.db"),
         ("~/people.db", f"{Path.home() / 'people.db'}"),
         ("postgresql://robot@server/people", "postgresql://robot@server/people"),
+        ("host=server dbname=people", "host=server dbname=people"),
         ("1234", f"{Path.cwd() / '1234'}"),
     ],
 )

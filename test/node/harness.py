@@ -174,18 +174,20 @@ class Harness:
     def call_client(self, client: Client, request: Any, what: str) -> Any:
         """Call a service, again if there is no response; returns the response."""
         self.wait_for(client.service_is_ready, what)
-        future = client.call_async(request)
+        futures = [client.call_async(request)]
         again = time.monotonic() + RETRY
 
         def answered() -> bool:
             # A service can be there before it knows where to send its first response.
-            nonlocal future, again
-            if not future.done() and time.monotonic() > again:
-                future, again = client.call_async(request), again + RETRY
-            return future.done()
+            nonlocal again
+            if time.monotonic() > again:
+                futures.append(client.call_async(request))
+                again += RETRY
+            return any(future.done() for future in futures)
 
         self.wait_for(answered, what)
-        return future.result()
+        # The first one: what took long and is asked for again is refused the second time.
+        return next(future.result() for future in futures if future.done())
 
     def change_state(self, transition: str) -> bool:
         """Ask for a lifecycle transition; returns whether it succeeded."""

@@ -134,6 +134,9 @@ def test_people_are_enrolled_named_corrected_and_forgotten(
         assert call("merge_people", person="Ben", into="Zoë Müller").success
         (person,) = call("list_people").people
         assert (list(person.merged_names), person.template_count) == (["Ben"], 2)
+        for name, count in (("Ben", 1), ("Zoë Müller", 2)):
+            (person,) = call("list_people", person=name).people
+            assert person.template_count == len(person.templates) == count
         assert call("split_person", person="Ben").success
         template = call("list_people", person="Ben").people[0].templates[0]
         assert not call("move_templates", template_ids=[template.id], person="nobody").success

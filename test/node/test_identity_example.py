@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +59,13 @@ def test_the_example_says_hello_once_to_each_person(
             enrolled = harness.call_client(client, request, "enroll")
             assert enrolled.success, enrolled.message
             harness.wait_for(lambda: harness.node.count_subscribers("faces") == 2, "the greeter")
+
+            def greets(shown: NDArray[np.uint8], before: list[str]) -> bool:
+                harness.ask(shown)
+                return greetings() != before
+
             for name in ("obama3.jpg", "biden.jpg"):
-                before = greetings()
-                harness.publish_until(
-                    image_message(image(name), Header()),
-                    lambda before=before: greetings() != before,
-                    "a greeting",
-                )
+                harness.wait_for(partial(greets, image(name), greetings()), "a greeting")
             for name in ("obama3.jpg", "biden.jpg", "obama2.jpg", "obama3.jpg"):
                 harness.ask(image(name))
             assert not re.search("barack|obama|embedding", harness.log(), re.IGNORECASE)
