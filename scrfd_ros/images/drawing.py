@@ -102,7 +102,9 @@ def _draw_box(
     text_scale = 0.5 * face_unit
     (width, height), baseline = cv2.getTextSize(label, _FONT, text_scale, 1)
     left, top = (round(value / 2**_FRACTION_BITS + 0.5) for value in (x1, y1))
-    bottom = max(top, height + baseline)  # keep the label in the image
+    # Keep the label in the image, its beginning if it is too long.
+    left = max(min(left, canvas.shape[1] - 1 - width), 0)
+    bottom = max(top, height + baseline)
     top = bottom - height - baseline
     cv2.rectangle(canvas, (left, top), (left + width, bottom), _BOX_COLOR, cv2.FILLED)
     place = (left, bottom - baseline // 2)

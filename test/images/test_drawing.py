@@ -79,6 +79,16 @@ def test_label_of_a_face_at_the_upper_edge_stays_in_the_image() -> None:
     assert drawn[:12, 300:340].all()
 
 
+def test_label_of_a_face_at_the_side_stays_in_the_image() -> None:
+    def label(left: float, name: str) -> NDArray[np.bool_]:
+        known = (Identity(IdentityState.KNOWN, "id", name),)
+        one = replace(faces([left, 200, left + 100, 350]), identities=known)
+        return changed(draw_faces(GREY, one))[:196]
+
+    assert label(-60, "Anna").sum() == label(930, "Anna").sum() == label(300, "Anna").sum()
+    np.testing.assert_array_equal(label(930, "Anna " * 50), label(0, "Anna " * 50))
+
+
 @pytest.mark.parametrize(
     "box",
     [
