@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,8 @@ class SqliteStore(SqlStore):
         self._path = _made(path, info)
         self._file = _identity(self._path)
         self._wiped = True
+        self._rewritten = True
+        self._wiping = threading.Lock()
         self._lock = threading.Lock()
         with self._errors():
             # Never in a transaction, so that no other process waits for it. While it is open, the
@@ -101,7 +103,7 @@ class SqliteStore(SqlStore):
     def wait(self, since: int, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         if not self._wiped:
-            self._wipe()
+            self._overwrite()
         while True:
             with self._lock, self._errors():
                 version = self._data_version()
@@ -145,7 +147,9 @@ class SqliteStore(SqlStore):
         self.info = GalleryInfo(*rows[0])
         (free,) = self._watch.execute("PRAGMA freelist_count").fetchone()
         if free:  # a process was killed after somebody was forgotten, before the end of `_wipe`
-            self._wiped = self._overwritten()
+            self._rewritten = False
+            with suppress(GalleryError):  # `state` tells
+                self._overwrite()
         else:
             with closing(self._connect()) as connection:
                 connection.execute("PRAGMA busy_timeout = 0")
@@ -233,21 +237,32 @@ class SqliteStore(SqlStore):
             raise GalleryError(f"{self._path}: {text.format(timeout=_TIMEOUT)}") from error
 
     def _wipe(self) -> None:
-        self._wiped = False
-        self._wiped = self._overwritten()
-        if not self._wiped:
-            raise GalleryError(_not_wiped(self._path))
+        with self._wiping:
+            self._wiped = self._rewritten = False
+        self._overwrite()
 
-    def _overwritten(self) -> bool:
-        """Write the file anew, and empty the log of writes; False: another process reads.
+    def _overwrite(self) -> None:
+        """Write the file anew, and empty the log of writes.
 
         What was removed is overwritten where it was. But where rows were moved from one page to
         another, SQLite leaves copies of them in the first one, which are not part of any row.
+
+        Raises:
+            GalleryError: another process reads, or the disk is full; to be called again then.
         """
-        with self._errors(), closing(self._connect()) as connection:
-            connection.execute("VACUUM")
-            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        return not busy
+        with self._wiping:
+            self._wiped = False
+            try:
+                with self._errors(), closing(self._connect()) as connection:
+                    if not self._rewritten:  # once only: the whole file goes through the log
+                        connection.execute("VACUUM")
+                        self._rewritten = True
+                    (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except GalleryError as error:
+                raise GalleryError(_not_wiped(self._path)) from error
+            if busy:
+                raise GalleryError(_not_wiped(self._path))
+            self._wiped = True
 
     def _packed(self, embedding: NDArray[np.float32]) -> bytes:
         return embedding.astype("<f4").tobytes()
@@ -324,7 +339,7 @@ def _replaced(path: Path) -> str:
 
 def _not_wiped(path: Path) -> str:
     return (
-        f"{path}: removed from the gallery, but its bytes are still in {path.name}-wal, since "
-        f"another process reads; they are overwritten when it ends, or when the gallery is next "
-        f"opened"
+        f"{path}: removed from the gallery, but its bytes are still in this file or in "
+        f"{path.name}-wal, since another process reads, or the disk is full; they are overwritten "
+        f"when that ends, or when the gallery is next opened"
     )
