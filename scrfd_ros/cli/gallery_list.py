@@ -95,7 +95,7 @@ def _print_people(gallery: Gallery, people: Sequence[Person]) -> None:
         if others := merged.get(each.id):
             say(f"  also: {', '.join(others)}")
     count = "1 person" if len(people) == 1 else f"{len(people)} people"
-    print(f"{count}, {gallery.template_count} templates, for {gallery.info.recognizer}")
+    print(f"{count}, {sum(counts.values())} templates, for {gallery.info.recognizer}")
 
 
 def _print_person(gallery: Gallery, person: Person, templates: Sequence[Template]) -> None:

@@ -13,7 +13,7 @@ import os
 import re
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
@@ -205,9 +205,18 @@ def enroll_again(
             "gallery.keep_images if the next recognizer is to take them over"
         )
     ids = {each.id for each in people}
-    people = [each if each.merged_into in ids else each._replace(merged_into="") for each in people]
+    people = [each._replace(merged_into=_next(old, each, ids)) for each in people]
     new.restore(people, templates)
     return Imported(len(people), len(templates), left_out)
+
+
+def _next(gallery: Gallery, person: Person, ids: Container[str]) -> str:
+    """Id of the next of these people whom a person is merged into, "" for none."""
+    seen: set[str] = set()  # circles are only in damaged galleries
+    while (into := person.merged_into) and into not in ids and into not in seen:
+        seen.add(into)
+        person = gallery.find(into)
+    return into if into in ids else ""
 
 
 class _Contents:
@@ -271,7 +280,8 @@ class _File:
 def _opened(path: Path) -> BinaryIO:
     try:
         if not path.is_file():
-            raise GalleryError(f"{path}: there is no such file")
+            there = "it is not a file" if path.exists() else "there is no such file"
+            raise GalleryError(f"{path}: {there}; give the path of a file that `export` wrote")
         return path.open("rb")
     except OSError as error:
         raise GalleryError(f"{path}: cannot read: {error.strerror}") from error

@@ -160,6 +160,7 @@ def test_people_are_corrected_and_forgotten(run: Run, portraits: Path, tmp_path:
         "reject", "Barack Obama", portraits / "obama3.png", *QUICK
     )
     assert "not this person " in run("list", "Barack Obama")
+    assert "2 people, 3 templates" in run("list")
     assert " unknown " in run("identify", portraits / "obama3.png", *QUICK)
     assert run("forget", "Barack Obama") == "Barack Obama: forgotten, with 4 templates\n"
     assert run("list").endswith("\n1 person, 0 templates, for w600k_mbf\n")
