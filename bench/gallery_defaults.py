@@ -6,7 +6,7 @@
 
 PEOPLE has images PERSON/IMAGE, such as those of Labeled Faces in the Wild. COUNT people are taken
 at random, by default all, with up to 12 images each. Embeddings are kept in OUT, so that a second
-run prints its tables at once. docs/identity.md has the figures.
+run prints its tables at once. docs/identification.md has the figures.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from scrfd_ros.gallery.gallery import Gallery, checked_name
 from scrfd_ros.gallery.people import Look, Person
 
 MAX_TEMPLATES = 8
-"""Maximum number of templates that one enrollment adds: see docs/identity.md."""
+"""Maximum number of templates that one enrollment adds: see docs/identification.md."""
 
 _MOST_LOOKS = 1000  # the best ones; comparing all pairs takes memory
 _ONE_PERSON = 2 / 3  # of the looks have to show one person
