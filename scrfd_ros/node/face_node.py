@@ -99,7 +99,7 @@ class FaceNode(GuardedLifecycleNode):
         )
         if self._pipeline.identifier is not None:
             self._gallery_services = GalleryServices(
-                self, self._pipeline, self._cameras, self._worker
+                self, self._config, self._pipeline, self._cameras, self._worker
             )
         warn_of_unused_qos(
             self, (name for camera in self._cameras for name in camera.subscription_parameters)

@@ -25,6 +25,7 @@ from scrfd_ros.enrollment.images import only_look
 from scrfd_ros.errors import GalleryError, ImageError
 from scrfd_ros.gallery import choice
 from scrfd_ros.gallery.people import Look, Person, Template
+from scrfd_ros.images.decoded import DecodedImage
 from scrfd_ros.messages.faces import ModelNames, face_array
 from scrfd_ros.msg import FaceArray
 from scrfd_ros.msg import Person as PersonMessage
@@ -33,7 +34,7 @@ from scrfd_ros.node.clock import STEADY
 from scrfd_ros.node.error_reports import EXPECTED_ERRORS, reason_of
 from scrfd_ros.node.guarded_executor import guard_service
 from scrfd_ros.node.images import decode_message
-from scrfd_ros.pipeline import FacePipeline
+from scrfd_ros.pipeline import FacePipeline, Result
 from scrfd_ros.srv import (
     Enroll,
     ForgetPerson,
@@ -49,6 +50,7 @@ from scrfd_ros.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from scrfd_ros.node.camera import Camera, ReceivedImage
+    from scrfd_ros.node.parameters import LiveConfig
     from scrfd_ros.node.worker import Worker
 
 MAX_IMAGES = 32
@@ -72,6 +74,7 @@ class GalleryServices:
 
     Args:
         node: whose services these are.
+        config: the pipeline's, with the live parameters of each moment.
         pipeline: with an identifier.
         cameras: of the node.
         worker: runs the networks.
@@ -80,12 +83,14 @@ class GalleryServices:
     def __init__(
         self,
         node: Node,
+        config: LiveConfig,
         pipeline: FacePipeline,
         cameras: Sequence[Camera],
         worker: Worker[Camera, ReceivedImage],
     ) -> None:
         assert pipeline.identifier is not None
         self._node = node
+        self._config = config
         self._pipeline = pipeline
         self._identifier = pipeline.identifier
         self._gallery = pipeline.identifier.gallery
@@ -119,6 +124,7 @@ class GalleryServices:
             self._node.destroy_service(service)
 
     def _review(self) -> None:
+        self._identifier.config = self._config.current().gallery
         self._identifier.review()
 
     def _answering(self, kind: Any, handler: _Handler) -> Callable[[Any, Any], Any]:
@@ -169,7 +175,7 @@ class GalleryServices:
                 consent=request.consent,
                 expires=expires,
                 force=request.force,
-                config=self._identifier.config,
+                config=self._config.current().gallery,
             )
         )
         if tracked is not None:
@@ -189,7 +195,7 @@ class GalleryServices:
 
         def identify() -> bytes:
             decoded = decode_message(request.image)
-            faces = decoded.restore(self._pipeline(decoded).faces)
+            faces = decoded.restore(self._found(decoded).faces)
             return face_array(faces, header, ModelNames.of(self._pipeline))
 
         response.faces = deserialize_message(self._worker.call(identify), FaceArray)
@@ -325,7 +331,7 @@ class GalleryServices:
 
         def look(image: Any, name: str) -> Look:
             try:
-                result = self._pipeline(decode_message(image))
+                result = self._found(decode_message(image))
             except ImageError as error:
                 raise ImageError(f"{name}: {error}") from error
             return only_look(result, name)
@@ -334,6 +340,13 @@ class GalleryServices:
             self._worker.call(partial(look, image, f"image {number} of {len(images)}"))
             for number, image in enumerate(images, 1)
         ]
+
+    def _found(self, image: DecodedImage) -> Result:
+        """The faces of an image in a request, by the options of this moment; for the worker."""
+        config = self._config.current()
+        if config is not self._pipeline.config:  # no image of a camera has come since it changed
+            self._pipeline.config = config
+        return self._pipeline(image)
 
     def _log(self, text: str) -> None:
         self._node.get_logger().info(f"gallery: {text}")

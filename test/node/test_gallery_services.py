@@ -32,7 +32,7 @@ from std_msgs.msg import Header
 from tqdm import tqdm
 
 from scrfd_ros import srv
-from scrfd_ros.config import DetectorConfig, GalleryConfig, PipelineConfig
+from scrfd_ros.config import DetectorConfig, GalleryConfig, PipelineConfig, with_values
 from scrfd_ros.faces import IdentityState
 from scrfd_ros.msg import Face
 from scrfd_ros.node.gallery_services import MAX_IMAGES, GalleryServices
@@ -203,7 +203,9 @@ class Robot:
             SimpleNamespace(name="blind", tracker=None),
         ]
         self.worker: Any = Worker(lambda items: None)
-        self.services = GalleryServices(self.node, self.pipeline, cameras, self.worker)
+        self.config = self.pipeline.config
+        options: Any = SimpleNamespace(current=lambda: self.config)
+        self.services = GalleryServices(self.node, options, self.pipeline, cameras, self.worker)
         # As over DDS: with what guards them.
         self._answer = {
             service.srv_name.rpartition("/")[2]: (service.srv_type, service.callback)
@@ -310,6 +312,19 @@ def test_a_person_who_is_there_already_is_named_unless_forced(
     assert not response.success and re.search(r"Anna.* 0\.\d\d", response.message)
     assert robot("enroll", **fields, force=True).success
     assert robot("forget_person", person="Dora").success
+
+
+def test_options_that_change_while_no_images_come_take_effect(
+    robot: Robot, people: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = image_message(people, Header())
+    options = {"detector.max_faces": 1, "gallery.min_quality": 1.0}
+    monkeypatch.setattr(robot, "config", with_values(robot.config, options))
+    response = robot("enroll", name="Eve", camera="front", track_id=str(robot.faces.ids[1]))
+    assert "a quality of 1.00 is needed" in response.message
+    assert len(robot("identify", image=whole).faces.faces) == 1
+    monkeypatch.undo()
+    assert len(robot("identify", image=whole).faces.faces) == 6
 
 
 def test_what_needs_the_store_is_refused_while_it_is_away(
