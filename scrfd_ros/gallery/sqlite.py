@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import stat
 import threading
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -303,7 +304,15 @@ def _made(path: Path, info: GalleryInfo | None) -> Path:
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
         raise GalleryError(f"{path}: it is {what}; give the path of a file for the gallery")
-    if (file_system := _file_system(path)) in _NETWORK_FILE_SYSTEMS:
+    mounts = list(_mounts())
+    if str(path) in (mount.point for mount in mounts):
+        raise GalleryError(
+            f"{path}: this file alone is mounted here, as into a container, without the two that "
+            f"SQLite keeps beside it, so that changes would be lost; mount its folder"
+        )
+    device = os.stat(path).st_dev
+    found = (mount.file_system for mount in mounts if mount.device == device)
+    if (file_system := next(found, "")) in _NETWORK_FILE_SYSTEMS:
         raise GalleryError(
             f"{path}: it is on a network share ({file_system}), where SQLite loses data; choose a "
             f"local disk, or PostgreSQL for a gallery that several machines share"
@@ -311,18 +320,24 @@ def _made(path: Path, info: GalleryInfo | None) -> Path:
     return path
 
 
-def _file_system(path: Path) -> str:
-    """The type of the file system of a file, "" if it is not known."""
-    device = path.stat().st_dev
+class _Mount(NamedTuple):
+    point: str
+    device: int
+    file_system: str
+
+
+def _mounts() -> Iterator[_Mount]:
+    """What is mounted; nothing if that is not known."""
     try:
         lines = Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
-        return ""
-    for line in lines:
-        fields, _, rest = line.partition(" - ")
-        if fields.split()[2] == f"{os.major(device)}:{os.minor(device)}":
-            return rest.split()[0]
-    return ""
+        return
+    for line in lines:  # proc_pid_mountinfo(5)
+        mount, _, rest = line.partition(" - ")
+        _, _, device, _, point, *_ = mount.split(" ")
+        # Blanks, tabs, newlines and backslashes are in octal.
+        point = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), point)
+        yield _Mount(point, os.makedev(*map(int, device.split(":"))), rest.split()[0])
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

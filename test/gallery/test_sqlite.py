@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sqlite3
 import stat
@@ -174,13 +175,34 @@ def test_a_link_leads_to_the_file(gallery: Gallery, path: Path) -> None:
 
 
 def test_network_shares_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "_file_system", lambda path: "nfs4")
+    share = sqlite._Mount("/share", path.parent.stat().st_dev, "nfs4")
+    monkeypatch.setattr(sqlite, "_mounts", lambda: [share])
     with pytest.raises(GalleryError, match=r"network share \(nfs4\).*PostgreSQL"):
         open_gallery(str(path), INFO)
 
 
-def test_the_type_of_a_file_system_is_known() -> None:
-    assert sqlite._file_system(Path("/proc")) == "proc"
+def test_mounts_are_known() -> None:
+    (mount, *_) = [mount for mount in sqlite._mounts() if mount.point == "/proc"]
+    assert mount == ("/proc", Path("/proc").stat().st_dev, "proc")
+
+
+def test_a_file_that_is_mounted_without_its_folder_is_refused(
+    gallery: Gallery, tmp_path: Path
+) -> None:
+    """As by `docker run -v people.db:/people.db`, with which others' changes would be lost."""
+    inside = tmp_path / "in side" / "people.db"
+    inside.parent.mkdir()
+    inside.touch()
+    namespace = ["unshare", "--user", "--map-root-user", "--mount"]
+    if not shutil.which("unshare") or subprocess.run([*namespace, "true"]).returncode:
+        pytest.skip("this machine lets no process mount anything")
+    mount = shlex.join(["mount", "--bind", str(tmp_path / "people.db"), str(inside)])
+    open_it = shlex.join(["scrfd", "gallery", "list", "--gallery", str(inside)])
+    done = subprocess.run(
+        [*namespace, "sh", "-c", f"{mount} && {open_it}"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "mount its folder" in done.stderr
+    assert os.listdir(inside.parent) == ["people.db"]
 
 
 @pytest.mark.parametrize("change", ["removed", "replaced"])
