@@ -541,13 +541,13 @@ def suspects(embeddings: NDArray[np.float32], people: Ints, paths: Sequence[Path
 def plot_dir(path: Path, title: str, searches: Searches, looks: Sequence[int]) -> None:
     """Plot DIR over FPIR as PNG, a line for each number of looks, with a logarithmic FPIR.
 
-    It begins at the FPIR of one search of a stranger in a split.
+    It begins at the FPIR of one search of a stranger in a split, at 0.5 if there is only one.
 
     Raises:
         ScrfdError: Matplotlib is missing, or the file cannot be written.
     """
     axes = new_plot(title, "false positive identification rate (FPIR)", "DIR, rank 1")
-    left, bottom = 1.0, 1.0
+    left, bottom = 0.5, 1.0
     for number in looks:
         of = agreed(searches, number)
         falling = np.sort(of.scores[~of.mated])[::-1]

@@ -5,6 +5,7 @@ gallery; folders are read as documented, and errors explain what cannot be judge
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -322,3 +323,10 @@ def test_the_plot_has_a_line_for_each_number_of_looks(tmp_path: Path) -> None:
     plot_dir(tmp_path / "one.png", "dir", searches, [1])
     plot_dir(tmp_path / "two.png", "dir", searches, [1, 2])
     assert (read_image(tmp_path / "one.png") != read_image(tmp_path / "two.png")).any()
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_plot_takes_one_stranger_in_each_split(tmp_path: Path) -> None:
+    first = searches_of("ann ann 0.9 0.5\nzoe ann 0.1 0.05")
+    second = replace(first, splits=first.splits + 1)
+    plot_dir(tmp_path / "dir.png", "dir", joined([first, second]), [1])
