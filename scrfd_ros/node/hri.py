@@ -49,7 +49,7 @@ _LANDMARK_COUNT = 70  # of dlib and OpenPose; unknown ones have the confidence 0
 _QOS = QoSProfile(depth=10)
 _LOOK_PERIOD = 0.5  # seconds between looks for silent cameras
 _MATCH_PERIOD = 1.0  # seconds after which who a face is is told again, for those who come later
-_ACK_TIMEOUT = Duration(seconds=1)  # for the last message
+_ACK_TIMEOUT = Duration(seconds=1)  # for the last message of a topic
 
 
 @dataclass
@@ -160,15 +160,15 @@ class HumanFaces:
             self._tracked.publish(IdsList(header=header, ids=list(self._faces)))
 
     def destroy(self) -> None:
-        """Publish that no face is tracked any more, and remove all publishers."""
+        """Publish that no face is tracked or matched any more, and remove all publishers."""
         self._node.destroy_timer(self._timer)
         with self._lock:
             self._end(lambda _: True)
             self._publish_ids_now()
-            self._tracked.wait_for_all_acked(_ACK_TIMEOUT)
-            self._node.destroy_publisher(self._tracked)
-            if self._matches is not None:
-                self._node.destroy_publisher(self._matches)
+            for publisher in (self._tracked, self._matches):
+                if publisher is not None:
+                    publisher.wait_for_all_acked(_ACK_TIMEOUT)
+                    self._node.destroy_publisher(publisher)
 
     def _publisher(self, kind: type, topic: str) -> Publisher:
         # Without event callbacks, the executor does not wait for a publisher's events, so that

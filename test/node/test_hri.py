@@ -235,7 +235,11 @@ def test_who_a_face_is_is_told_when_it_changes_and_taken_back(
     assert robot.look(maybe) == [("face_1", "person_6789ab", 0.0)]
     robot.look(anna)
     assert robot.look(at=2 + MAX_AGE) == [("face_1", "person_012345", 0.0)]
+    robot.look(anna, at=3 + MAX_AGE)
+    robot.matches.clear()
     robot.humans.destroy()
+    robot.wait_for(lambda: bool(robot.matches))
+    assert [(match.id1, match.confidence) for match in robot.matches] == [("face_1", 0.0)]
     assert not robot.topics()
     robot.node.destroy_node()
     robot.listener.destroy_node()
