@@ -331,6 +331,7 @@ class Gallery:
             ]
             self._store.add([], [each._replace(is_negative=True) for each in rejected])
 
+    @leaves_no_copies
     def forget(self, name: str) -> None:
         """Forget a person, and those merged into it, for good: their bytes are overwritten.
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scrfd_ros.errors import GalleryError, NoGalleryError
 from scrfd_ros.gallery.people import GalleryInfo
 from scrfd_ros.gallery.sql import FORMAT, TABLES, Run, SqlStore, damaged, gone, name_taken
+from scrfd_ros.gallery.wiping import leaves_no_copies
 
 APPLICATION_ID = 0x53435246
 """In the file's header: "SCRF". Tells galleries from the databases of other programs."""
@@ -148,7 +149,7 @@ class SqliteStore(SqlStore):
         self.info = GalleryInfo(*rows[0])
         (free,) = self._watch.execute("PRAGMA freelist_count").fetchone()
         if free:  # a process was killed after somebody was forgotten, before the end of `_wipe`
-            self._rewritten = False
+            self._wiped = self._rewritten = False
             with suppress(GalleryError):  # `state` tells
                 self._overwrite()
         else:
@@ -242,6 +243,7 @@ class SqliteStore(SqlStore):
             self._wiped = self._rewritten = False
         self._overwrite()
 
+    @leaves_no_copies
     def _overwrite(self) -> None:
         """Write the file anew, and empty the log of writes.
 
@@ -252,7 +254,8 @@ class SqliteStore(SqlStore):
             GalleryError: another process reads, or the disk is full; to be called again then.
         """
         with self._wiping:
-            self._wiped = False
+            if self._wiped:
+                return  # another thread has just done it
             try:
                 with self._errors(), closing(self._connect()) as connection:
                     if not self._rewritten:  # once only: the whole file goes through the log

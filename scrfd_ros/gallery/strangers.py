@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
+from scrfd_ros.config import shown
 from scrfd_ros.errors import GalleryError
 from scrfd_ros.gallery.memory import copies, keep_best, wipe
 from scrfd_ros.gallery.people import Look
@@ -94,8 +95,8 @@ class Strangers:
         """
         if stranger_id not in self._known:
             raise GalleryError(
-                f"no stranger has the id {stranger_id!r}: strangers are forgotten some time after "
-                f"they were seen (gallery.stranger_ttl), and when anybody is forgotten"
+                f"no stranger has the id {shown(stranger_id)}: strangers are forgotten some time "
+                f"after they were seen (gallery.stranger_ttl), and when anybody is forgotten"
             )
         return copies(self._known[stranger_id].looks)
 

@@ -24,7 +24,14 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _lock = threading.Lock()
-_depth = 0
+_depth = 0  # calls under way
+
+
+class _OfThread(threading.local):
+    depth = 0
+
+
+_of_thread = _OfThread()
 
 
 def leaves_no_copies(function: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -39,7 +46,8 @@ def leaves_no_copies(function: Callable[_P, _T]) -> Callable[_P, _T]:
         try:
             return function(*args, **kwargs)
         finally:
-            _overwrite_free_blocks()
+            if _of_thread.depth == 1:
+                _overwrite_free_blocks()
             _change_depth(-1)
 
     return wrapped
@@ -47,6 +55,7 @@ def leaves_no_copies(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 def _change_depth(by: int) -> None:
     global _depth
+    _of_thread.depth += by
     if _LIBC is None:
         return
     with _lock:
@@ -55,8 +64,8 @@ def _change_depth(by: int) -> None:
 
 
 def _overwrite_free_blocks() -> None:
-    """Take the small blocks that are free, and fill them."""
-    if _LIBC is not None and _depth == 1:
+    """Take the small blocks that are free, or that this thread keeps, and fill them."""
+    if _LIBC is not None:
         blocks = [
             (_LIBC.malloc(size - 8), size - 8) for size in _CACHED for _ in range(_CACHED_BLOCKS)
         ]
