@@ -361,10 +361,11 @@ class PostgresStore(SqlStore):
         except psycopg.Error as error:
             known = failure(error, self._settings)
             if isinstance(known, GalleryAwayError) and not self._state:
-                self._state = (
-                    f"{known}; since {time.strftime('%H:%M:%S')} people are recognized from "
-                    f"memory, and changes are refused"
+                who = (
+                    "people are recognized from memory" if self._is_prepared else "nobody is known"
                 )
+                now = time.strftime("%H:%M:%S")
+                self._state = f"{known}; since {now} {who}, and changes are refused"
             raise known from None
 
 
