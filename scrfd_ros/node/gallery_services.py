@@ -209,7 +209,8 @@ class GalleryServices:
             people = [person]
             for each in (person, *self._gallery.merged(person.id)):
                 templates += self._in_store(partial(self._gallery.templates_of, each))
-            counts[person.id] = len(templates)  # who is merged into another has none there
+            # Who is merged into another has no count of its own there.
+            counts[person.id] = sum(not each.is_negative for each in templates)
         response.people = [
             _person(each, counts.get(each.id, 0), merged.get(each.id, []), templates)
             for each in people

@@ -146,6 +146,9 @@ def test_people_are_enrolled_named_corrected_and_forgotten(
         rejected = call("reject_match", track_id=track_id)
         assert rejected.success and rejected.person_id == anna.person_id, rejected.message
         seen("", UNKNOWN)
+        (person,) = call("list_people", person="Zoë Müller").people
+        assert person.template_count == 2 < len(person.templates)  # with negative examples
+        assert call("list_people").people[1].template_count == 2
         reports.clear()
         place = f"{harness.node.get_namespace()[1:]}/face_node: gallery"
         harness.wait_for(lambda: place in {status.name for status in reports}, "diagnostics")
