@@ -52,7 +52,6 @@ class Seen:
         tentative_wrong: in which another person was named as likely, which is no name.
         delays: seconds from when a face comes to when it is named, for each time it came; None if
             it left before.
-        names: times that the name changed from one to another.
         lost: times that it had its name and then none.
         strangers: anonymous ids that it got.
     """
@@ -62,7 +61,6 @@ class Seen:
     wrong: int = 0
     tentative_wrong: int = 0
     delays: list[float | None] = field(default_factory=list)
-    names: int = 0
     lost: int = 0
     strangers: set[str] = field(default_factory=set)
 
@@ -157,7 +155,6 @@ class Naming:
                 seen.wrong += identity.name not in ("", name)
                 if identity.name == name and seen.delays[-1] is None:
                     seen.delays[-1] = frame.time - start
-                seen.names += bool(last[name] and identity.name) and last[name] != identity.name
                 seen.lost += bool(last[name] and not identity.name)
                 last[name] = identity.name
                 if identity.person_id.startswith("stranger-"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from scrfd_ros.cli.arguments import add_pipeline_arguments, pipeline_of
+from scrfd_ros.cli.output import count_of_templates
 from scrfd_ros.enrollment.images import look_at
 from scrfd_ros.gallery.gallery import Gallery
 from scrfd_ros.gallery.opening import open_gallery
@@ -79,7 +80,7 @@ def move(args: argparse.Namespace) -> int:
     with open_gallery(args.gallery) as gallery:
         gallery.move(args.templates, args.name)
         person = gallery.find(args.name)
-        print(f"{_count(len(args.templates))} moved: {person.name} has", end=" ")
+        print(f"{count_of_templates(len(args.templates))} moved: {person.name} has", end=" ")
         print(_templates(gallery, person))
     return 0
 
@@ -123,17 +124,13 @@ def forget(args: argparse.Namespace) -> int:
             len(gallery.templates_of(each)) for each in (person, *gallery.merged(person.id))
         )
         gallery.forget(person.id)
-        also = f" and {', '.join(others)}, who was merged into it" if others else ""
-        print(f"{person.name}{also}: forgotten, with {_count(count)}")
+        also = f" and, merged into it, {', '.join(others)}" if others else ""
+        print(f"{person.name}{also}: forgotten, with {count_of_templates(count)}")
     return 0
 
 
 def _templates(gallery: Gallery, person: Person) -> str:
-    return _count(gallery.template_counts().get(person.id, 0))
-
-
-def _count(templates: int) -> str:
-    return "1 template" if templates == 1 else f"{templates} templates"
+    return count_of_templates(gallery.template_counts().get(person.id, 0))
 
 
 RUN: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from scrfd_ros.cli.arguments import add_pipeline_arguments, add_rotation_argument, pipeline_of
 from scrfd_ros.cli.gallery_exchange import tell_imported
-from scrfd_ros.cli.output import fitted, say
+from scrfd_ros.cli.output import count_of_people, count_of_templates, fitted, say
 from scrfd_ros.enrollment.images import images_of
 from scrfd_ros.enrollment.people import (
     Attempt,
@@ -170,7 +170,8 @@ def _enroll_people(
             _tell_left_out(each.enrolled, terms)
     done = sum(each.enrolled is not None for each in attempts)
     templates = sum(len(each.enrolled.added) for each in attempts if each.enrolled is not None)
-    print(f"{done} of {len(attempts)} people enrolled, {_templates(templates)} added")
+    tried, added = count_of_people(len(attempts)), count_of_templates(templates)
+    print(f"{done} of {tried} enrolled, {added} added")
     if not done:
         return 2
     return int(done < len(attempts))
@@ -214,7 +215,7 @@ def _looks_in_bag(args: argparse.Namespace, pipeline: FacePipeline, bag: Path) -
 def _tell(enrolled: Enrolled, terms: Terms) -> None:
     count = len(enrolled.added)
     person = f"{enrolled.person.name}, {'a new person' if enrolled.is_new else 'there already'}"
-    print(f"{person}: {_templates(count)} added")
+    print(f"{person}: {count_of_templates(count)} added")
     _tell_left_out(enrolled, terms)
 
 
@@ -239,10 +240,6 @@ def _tell_unusable(attempt: Attempt) -> None:
         say(sentence)
     if (more := len(attempt.unusable) - _MAX_SHOWN) > 0:
         print(f"and {more} more images of {attempt.name} that cannot be used")
-
-
-def _templates(count: int) -> str:
-    return "1 template" if count == 1 else f"{count} templates"
 
 
 def _expiry(text: str) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from scrfd_ros.cli.output import say, tell_new_folder
+from scrfd_ros.cli.output import count_of_people, say, tell_new_folder
 from scrfd_ros.gallery.exchange import Imported, export_info, export_people, import_people
 from scrfd_ros.gallery.opening import open_gallery
 
@@ -26,7 +26,7 @@ def export(args: argparse.Namespace) -> int:
     with open_gallery(args.gallery) as gallery:
         tell_new_folder(args.file)
         people = export_people(gallery, args.file)
-    print(f"{'1 person' if people == 1 else f'{people} people'} written to {args.file}")
+    print(f"{count_of_people(people)} written to {args.file}")
     return 0
 
 

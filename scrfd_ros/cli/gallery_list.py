@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from scrfd_ros.cli.output import fitted, say, tell_new_folder
+from scrfd_ros.cli.output import count_of_people, count_of_templates, fitted, say, tell_new_folder
 from scrfd_ros.files import write_text
 from scrfd_ros.gallery.gallery import Gallery
 from scrfd_ros.gallery.opening import open_gallery
@@ -94,8 +94,8 @@ def _print_people(gallery: Gallery, people: Sequence[Person]) -> None:
         )
         if others := merged.get(each.id):
             say(f"  also: {', '.join(others)}")
-    count = "1 person" if len(people) == 1 else f"{len(people)} people"
-    print(f"{count}, {sum(counts.values())} templates, for {gallery.info.recognizer}")
+    total = count_of_templates(sum(counts.values()))
+    print(f"{count_of_people(len(people))}, {total}, for {gallery.info.recognizer}")
 
 
 def _print_person(gallery: Gallery, person: Person, templates: Sequence[Template]) -> None:

@@ -17,6 +17,14 @@ def say(text: str, indent: str = "  ") -> None:
     print(textwrap.fill(text, 80, subsequent_indent=indent, break_on_hyphens=False))
 
 
+def count_of_people(number: int) -> str:
+    return "1 person" if number == 1 else f"{number} people"
+
+
+def count_of_templates(number: int) -> str:
+    return "1 template" if number == 1 else f"{number} templates"
+
+
 def fitted(text: str, width: int) -> str:
     """A text in a column of a table: filled with blanks, or cut, to this many places.
 
