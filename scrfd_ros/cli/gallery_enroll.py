@@ -170,8 +170,8 @@ def _enroll_people(
             _tell_left_out(each.enrolled, terms)
     done = sum(each.enrolled is not None for each in attempts)
     templates = sum(len(each.enrolled.added) for each in attempts if each.enrolled is not None)
-    tried, added = count_of_people(len(attempts)), count_of_templates(templates)
-    print(f"{done} of {tried} enrolled, {added} added")
+    tried, total = count_of_people(len(attempts)), count_of_templates(templates)
+    print(f"{done} of {tried} enrolled, {total} added")
     if not done:
         return 2
     return int(done < len(attempts))

@@ -6,8 +6,9 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Final, NamedTuple
 
+from scrfd_ros.gallery.gallery import FOREVER
+
 _DAY: Final = 86400.0  # seconds
-_LAST: Final = 253_402_214_400.0  # seconds since the epoch, the end of what dates can write
 
 
 class Terms(NamedTuple):
@@ -33,11 +34,11 @@ def expiry(text: str, now: float) -> float:
     except ValueError:
         try:
             day = date.fromisoformat(text)
-        except ValueError:
+            then = datetime(day.year, day.month, day.day).timestamp()
+        except (ValueError, OverflowError):
             raise ValueError(
                 f"expected a number of days, or a date such as 2030-12-31, found {text!r}"
             ) from None
-        then = datetime(day.year, day.month, day.day).timestamp()
-    if not now < then < _LAST:  # or NaN
+    if not now < then < FOREVER:  # or NaN
         raise ValueError(f"expected a time to come, found {text!r}")
     return then

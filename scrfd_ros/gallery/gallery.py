@@ -26,8 +26,8 @@ from scrfd_ros.gallery.wiping import leaves_no_copies
 MAX_NAME = 200
 """Characters of a name or a note of consent."""
 
-FOREVER = 253402300800.0
-"""Seconds from the epoch to the year 10000, which dates cannot write."""
+FOREVER = 253402214400.0
+"""Seconds from the epoch to the last day of the year 9999, which all time zones can write."""
 
 _MAX_SOURCE = 1000  # characters
 _JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"

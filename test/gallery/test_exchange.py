@@ -238,6 +238,7 @@ def _circle(lines: list[Entry]) -> None:
         (lambda lines: lines[1].pop("name"), "line 2: name is missing"),
         (_set("mood", "good"), "line 2: there is a field that is not part"),
         (_set("id", "1"), "line 2: id is not a UUID"),
+        (_set("expires", 253402300799.0), "line 2: expires is not a number"),  # 10000 in the east
         (_set("name", 7), "line 2: name is not a text"),
         (_set("name", " Anna"), "line 2: the name is not as names are kept"),
         (_set("name", "\ud800"), "line 2: a name has no control characters"),
