@@ -16,6 +16,7 @@ Exit status: 0 done; 1 some of the people were refused; 2 nobody was enrolled.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -142,8 +143,8 @@ def _check(args: argparse.Namespace) -> None:
             return
     if args.name is None:
         raise ScrfdError("give NAME and PATH of images, or --people FOLDER")
-    path = Path(args.name)
-    if path.suffix.lower() in IMAGE_SUFFIXES or (args.name.strip() and path.exists()):
+    is_image = Path(args.name).suffix.lower() in IMAGE_SUFFIXES
+    if is_image or (args.name.strip() and os.path.exists(args.name)):
         first = f"scrfd gallery enroll NAME {args.name}"
         raise ScrfdError(f"{args.name} is a path, and the name comes first: {first}")
     checked_name(args.name)

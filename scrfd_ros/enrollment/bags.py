@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,7 +45,7 @@ class Track:
 
 def is_bag(path: Path) -> bool:
     """Whether a path seems to be a bag, by its name or the metadata in a folder."""
-    return path.suffix in _SUFFIXES or (path / "metadata.yaml").exists()
+    return path.suffix in _SUFFIXES or os.path.exists(path / "metadata.yaml")
 
 
 def tracks_in(

@@ -89,26 +89,32 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
     """The images that paths name: files as they are, and the images in folders.
 
     Raises:
-        ScrfdError: a path does not exist, or a folder has no images; if the folders in it have, it
-            says how to enroll these.
+        ScrfdError: a path does not exist or cannot be read, or a folder has no images; if the
+            folders in it have, it says how to enroll these.
     """
     found: list[Path] = []
     for path in paths:
-        if not path.exists():
-            raise ScrfdError(f"{path}: no such file or folder")
-        if not path.is_dir():
-            found.append(path)
-            continue
         try:
-            found += list_images(path)
-        except ScrfdError:
-            if not any(map(_has_images, path.iterdir())):
-                raise
-            raise ScrfdError(
-                f"{path}: no images in it, but in folders in it; to enroll one person for each of "
-                f"these: scrfd gallery enroll --people {path}"
-            ) from None
+            found += _images_of(path)
+        except OSError as error:
+            raise ScrfdError(f"{path}: cannot read: {error.strerror}") from error
     return found
+
+
+def _images_of(path: Path) -> list[Path]:
+    if not path.exists():
+        raise ScrfdError(f"{path}: no such file or folder")
+    if not path.is_dir():
+        return [path]
+    try:
+        return list_images(path)
+    except ScrfdError:
+        if not any(map(_has_images, path.iterdir())):
+            raise
+        raise ScrfdError(
+            f"{path}: no images in it, but in folders in it; to enroll one person for each of "
+            f"these: scrfd gallery enroll --people {path}"
+        ) from None
 
 
 def _has_images(path: Path) -> bool:

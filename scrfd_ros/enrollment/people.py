@@ -77,14 +77,16 @@ def folders_of_people(folder: Path) -> list[Path]:
     """The folders in a folder, one for each person, sorted; hidden ones are ignored.
 
     Raises:
-        ScrfdError: there are none.
+        ScrfdError: there are none, or the folder cannot be read.
     """
-    if not folder.is_dir():
-        there = "not a folder" if folder.exists() else "no such folder"
-        raise ScrfdError(f"{folder}: {there}; expected one with a folder for each person")
-    people = [
-        each for each in sorted(folder.iterdir()) if each.is_dir() and not each.name.startswith(".")
-    ]
+    try:
+        if not folder.is_dir():
+            there = "not a folder" if folder.exists() else "no such folder"
+            raise ScrfdError(f"{folder}: {there}; expected one with a folder for each person")
+        found = sorted(folder.iterdir())
+        people = [each for each in found if each.is_dir() and not each.name.startswith(".")]
+    except OSError as error:
+        raise ScrfdError(f"{folder}: cannot read: {error.strerror}") from error
     if not people:
         raise ScrfdError(
             f"{folder}: no folders in it; expected one with the images of each person, of the "

@@ -198,7 +198,10 @@ def read_people(folder: Path) -> PeopleSet:
     found: list[tuple[Path, int, bytes]] = []
     for person, each in enumerate(folders):
         for path in list_images(each):
-            digest = hashlib.sha256(path.read_bytes()).digest()
+            try:
+                digest = hashlib.sha256(path.read_bytes()).digest()
+            except OSError as error:
+                raise ScrfdError(f"{path}: cannot read: {error.strerror}") from error
             found.append((path, person, digest))
             owners.setdefault(digest, set()).add(person)
     paths, people, repeated, under_two = [], [], [], []

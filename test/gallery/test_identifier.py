@@ -217,6 +217,8 @@ def test_options_take_effect_with_the_next_image(camera: Camera) -> None:
     assert camera.see(1)[0].state is UNKNOWN
     camera.identifier.config = GalleryConfig(looks=2)
     assert camera.see(1)[0].name == "Anna"
+    camera.identifier.config = GalleryConfig(looks=20)
+    assert camera.see(1)[0].name == "Anna"  # as there were as many as were asked for then
 
 
 def test_another_person_on_the_track_needs_twice_the_looks(camera: Camera) -> None:
