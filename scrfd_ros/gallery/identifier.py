@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import fmean
@@ -24,6 +25,9 @@ _ENOUGH_LOOKS = 5
 """Looks that are gathered soon, even if fewer decide: somebody may want to enroll the face."""
 
 _PATIENCE = 4  # times `looks`, after which a face that stays undecided is embedded as usual
+
+_LONG = 0.05  # seconds; a longer count of all votes again is followed by a pause
+_PAUSE = 20  # times as long: somebody may be enrolling many people into a large gallery
 
 
 @dataclass
@@ -82,6 +86,7 @@ class Identifier:
         self._cameras: WeakKeyDictionary[Tracker, dict[int, _Track]] = WeakKeyDictionary()
         self._strangers = Strangers()
         self._reviewed = (gallery.revision, config)
+        self._next_review = 0.0
         self._forgotten = gallery.forgotten
 
     def identify(
@@ -114,11 +119,16 @@ class Identifier:
                 self._forgotten = self.gallery.forgotten
                 self._forget_who_is_not_known()
             now = (self.gallery.revision, self.config)
-            if now != self._reviewed:
+            is_pause = time.monotonic() < self._next_review and self.config == self._reviewed[1]
+            if now != self._reviewed and not is_pause:
                 self._reviewed = now
+                start = time.thread_time()
                 for tracks in self._cameras.values():
                     for track in tracks.values():
                         self._count_again(track)
+                took = time.thread_time() - start
+                if took > _LONG:
+                    self._next_review = time.monotonic() + _PAUSE * took
 
     def stranger_looks(self, stranger_id: str) -> list[Look]:
         """The best looks at a stranger, for enrolling.

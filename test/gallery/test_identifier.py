@@ -221,6 +221,24 @@ def test_options_take_effect_with_the_next_image(camera: Camera) -> None:
     assert camera.see(1)[0].name == "Anna"  # as there were as many as were asked for then
 
 
+def test_many_changes_of_a_large_gallery_do_not_keep_the_camera(
+    camera: Camera, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Votes are counted again now and then: that takes long if there are many templates."""
+    monkeypatch.setattr("scrfd_ros.gallery.identifier._LONG", 0.0)
+    monkeypatch.setattr("scrfd_ros.gallery.identifier._PAUSE", 1e9)
+    camera.see(1, images=10)
+    gallery.merge("Anna", "Bert")
+    assert camera.see(1)[0].name == "Bert"
+    gallery.split("Anna")
+    assert camera.see(1)[0].name == "Bert"
+    gallery.forget("Bert")
+    assert camera.see(1)[0].state is UNKNOWN  # whoever is forgotten has no name in any case
+    camera.identifier._next_review = 0.0
+    assert camera.see(1, images=3)[-1].name == ""
+    assert camera.see(1, images=9)[-1].name == "Anna"
+
+
 def test_another_person_on_the_track_needs_twice_the_looks(camera: Camera) -> None:
     camera.see(1, images=40)
     names = []
