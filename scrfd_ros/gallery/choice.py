@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scrfd_ros.config import GalleryConfig
 from scrfd_ros.errors import GalleryError
 from scrfd_ros.gallery.gallery import Gallery, checked_name
-from scrfd_ros.gallery.people import Look, Person
+from scrfd_ros.gallery.people import Look, Person, Template
 
 MAX_TEMPLATES = 8
 """Maximum number of templates that one enrollment adds: see docs/identification.md."""
@@ -59,7 +59,8 @@ def enroll(
     """Enroll a person by the best of the looks, after checks.
 
     Left out are looks of less than `config.min_quality`, looks at somebody else, and images that
-    are there already. Of the others, `chosen` takes the best in different poses.
+    are there already. Of the others, `chosen` takes the best in different poses. What was rejected
+    as not the person is no negative example any more, if it is among the looks.
 
     Args:
         gallery: where to.
@@ -85,13 +86,16 @@ def enroll(
     if not force:
         _ensure_nobody_else(gallery, known, good, config.threshold)
     if known is not None:
-        there = _templates(gallery, known)
-        if len(there):
-            cosines = (_embeddings(good) @ there.T).max(axis=1)
+        templates = _templates(gallery, known)
+        there = [each for each in templates if not each.is_negative]
+        seen = good
+        if there:
+            cosines = (_embeddings(good) @ _embeddings(there).T).max(axis=1)
             if not force:
                 _ensure_like(known, cosines.tolist(), config.threshold)
             again = [look for look, each in zip(good, cosines, strict=True) if each > _SAME_IMAGE]
             good = [look for look, each in zip(good, cosines, strict=True) if each <= _SAME_IMAGE]
+        _take_back(gallery, [each for each in templates if each.is_negative], seen)
     added = chosen(good)
     if known is not None and not added:
         return Enrolled(known, False, added, poor, unlike, again)
@@ -228,19 +232,20 @@ def _called(gallery: Gallery, name: str) -> Person | None:
     return None
 
 
-def _embeddings(looks: Sequence[Look]) -> NDArray[np.float32]:
+def _take_back(gallery: Gallery, rejected: Sequence[Template], looks: Sequence[Look]) -> None:
+    """Remove the negative examples of a person who it is after all."""
+    if rejected:
+        cosines = (_embeddings(rejected) @ _embeddings(looks).T).max(axis=1)
+        same = [each.id for each, it in zip(rejected, cosines, strict=True) if it > _SAME_IMAGE]
+        if same:
+            gallery.remove(same)
+
+
+def _embeddings(looks: Sequence[Look | Template]) -> NDArray[np.float32]:
     return np.array([each.embedding for each in looks], np.float32)
 
 
-def _templates(gallery: Gallery, person: Person) -> NDArray[np.float32]:
-    """The embeddings of a person's templates, float32 [N, D], without negative examples."""
+def _templates(gallery: Gallery, person: Person) -> list[Template]:
+    """The templates of a person and of those merged into it, with negative examples."""
     own = [person, *gallery.merged(person.id)]
-    return np.array(
-        [
-            template.embedding
-            for each in own
-            for template in gallery.templates_of(each)
-            if not template.is_negative
-        ],
-        np.float32,
-    )
+    return [template for each in own for template in gallery.templates_of(each)]

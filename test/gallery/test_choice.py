@@ -140,6 +140,18 @@ def test_a_merged_persons_name_is_that_of_the_same_person(gallery: Gallery) -> N
     assert gallery.template_counts() == {gallery.find("Anna").id: 10}
 
 
+def test_a_rejection_by_mistake_ends_when_the_face_is_enrolled(gallery: Gallery) -> None:
+    enroll(gallery, "Anna", looks(1), source="")
+    enroll(gallery, "Anne", looks(1, seed=1), source="", force=True)
+    gallery.merge("Anne", "Anna")
+    seen, other = looks(1, 2, seed=2), looks(2, 1)
+    gallery.reject("Anne", [*seen, *other], "")
+    assert not gallery.nearest(seen[0].embedding)
+    enroll(gallery, "Anna", seen, source="")
+    assert gallery.nearest(seen[0].embedding)[0].similarity == pytest.approx(1)
+    assert not gallery.nearest(other[0].embedding)  # that one was no mistake
+
+
 def test_thousands_of_looks_are_chosen_from_in_a_moment(gallery: Gallery) -> None:
     result = enroll(gallery, "Anna", looks(1, 10_000), source="")
     assert len(result.added) == MAX_TEMPLATES and not result.unlike
