@@ -170,8 +170,9 @@ class FacePipeline:
             self._tell_if_all_is_searched()
 
     def close(self) -> None:
-        """Close the gallery, if there is one. Images can no longer be passed."""
+        """Close the gallery, if there is one, and forget faces. Images can no longer be passed."""
         if self.identifier is not None:
+            self.identifier.forget_all()
             self.identifier.gallery.close()
 
     def new_tracker(self) -> Tracker | None:

@@ -130,6 +130,15 @@ class Identifier:
                 if took > _LONG:
                     self._next_review = time.monotonic() + _PAUSE * took
 
+    def forget_all(self) -> None:
+        """Overwrite what was seen of faces."""
+        with self._lock:
+            self._strangers.forget_all()
+            for tracks in self._cameras.values():
+                for track in tracks.values():
+                    track.wipe()
+            self._cameras.clear()
+
     def stranger_looks(self, stranger_id: str) -> list[Look]:
         """The best looks at a stranger, for enrolling.
 

@@ -203,6 +203,17 @@ def test_what_was_seen_of_who_is_forgotten_is_overwritten(camera: Camera, galler
     assert states == [UNKNOWN, "Bert", UNKNOWN]
 
 
+def test_faces_are_forgotten_at_the_end(camera: Camera) -> None:
+    camera.see(1, 9, images=10)
+    tracks = camera.identifier._cameras[camera.tracker].values()
+    strangers = camera.identifier._strangers._known.values()
+    seen = [look for track in tracks for look in track.looks]
+    seen += [look for stranger in strangers for look in stranger.looks]
+    camera.identifier.forget_all()
+    assert seen and not any(look.embedding.any() for look in seen)
+    assert not camera.identifier._cameras
+
+
 def test_a_face_that_leaves_is_dropped(camera: Camera) -> None:
     camera.see(1, images=10)
     (track,) = camera.identifier._cameras[camera.tracker].values()
