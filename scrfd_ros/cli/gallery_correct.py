@@ -70,9 +70,7 @@ def split(args: argparse.Namespace) -> int:
 
 def _add_move(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="of the person to whom, or the id")
-    parser.add_argument(
-        "templates", nargs="+", metavar="TEMPLATE", help="ids of templates, as `list NAME` has them"
-    )
+    _add_templates(parser)
 
 
 def move(args: argparse.Namespace) -> int:
@@ -82,6 +80,23 @@ def move(args: argparse.Namespace) -> int:
         person = gallery.find(args.name)
         print(f"{count_of_templates(len(args.templates))} moved: {person.name} has", end=" ")
         print(_templates(gallery, person))
+    return 0
+
+
+def _add_templates(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "templates", nargs="+", metavar="TEMPLATE", help="ids of templates, as `list NAME` has them"
+    )
+
+
+def remove(args: argparse.Namespace) -> int:
+    """Remove templates or negative examples for good.
+
+    Whoever has no template left stays in the gallery, and is not found in images.
+    """
+    with open_gallery(args.gallery) as gallery:
+        gallery.remove(args.templates)
+        print(f"{count_of_templates(len(args.templates))} removed")
     return 0
 
 
@@ -138,6 +153,7 @@ RUN: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "merge": merge,
     "split": split,
     "move": move,
+    "remove": remove,
     "reject": reject,
     "forget": forget,
 }
@@ -148,6 +164,7 @@ ARGUMENTS: Final[Mapping[str, Callable[[argparse.ArgumentParser], None]]] = {
     "merge": _add_merge,
     "split": _add_split,
     "move": _add_move,
+    "remove": _add_templates,
     "reject": _add_reject,
     "forget": _add_forget,
 }

@@ -162,7 +162,13 @@ def test_people_are_corrected_and_forgotten(run: Run, portraits: Path, tmp_path:
     assert "not this person " in run("list", "Barack Obama")
     assert "2 people, 3 templates" in run("list")
     assert " unknown " in run("identify", portraits / "obama3.png", *QUICK)
-    assert run("forget", "Barack Obama") == "Barack Obama: forgotten, with 4 templates\n"
+    run("list", "Barack Obama", "--json", tmp_path / "barack.json")
+    (negative,) = (
+        each for each in read_json(tmp_path / "barack.json")["templates"] if each["is_negative"]
+    )
+    assert run("remove", negative["template_id"]) == "1 template removed\n"
+    assert "  Barack Obama\n" in run("identify", portraits / "obama3.png", *QUICK)
+    assert run("forget", "Barack Obama") == "Barack Obama: forgotten, with 3 templates\n"
     assert run("list").endswith("\n1 person, 0 templates, for w600k_mbf\n")
 
 
@@ -253,6 +259,7 @@ def test_people_go_to_other_galleries(
         (["merge", "Barack", "Barack"], "are one person already"),
         (["split", "Joe"], "Joe is not merged into another person"),
         (["move", "Joe", "1234"], "template"),
+        (["remove", "1234"], "template"),
         (["forget", "Nobody"], "nobody in the gallery is called 'Nobody'"),
         (["identify", "nothing.jpg"], "nothing.jpg: cannot read the image: No such file"),
         (["enroll", "", "nothing.jpg"], "a name has 1 to 200 characters, and this one 0"),
