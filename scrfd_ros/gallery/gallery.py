@@ -80,8 +80,13 @@ class Gallery:
 
     @property
     def state(self) -> str:
-        """What is wrong with the store, in a sentence; "" if it works."""
+        """What is wrong with the store, in a sentence; "" if nothing is."""
         return self._store.state or self._trouble
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the store's server cannot be used now; people are found all the same."""
+        return self._store.is_away
 
     @property
     def revision(self) -> int:

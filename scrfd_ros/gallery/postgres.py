@@ -112,6 +112,10 @@ class PostgresStore(SqlStore):
     def state(self) -> str:
         return self._state
 
+    @property
+    def is_away(self) -> bool:
+        return bool(self._state)
+
     def read(self, since: int, take: Callable[[Sequence[Template]], None]) -> Changes:
         try:
             return super().read(since, take)

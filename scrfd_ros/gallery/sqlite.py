@@ -90,6 +90,10 @@ class SqliteStore(SqlStore):
                 raise
 
     @property
+    def is_away(self) -> bool:
+        return False
+
+    @property
     def state(self) -> str:
         if not self._wiped:
             return _not_wiped(self._path)

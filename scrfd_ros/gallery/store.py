@@ -99,7 +99,12 @@ class Store(Protocol):
 
     @property
     def state(self) -> str:
-        """What is wrong with the store, in a sentence; "" if it works."""
+        """What is wrong with the store, in a sentence; "" if nothing is."""
+        ...
+
+    @property
+    def is_away(self) -> bool:
+        """Whether its server cannot be used now, so that it is not worth to ask."""
         ...
 
     def close(self) -> None: ...

@@ -92,7 +92,7 @@ def idle_status(camera_name: str, node_name: str, problem: Problem) -> Diagnosti
 
 
 def gallery_status(gallery: Gallery, node_name: str) -> DiagnosticStatus:
-    """The state of the gallery: OK, or WARN while its store cannot be reached."""
+    """The state of the gallery: OK, or WARN while something is wrong with its store."""
     problem, people = gallery.state, gallery.person_count
     return DiagnosticStatus(
         level=DiagnosticStatus.WARN if problem else DiagnosticStatus.OK,

@@ -267,7 +267,7 @@ class GalleryServices:
         Raises:
             GalleryError: it cannot, or still has earlier work to do.
         """
-        if self._gallery.state:
+        if self._gallery.is_away:
             raise GalleryError(f"not possible now: {self._gallery.state}")
         if self._store_work is not None and not self._store_work.done():
             raise GalleryError("not possible now: the store of the gallery is busy; try again")

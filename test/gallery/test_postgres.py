@@ -58,6 +58,7 @@ def test_a_robot_goes_on_without_its_server_and_catches_up(
         getattr(server, end)()
         until(lambda: "recognized from memory" in robot.state)
         assert re.match(rf"postgresql://127.0.0.1:{server.port}/test_\w+: .* since ", robot.state)
+        assert robot.is_away
         assert robot.nearest(looks(0)[0].embedding)[0].person_id == robot.find("Anna").id
         with pytest.raises(GalleryError, match=f"{database(url)}: no server listens there"):
             robot.enroll("Carl", looks(2), source="")

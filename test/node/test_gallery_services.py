@@ -334,6 +334,7 @@ def test_what_needs_the_store_is_refused_while_it_is_away(
     robot: Robot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(robot.gallery), "state", "the server is away")
+    monkeypatch.setattr(type(robot.gallery), "is_away", True)
     requests: dict[str, dict[str, Any]] = {
         "enroll": {},
         "rename_person": {"person": "Anna", "new_name": "Ada"},
@@ -351,6 +352,13 @@ def test_what_needs_the_store_is_refused_while_it_is_away(
             "not possible now: the server is away",
         )
     assert robot("list_people").success
+
+
+def test_a_store_that_warns_is_used(robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as of a file that others can read."""
+    monkeypatch.setattr(type(robot.gallery), "state", "other users may read who is known")
+    assert robot("rename_person", person="Anna", new_name="Ada").success
+    assert robot("rename_person", person="Ada", new_name="Anna").success
 
 
 def test_a_store_that_hangs_is_not_waited_for_for_long(
