@@ -271,8 +271,9 @@ def test_an_engine_with_free_sizes_gets_the_largest_input_only(
 
 
 PARENT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored below a shell's background job
 from scrfd_ros.engines.sized import SizedEngines
 engines = SizedEngines(Path(sys.argv[1]), batch=1, cuda_graph=False, is_live=True)
 engines((64, 64))
