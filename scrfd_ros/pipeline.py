@@ -491,8 +491,6 @@ def load_pipeline(
     identifier = None
     if config.gallery.store:
         identifier = _open_identifier(config, detector, recognizer, is_live)
-    if identifier is not None and is_live:
-        identifier.gallery.follow()
     return FacePipeline(config, detector, recognizer, super_resolution, identifier)
 
 
@@ -541,6 +539,8 @@ def _open_identifier(
     info = GalleryInfo(path.stem, model_sha256(path), recognizer.dimensions)
     # A robot that starts before its server is there has faces, and later names.
     gallery = open_gallery(config.gallery.store, info, waits=is_live)
+    if is_live:
+        gallery.follow()
     return Identifier(gallery, config.gallery)
 
 
