@@ -132,8 +132,7 @@ class SqliteStore(SqlStore):
         if not self._is_gallery():
             if info is None:
                 raise NoGalleryError(f"{self._path}: there is no gallery, the file is empty")
-            (mode,) = self._watch.execute("PRAGMA journal_mode = WAL").fetchone()
-            if mode != "wal":
+            if self._journal_mode() != "wal":
                 raise GalleryError(
                     f"{self._path}: its file system cannot keep a gallery; choose a local disk"
                 )
@@ -161,6 +160,19 @@ class SqliteStore(SqlStore):
                 connection.execute("PRAGMA busy_timeout = 0")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
+    def _journal_mode(self) -> str:
+        """The mode of the journal, after it was set to WAL if the file system can do that."""
+        deadline = time.monotonic() + _TIMEOUT
+        while True:
+            try:
+                (mode,) = self._watch.execute("PRAGMA journal_mode = WAL").fetchone()
+                return str(mode)
+            except sqlite3.OperationalError as error:
+                # SQLite does not wait for another one that makes the gallery just now.
+                if "locked" not in str(error) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_POLL)
+
     def _is_gallery(self) -> bool:
         """Whether the file has a gallery that this version can use; False: it is empty.
 
@@ -168,6 +180,7 @@ class SqliteStore(SqlStore):
             GalleryError: it has something else.
         """
         with closing(self._connect()) as connection:
+            connection.execute("BEGIN")  # one snapshot: another process may just make the gallery
             (application,) = connection.execute("PRAGMA application_id").fetchone()
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -347,6 +348,20 @@ store.forget([sys.argv[2]])
     with open_gallery(str(path)) as other:
         assert not other.people
         assert wal.stat().st_size == 0
+
+
+def test_many_may_make_a_gallery_at_once(tmp_path: Path) -> None:
+    """SQLite does not wait for another connection that changes the journal mode."""
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(10):
+            start = threading.Barrier(8)
+
+            def made(path: Path, start: threading.Barrier = start) -> str:
+                start.wait()
+                with open_gallery(str(path), INFO) as gallery:
+                    return gallery.state
+
+            assert set(pool.map(made, [tmp_path / f"{number}.db"] * 8)) == {""}
 
 
 def test_two_processes_lose_no_update(path: Path) -> None:
