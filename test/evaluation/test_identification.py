@@ -325,7 +325,7 @@ def test_the_plot_has_a_line_for_each_number_of_looks(tmp_path: Path) -> None:
     assert (read_image(tmp_path / "one.png") != read_image(tmp_path / "two.png")).any()
 
 
-@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.filterwarnings("error:Attempt")
 def test_the_plot_takes_one_stranger_in_each_split(tmp_path: Path) -> None:
     first = searches_of("ann ann 0.9 0.5\nzoe ann 0.1 0.05")
     second = replace(first, splits=first.splits + 1)
