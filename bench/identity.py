@@ -12,7 +12,7 @@ test/clips.py:
 - enrolled: times that somebody who is enrolled came, how many of these were named, and how many by
   another's name, at any time;
 - seconds: from when a face is found to its name, median and 90 % of those who were named;
-- named: part of the frames with faces of enrolled people in which they have their names;
+- own name: part of the frames with faces of enrolled people in which they have their names;
 - lost: how often somebody lost the name for a while, in a minute of being seen;
 - ids: anonymous ids for each stranger who got any, and how many ids two people shared;
 - embedded: times a face was embedded, for a second that it was seen.
@@ -104,7 +104,7 @@ def main() -> None:
     naming = Naming(load_pipeline(), image)
     print(
         "| clip | strangers | named | taken for somebody | enrolled | named | wrong | seconds "
-        "| named | lost | ids | embedded |\n|---|" + "---:|" * 11
+        "| own name | lost | ids | embedded |\n|---|" + "---:|" * 11
     )
     everything: list[tuple[frozenset[str], Outcome]] = []
     for clip in args.clips:
